@@ -1,0 +1,25 @@
+"""razorlight: train pretrained networks in a fraction of the activation memory."""
+
+from razorlight.codecs import Codec, Dense, Mask, TopK
+from razorlight.conversion import is_converted, razor_, restore_
+from razorlight.errors import RazorError
+from razorlight.layers import register
+from razorlight.planning import RECIPES, Recipe
+from razorlight.report import Report
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RECIPES",
+    "Codec",
+    "Dense",
+    "Mask",
+    "RazorError",
+    "Recipe",
+    "Report",
+    "TopK",
+    "is_converted",
+    "razor_",
+    "register",
+    "restore_",
+]

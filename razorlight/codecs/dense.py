@@ -1,0 +1,39 @@
+"""Store every entry, at most cast to a narrower float."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from razorlight.codecs.base import VALUE_DTYPES, Codec, saturating_cast, storage_dtype
+from razorlight.errors import RazorError
+
+
+@dataclass(frozen=True)
+class Dense(Codec):
+    """Keep every entry, in ``values`` precision.
+
+    Args:
+        values: "fp32", "fp16" or "bf16"; never wider than the tensor itself.
+
+    Raises:
+        RazorError: for any other ``values``.
+    """
+
+    values: Literal["fp32", "fp16", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.values not in VALUE_DTYPES:
+            raise RazorError(f"Dense: values must be fp32, fp16 or bf16, got {self.values!r}")
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (saturating_cast(x, storage_dtype(x.dtype, self.values)),)
+
+    def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        return stored[0].to(dtype)
+
+    def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
+        return math.prod(shape) * storage_dtype(dtype, self.values).itemsize * 8

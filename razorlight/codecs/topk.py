@@ -1,0 +1,124 @@
+"""Back Razor's codec: keep the entries of largest magnitude, restore the rest as zeros."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from razorlight.codecs.base import (
+    VALUE_DTYPES,
+    Codec,
+    pack_bits,
+    saturating_cast,
+    storage_dtype,
+    unpack_bits,
+)
+from razorlight.errors import RazorError
+
+BLOCK = 256  # entries whose position fits uint8
+
+
+@dataclass(frozen=True)
+class TopK(Codec):
+    """Keep the largest ``1 - sparsity`` of the entries by magnitude (Jiang et al., NeurIPS 2022).
+
+    The count is exact whatever the ties, so shapes are static and nothing waits for the device.
+    With k entries kept of n:
+
+    * scope "sample" (as published): all entries of a sample (dim 0) compete; a bitmap of n bits
+      and k values.
+    * scope "block": each 256 consecutive entries compete; a uint8 position and a value for each
+      entry kept, or a bitmap where that is smaller (below 87.5 % sparsity).
+
+    Args:
+        sparsity: share of the entries pruned, in [0, 1). At least one entry is kept.
+        scope: "sample" or "block".
+        values: "fp32", "fp16", "bf16" or "int8" (symmetric, one scale in float32 for each sample,
+            in float16 for each block); never wider than the tensor itself.
+
+    Raises:
+        RazorError: for an argument outside of these.
+    """
+
+    sparsity: float = 0.9
+    scope: Literal["sample", "block"] = "sample"
+    values: Literal["fp32", "fp16", "bf16", "int8"] = "fp16"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise RazorError(f"TopK: sparsity must be in [0, 1), got {self.sparsity}")
+        if self.scope not in ("sample", "block"):
+            raise RazorError(f"TopK: scope must be sample or block, got {self.scope!r}")
+        if self.values not in (*VALUE_DTYPES, "int8"):
+            raise RazorError(f"TopK: values must be fp32, fp16, bf16 or int8, got {self.values!r}")
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        rows = self._as_rows(x)
+        index = rows.abs().topk(self._kept(rows.shape[1]), dim=1, sorted=False).indices
+        index = index.sort(dim=1).values  # in order, as a bitmap gives them back
+        kept = rows.gather(1, index)
+        if self._stores_index:
+            return (index.to(torch.uint8), *self._pack_values(kept))
+        mask = torch.zeros(rows.shape, dtype=torch.bool, device=x.device)
+        return (pack_bits(mask.scatter_(1, index, True)), *self._pack_values(kept))
+
+    def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        where, *packed = stored
+        kept = self._unpack_values(packed, dtype)
+        rows = kept.new_zeros(self._rows_shape(shape))
+        if self._stores_index:
+            rows.scatter_(1, where.to(torch.int64), kept)
+        else:
+            rows.masked_scatter_(unpack_bits(where, rows.shape), kept)
+        return rows.flatten()[: math.prod(shape)].view(shape)
+
+    def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
+        rows, n = self._rows_shape(shape)
+        kept = rows * self._kept(n)
+        where = kept * 8 if self._stores_index else -(-rows * n // 8) * 8
+        if self.values == "int8":
+            return where + kept * 8 + rows * self._scale_dtype.itemsize * 8
+        return where + kept * storage_dtype(dtype, self.values).itemsize * 8
+
+    @property
+    def _stores_index(self) -> bool:
+        return self.scope == "block" and self._kept(BLOCK) * 8 < BLOCK
+
+    @property
+    def _scale_dtype(self) -> torch.dtype:
+        return torch.float32 if self.scope == "sample" else torch.float16
+
+    def _kept(self, n: int) -> int:
+        return min(n, max(1, round(n * (1 - self.sparsity))))
+
+    def _rows_shape(self, shape: Sequence[int]) -> tuple[int, int]:
+        n = math.prod(shape)
+        if self.scope == "block":
+            return -(-n // BLOCK), BLOCK
+        rows = shape[0] if len(shape) > 1 else 1
+        return rows, n // max(rows, 1)
+
+    def _as_rows(self, x: Tensor) -> Tensor:
+        flat = x.flatten()
+        rows = self._rows_shape(x.shape)
+        if padding := math.prod(rows) - flat.numel():
+            flat = torch.cat([flat, flat.new_zeros(padding)])
+        return flat.view(rows)
+
+    def _pack_values(self, kept: Tensor) -> tuple[Tensor, ...]:
+        if self.values != "int8":
+            return (saturating_cast(kept, storage_dtype(kept.dtype, self.values)),)
+        scale = kept.abs().amax(dim=1, keepdim=True).float() / 127
+        # rounded to its stored dtype first, so that encoding and decoding divide by the same
+        scale = saturating_cast(scale, self._scale_dtype)
+        codes = kept.float() / scale.float().clamp(min=torch.finfo(self._scale_dtype).tiny)
+        return codes.round().clamp(-127, 127).to(torch.int8), scale
+
+    def _unpack_values(self, packed: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        if self.values != "int8":
+            return packed[0].to(dtype)
+        codes, scale = packed
+        return (codes * scale.float()).to(dtype)

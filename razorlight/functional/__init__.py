@@ -1,0 +1,75 @@
+"""torch's functions, with what they store for backward chosen by a codec.
+
+Each takes a codec and then the arguments of the torch function that it stands for; its output is
+bit for bit that of torch. :data:`FUNCTIONS` says which stands for which.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from razorlight.functional.activation import (
+    dropout,
+    gelu,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    relu,
+    silu,
+)
+from razorlight.functional.attention import scaled_dot_product_attention, softmax
+from razorlight.functional.conv import conv, conv_transpose
+from razorlight.functional.linear import linear, matmul
+from razorlight.functional.norm import batch_norm, group_norm, layer_norm
+from razorlight.functional.pool import max_pool2d
+
+__all__ = [
+    "FUNCTIONS",
+    "batch_norm",
+    "conv",
+    "conv_transpose",
+    "dropout",
+    "gelu",
+    "group_norm",
+    "hardswish",
+    "hardtanh",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "matmul",
+    "max_pool2d",
+    "relu",
+    "scaled_dot_product_attention",
+    "silu",
+    "softmax",
+]
+
+FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    F.linear: linear,
+    torch.matmul: matmul,
+    torch.bmm: matmul,
+    Tensor.matmul: matmul,
+    Tensor.__matmul__: matmul,
+    F.conv1d: conv,
+    F.conv2d: conv,
+    F.conv3d: conv,
+    F.conv_transpose2d: conv_transpose,
+    F.batch_norm: batch_norm,
+    F.layer_norm: layer_norm,
+    F.group_norm: group_norm,
+    F.relu: relu,
+    F.leaky_relu: leaky_relu,
+    F.hardtanh: hardtanh,
+    F.gelu: gelu,
+    F.silu: silu,
+    F.hardswish: hardswish,
+    F.dropout: dropout,
+    F.max_pool2d: max_pool2d,
+    F.softmax: softmax,
+    torch.softmax: softmax,
+    Tensor.softmax: softmax,
+    F.scaled_dot_product_attention: scaled_dot_product_attention,
+}

@@ -1,0 +1,145 @@
+"""Convolutions, plain and transposed, of 1 to 3 dimensions, whose input is stored by a codec."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from razorlight.codecs import Codec
+from razorlight.functional.autocast import matmul_dtype
+from razorlight.records import NOTHING, store
+
+Size = int | Sequence[int]
+
+
+class _Convolution(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        geometry: tuple[Any, ...],
+        dtype: torch.dtype,
+        read: Callable[..., Tensor] | None,
+        *stored: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(weight, *stored)
+        ctx.geometry, ctx.dtype, ctx.read, ctx.shape = geometry, dtype, read, x.shape
+        bias = None if bias is None else bias.to(dtype)
+        return torch.convolution(x.to(dtype), weight.to(dtype), bias, *geometry)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *stored = ctx.saved_tensors
+        # the input's gradient needs the shape of the input and none of its values
+        x = ctx.read(*stored) if ctx.read else grad.new_empty(()).expand(ctx.shape)
+        needs = list(ctx.needs_input_grad[:3])
+        bias_shape = [grad.shape[1]] if needs[2] else None
+        gradients = torch.ops.aten.convolution_backward(
+            grad, x, weight.to(ctx.dtype), bias_shape, *ctx.geometry, needs
+        )
+        return *gradients, None, None, None, *(None,) * len(stored)
+
+
+def _convolution(
+    codec: Codec, x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any
+) -> Tensor:
+    if x.ndim == weight.ndim - 1:
+        return _convolution(codec, x[None], weight, bias, *geometry)[0]
+    dtype = matmul_dtype(x)
+    record = store(x, codec, dtype) if weight.requires_grad else NOTHING
+    return _Convolution.apply(x, weight, bias, geometry, dtype, record.read, *record.tensors)
+
+
+def conv(
+    codec: Codec,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """:func:`torch.nn.functional.conv2d` (and 1d, 3d); ``input`` is stored by ``codec``.
+
+    The gradients of ``input`` and ``bias`` are exact; nothing is stored if ``weight`` needs none.
+
+    Args:
+        codec: how ``input`` is stored for the gradient of ``weight``.
+        input: ``(batch, in, *spatial)`` or ``(in, *spatial)``.
+        weight: ``(out, in / groups, *kernel)``.
+        bias: ``(out,)``.
+        stride: one for all, or one for each spatial dimension; likewise the next two.
+        padding: zeros added on both sides, or "valid", or "same".
+        dilation: spacing of the kernel's entries.
+        groups: of input and output channels.
+
+    Returns:
+        ``(batch, out, *spatial)``, bit for bit that of torch.
+    """
+    rank = weight.ndim - 2
+    stride, dilation = _each(stride, rank), _each(dilation, rank)
+    if isinstance(padding, str):
+        input, padding = _named_padding(input, padding, weight.shape[2:], dilation)
+    padding = _each(padding, rank)
+    return _convolution(
+        codec, input, weight, bias, stride, padding, dilation, False, [0] * rank, groups
+    )
+
+
+def conv_transpose(
+    codec: Codec,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """:func:`torch.nn.functional.conv_transpose2d`; stored and exact as in :func:`conv`.
+
+    Args:
+        codec: how ``input`` is stored for the gradient of ``weight``.
+        input: ``(batch, in, *spatial)`` or ``(in, *spatial)``.
+        weight: ``(in, out / groups, *kernel)``.
+        bias: ``(out,)``.
+        stride: one for all, or one for each spatial dimension; likewise below.
+        padding: taken off both sides of the output.
+        output_padding: added to one side of the output.
+        groups: of input and output channels.
+        dilation: spacing of the kernel's entries.
+    """
+    rank = weight.ndim - 2
+    stride, padding, dilation, output_padding = (
+        _each(size, rank) for size in (stride, padding, dilation, output_padding)
+    )
+    return _convolution(
+        codec, input, weight, bias, stride, padding, dilation, True, output_padding, groups
+    )
+
+
+def _each(size: Size, rank: int) -> list[int]:
+    sizes = [size] if isinstance(size, int) else list(size)
+    return sizes * rank if len(sizes) == 1 else sizes
+
+
+def _named_padding(
+    x: Tensor, name: str, kernel: torch.Size, dilation: list[int]
+) -> tuple[Tensor, list[int]]:
+    """Turn "valid" or "same" into numbers, padding ``x`` where the two sides differ."""
+    if name == "valid":
+        return x, [0] * len(kernel)
+    totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    if any(total % 2 for total in totals):
+        # as in torch: the odd row or column goes behind, the rest is padded by the convolution
+        x = F.pad(x, [side for total in reversed(totals) for side in (0, total % 2)])
+    return x, [total // 2 for total in totals]

@@ -1,0 +1,138 @@
+"""How a layer becomes a razor layer: same class, same forward, other storage."""
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from razorlight.codecs import Codec, Dense, Mask
+from razorlight.errors import RazorError
+from razorlight.functional import FUNCTIONS
+from razorlight.functional.attention import multi_head_attention_forward
+
+TorchFunction = Callable[..., Any]
+
+
+class Role(Enum):
+    """What a layer reads in backward, and so which codecs may store it."""
+
+    VALUE = "value"
+    """An operand of a product or a norm: any codec of numbers."""
+    SLOPE = "slope"
+    """The input of a curved activation: not to be pruned, since its slope at 0 is not 0."""
+    BITS = "bits"
+    """What a gate let through, or a place in a window: stored exactly, in bits."""
+
+    def accepts(self, codec: Codec) -> bool:
+        """Whether ``codec`` may store what a layer of this role reads."""
+        if self is Role.BITS:
+            return isinstance(codec, Mask)
+        if self is Role.SLOPE:
+            return isinstance(codec, Dense)
+        return not isinstance(codec, Mask)
+
+
+class RazorLayer(nn.Module):
+    """A layer that runs the forward of its dense class, with other storage for backward.
+
+    While the dense forward runs, the torch functions named in :attr:`functions` are replaced by
+    those of :mod:`razorlight.functional`. Parameters, buffers, hooks and ``state_dict`` are those
+    of the dense layer; only the class differs, and :attr:`razor_codec` says how it stores.
+
+    Without gradients, and in eval mode (but for :attr:`in_eval`), it is the dense layer.
+    """
+
+    dense_class: ClassVar[type[nn.Module]]
+    functions: ClassVar[frozenset[TorchFunction]]
+    role: ClassVar[Role]
+    in_eval: ClassVar[bool]
+    runs: ClassVar[frozenset[str]]
+    razor_codec: Codec
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The dense class's forward; see there for arguments and shapes."""
+        if not (torch.is_grad_enabled() and (self.training or self.in_eval)):
+            return super().forward(*args, **kwargs)
+        with _ReplacedFunctions(self.functions, self.razor_codec):
+            return super().forward(*args, **kwargs)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # the class is made at run time: pickle it as the dense class, which can be imported
+        _, _, *state = super().__reduce_ex__(protocol)
+        return _new_razor_layer, (self.dense_class,), *state
+
+
+class _ReplacedFunctions(TorchFunctionMode):
+    def __init__(self, functions: frozenset[TorchFunction], codec: Codec) -> None:
+        super().__init__()
+        self.functions, self.codec = functions, codec
+
+    def __torch_function__(
+        self, func: TorchFunction, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            with self:
+                return multi_head_attention_forward(*args, **kwargs)
+        operands = (*args, *kwargs.values())
+        if (
+            func in self.functions
+            and torch.is_grad_enabled()  # off inside the autograd Functions of inner layers
+            and any(isinstance(x, Tensor) and x.requires_grad for x in operands)
+        ):
+            return FUNCTIONS[func](self.codec, *args, **kwargs)
+        return func(*args, **kwargs)
+
+
+REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
+
+
+def register(
+    *classes: type[nn.Module],
+    functions: Iterable[TorchFunction],
+    role: Role = Role.VALUE,
+    in_eval: bool = False,
+    runs: Iterable[str] = (),
+) -> None:
+    """Make layers of exactly these classes convertible.
+
+    Args:
+        classes: layer classes. Their forward may do anything besides calling ``functions``.
+        functions: torch functions to replace while their forward runs, out of
+            :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
+            razor layers too.
+        role: what is stored, the same for all of ``functions``.
+        in_eval: active in eval mode too, for layers whose eval mode is used in training
+            (a frozen batch norm).
+        runs: names of children whose weights the forward uses without calling them.
+
+    Raises:
+        RazorError: for a function that has no counterpart.
+
+    Example:
+        >>> register(MyAttention, functions=[F.scaled_dot_product_attention])
+    """
+    functions = frozenset(functions)
+    if unknown := functions - FUNCTIONS.keys():
+        names = ", ".join(sorted(getattr(function, "__name__", "?") for function in unknown))
+        raise RazorError(f"register: no razor function for {names}")
+    for dense in classes:
+        members = {
+            "dense_class": dense,
+            "functions": functions,
+            "role": role,
+            "in_eval": in_eval,
+            "runs": frozenset(runs),
+            "__doc__": dense.__doc__,
+            "__module__": __name__,
+        }
+        REGISTRY[dense] = type(f"Razor{dense.__name__}", (RazorLayer, dense), members)
+
+
+def _new_razor_layer(dense_class: type[nn.Module]) -> RazorLayer:
+    razor_class = REGISTRY[dense_class]
+    return razor_class.__new__(razor_class)

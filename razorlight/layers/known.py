@@ -1,0 +1,107 @@
+"""The layers of torch, torchvision, timm and smp that razorlight knows, by exact class.
+
+A class belongs here once the tests compare it with its dense self.
+"""
+
+import segmentation_models_pytorch.decoders.upernet.decoder as smp_upernet
+import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
+import timm.layers
+import timm.layers.activations
+import timm.models.beit
+import timm.models.eva
+import timm.models.swin_transformer
+import timm.models.vision_transformer_relpos
+import torch
+import torch.nn.functional as F
+import torchvision.models.convnext
+import torchvision.models.swin_transformer
+from torch import Tensor, nn
+
+from razorlight.layers.base import Role, register
+
+register(nn.Linear, timm.layers.Linear, functions=[F.linear])
+
+register(nn.Conv1d, functions=[F.conv1d])
+register(
+    nn.Conv2d,
+    timm.layers.Conv2dSame,
+    timm.layers.ScaledStdConv2d,
+    timm.layers.ScaledStdConv2dSame,
+    timm.layers.StdConv2d,
+    timm.layers.StdConv2dSame,
+    functions=[F.conv2d],
+)
+register(nn.Conv3d, functions=[F.conv3d])
+register(nn.ConvTranspose2d, functions=[F.conv_transpose2d])
+
+register(
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    timm.layers.BatchNormAct2d,
+    functions=[F.batch_norm],
+    in_eval=True,  # frozen statistics: torch would keep the whole input, and nothing is needed
+)
+register(
+    nn.GroupNorm,
+    timm.layers.GroupNorm,
+    timm.layers.GroupNorm1,
+    timm.layers.GroupNormAct,
+    functions=[F.group_norm],
+)
+register(
+    nn.LayerNorm,
+    timm.layers.LayerNorm,
+    timm.layers.LayerNorm2d,
+    timm.layers.LayerNormAct,
+    timm.layers.LayerNormAct2d,
+    torchvision.models.convnext.LayerNorm2d,
+    smp_mit.LayerNorm,
+    smp_upernet.LayerNorm2d,
+    functions=[F.layer_norm],
+)
+
+register(nn.ReLU, functions=[F.relu], role=Role.BITS)
+register(nn.ReLU6, functions=[F.hardtanh], role=Role.BITS)
+register(nn.LeakyReLU, functions=[F.leaky_relu], role=Role.BITS)
+register(nn.Dropout, functions=[F.dropout], role=Role.BITS)
+register(nn.MaxPool2d, functions=[F.max_pool2d], role=Role.BITS)
+
+register(
+    nn.GELU,
+    timm.layers.activations.GELU,
+    timm.layers.activations.GELUTanh,
+    functions=[F.gelu],
+    role=Role.SLOPE,
+)
+register(nn.SiLU, functions=[F.silu], role=Role.SLOPE)
+register(nn.Hardswish, functions=[F.hardswish], role=Role.SLOPE)
+
+_SOFTMAX = [F.softmax, torch.softmax, Tensor.softmax]
+_ATTENTION = [
+    F.scaled_dot_product_attention,  # fused
+    *_SOFTMAX,  # and written out
+    torch.matmul,
+    torch.bmm,
+    Tensor.matmul,
+    Tensor.__matmul__,
+]
+register(nn.Softmax, functions=_SOFTMAX)
+register(
+    timm.layers.Attention,
+    timm.layers.AttentionRope,
+    timm.models.swin_transformer.WindowAttention,
+    timm.models.vision_transformer_relpos.RelPosAttention,
+    smp_mit.Attention,
+    functions=_ATTENTION,
+)
+register(
+    timm.models.beit.Attention,
+    timm.models.eva.EvaAttention,
+    functions=[*_ATTENTION, F.linear],  # q and v have a bias and k has none: F.linear by hand
+)
+register(nn.MultiheadAttention, functions=[*_ATTENTION, F.linear], runs=["out_proj"])
+register(
+    torchvision.models.swin_transformer.ShiftedWindowAttention,
+    functions=[*_ATTENTION, F.linear],
+    runs=["qkv", "proj"],
+)
