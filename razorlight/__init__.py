@@ -1,5 +1,6 @@
 """razorlight: train pretrained networks in a fraction of the activation memory."""
 
+from razorlight.callbacks import BackRazor, MemoryProfiler
 from razorlight.codecs import Codec, Dense, Mask, TopK
 from razorlight.conversion import is_converted, razor_, restore_
 from razorlight.errors import RazorError
@@ -11,9 +12,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "RECIPES",
+    "BackRazor",
     "Codec",
     "Dense",
     "Mask",
+    "MemoryProfiler",
     "RazorError",
     "Recipe",
     "Report",

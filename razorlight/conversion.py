@@ -80,7 +80,7 @@ def restore_(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, RazorLayer):
             del layer.razor_codec
-            layer.__class__ = layer.dense_class
+            layer.__class__ = layer.dense_class  # type: ignore[assignment]
 
 
 def is_converted(model: nn.Module) -> bool:

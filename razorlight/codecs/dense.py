@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from razorlight.codecs.base import VALUE_DTYPES, Codec, saturating_cast, storage_dtype
 from razorlight.errors import RazorError
@@ -29,11 +30,14 @@ class Dense(Codec):
         if self.values not in VALUE_DTYPES:
             raise RazorError(f"Dense: values must be fp32, fp16 or bf16, got {self.values!r}")
 
+    @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         return (saturating_cast(x, storage_dtype(x.dtype, self.values)),)
 
+    @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         return stored[0].to(dtype)
 
+    @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         return math.prod(shape) * storage_dtype(dtype, self.values).itemsize * 8

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from razorlight.codecs.base import (
     VALUE_DTYPES,
@@ -55,16 +56,17 @@ class TopK(Codec):
         if self.values not in (*VALUE_DTYPES, "int8"):
             raise RazorError(f"TopK: values must be fp32, fp16, bf16 or int8, got {self.values!r}")
 
+    @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         rows = self._as_rows(x)
-        index = rows.abs().topk(self._kept(rows.shape[1]), dim=1, sorted=False).indices
-        index = index.sort(dim=1).values  # in order, as a bitmap gives them back
+        index = self._largest(rows)
         kept = rows.gather(1, index)
         if self._stores_index:
             return (index.to(torch.uint8), *self._pack_values(kept))
         mask = torch.zeros(rows.shape, dtype=torch.bool, device=x.device)
         return (pack_bits(mask.scatter_(1, index, True)), *self._pack_values(kept))
 
+    @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         where, *packed = stored
         kept = self._unpack_values(packed, dtype)
@@ -75,6 +77,7 @@ class TopK(Codec):
             rows.masked_scatter_(unpack_bits(where, rows.shape), kept)
         return rows.flatten()[: math.prod(shape)].view(shape)
 
+    @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         rows, n = self._rows_shape(shape)
         kept = rows * self._kept(n)
@@ -90,6 +93,13 @@ class TopK(Codec):
     @property
     def _scale_dtype(self) -> torch.dtype:
         return torch.float32 if self.scope == "sample" else torch.float16
+
+    def _largest(self, rows: Tensor) -> Tensor:
+        """Positions of the entries to keep in each row, ascending as a bitmap gives them back."""
+        n = rows.shape[1]
+        if (k := self._kept(n)) == n:
+            return torch.arange(n, device=rows.device).expand_as(rows)
+        return rows.abs().topk(k, dim=1, sorted=False).indices.sort(dim=1).values
 
     def _kept(self, n: int) -> int:
         return min(n, max(1, round(n * (1 - self.sparsity))))

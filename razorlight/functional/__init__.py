@@ -21,7 +21,7 @@ from razorlight.functional.activation import (
     silu,
 )
 from razorlight.functional.attention import scaled_dot_product_attention, softmax
-from razorlight.functional.conv import conv, conv_transpose
+from razorlight.functional.conv import conv, conv_transpose, pad
 from razorlight.functional.linear import linear, matmul
 from razorlight.functional.norm import batch_norm, group_norm, layer_norm
 from razorlight.functional.pool import max_pool2d
@@ -41,6 +41,7 @@ __all__ = [
     "linear",
     "matmul",
     "max_pool2d",
+    "pad",
     "relu",
     "scaled_dot_product_attention",
     "silu",
@@ -57,6 +58,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.conv2d: conv,
     F.conv3d: conv,
     F.conv_transpose2d: conv_transpose,
+    F.pad: pad,
     F.batch_norm: batch_norm,
     F.layer_norm: layer_norm,
     F.group_norm: group_norm,

@@ -25,30 +25,38 @@ class _Activation(Function):
         x: Tensor,
         function: Callable[[Tensor], Tensor],
         gradient: Callable[[Tensor, Tensor], Tensor],
+        inplace: bool,
         read: Callable[..., Tensor],
         *stored: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(*stored)
         ctx.gradient, ctx.read = gradient, read
-        out = function(x)
-        if out is x:
+        if inplace:
             ctx.mark_dirty(x)
-        return out
+            function(x)
+            return x
+        return function(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         stored = ctx.saved_tensors
-        return ctx.gradient(grad, ctx.read(*stored)), None, None, None, *(None,) * len(stored)
+        d_x = ctx.gradient(grad, ctx.read(*stored))
+        return d_x, None, None, None, None, *(None,) * len(stored)
 
 
 def _gate(
-    codec: Codec, x: Tensor, passes: Tensor, slope: float, function: Callable[[Tensor], Tensor]
+    codec: Codec,
+    x: Tensor,
+    passes: Tensor,
+    slope: float,
+    function: Callable[[Tensor], Tensor],
+    inplace: bool,
 ) -> Tensor:
     """A piecewise linear activation: slope 1 where ``passes``, else ``slope``."""
     record = Record(codec.encode(passes), reader(passes, codec, torch.bool))
     gradient = partial(_gate_gradient, slope=slope)
-    return _Activation.apply(x, function, gradient, record.read, *record.tensors)
+    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
@@ -58,7 +66,8 @@ def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
 def relu(codec: Codec, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.relu` of any shape; one bit an entry is stored, exactly."""
     # "not below" and not "above": NaN goes through, as in torch
-    return _gate(codec, input, ~(input.detach() <= 0), 0.0, partial(F.relu, inplace=inplace))
+    function = partial(F.relu, inplace=inplace)
+    return _gate(codec, input, ~(input.detach() <= 0), 0.0, function, inplace)
 
 
 def leaky_relu(
@@ -66,7 +75,7 @@ def leaky_relu(
 ) -> Tensor:
     """:func:`torch.nn.functional.leaky_relu`; one bit an entry is stored, exactly."""
     function = partial(F.leaky_relu, negative_slope=negative_slope, inplace=inplace)
-    return _gate(codec, input, input.detach() > 0, negative_slope, function)
+    return _gate(codec, input, input.detach() > 0, negative_slope, function, inplace)
 
 
 def hardtanh(
@@ -75,7 +84,8 @@ def hardtanh(
     """:func:`torch.nn.functional.hardtanh`, and so ReLU6; one bit an entry is stored, exactly."""
     value = input.detach()
     function = partial(F.hardtanh, min_val=min_val, max_val=max_val, inplace=inplace)
-    return _gate(codec, input, ~((value <= min_val) | (value >= max_val)), 0.0, function)
+    passes = ~((value <= min_val) | (value >= max_val))
+    return _gate(codec, input, passes, 0.0, function, inplace)
 
 
 def _smooth(
@@ -86,7 +96,7 @@ def _smooth(
     inplace: bool = False,
 ) -> Tensor:
     record = store(x, codec, overwritten=inplace)
-    return _Activation.apply(x, function, gradient, record.read, *record.tensors)
+    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
 
 
 def gelu(codec: Codec, input: Tensor, approximate: str = "none") -> Tensor:

@@ -127,6 +127,38 @@ def conv_transpose(
     )
 
 
+class _Pad(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: Sequence[int], mode: str) -> Tensor:
+        ctx.shape, ctx.padding, ctx.mode = x.shape, padding, mode
+        return F.pad(x, padding, mode)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # padding is linear: its gradient is the same at any input
+        anywhere = grad.new_zeros(ctx.shape, requires_grad=True)
+        with torch.enable_grad():
+            out = F.pad(anywhere, ctx.padding, ctx.mode)
+        return torch.autograd.grad(out, anywhere, grad)[0], None, None
+
+
+def pad(
+    codec: Codec,
+    input: Tensor,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> Tensor:
+    """:func:`torch.nn.functional.pad`; exact, and nothing is stored.
+
+    torch keeps the whole input for "reflect" and "replicate". ``codec`` is not used.
+    """
+    if mode not in ("reflect", "replicate"):
+        return F.pad(input, pad, mode, value)
+    return _Pad.apply(input, pad, mode)
+
+
 def _each(size: Size, rank: int) -> list[int]:
     sizes = [size] if isinstance(size, int) else list(size)
     return sizes * rank if len(sizes) == 1 else sizes

@@ -43,7 +43,7 @@ class _Linear(Function):
 
 
 def linear(codec: Codec, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """:func:`torch.nn.functional.linear`; ``input`` is stored by ``codec`` for the weight's gradient.
+    """:func:`torch.nn.functional.linear`; ``codec`` stores ``input`` for the weight's gradient.
 
     The gradients of ``input`` and ``bias`` are exact.
 

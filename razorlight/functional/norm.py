@@ -1,5 +1,6 @@
 """Normalisations whose input is stored by a codec, beside their exact statistics."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,11 +97,11 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """:func:`torch.nn.functional.batch_norm`; ``input`` ``(batch, channels, ...)`` is stored by codec.
+    """:func:`torch.nn.functional.batch_norm` of ``input`` ``(batch, channels, ...)``.
 
-    With batch statistics (``training``) the gradients of ``input`` and ``weight`` are approximate.
-    With running statistics that of ``input`` is exact, and nothing is stored unless ``weight`` needs
-    a gradient. The gradient of ``bias`` is always exact.
+    With batch statistics (``training``) ``codec`` stores ``input``, and the gradients of ``input``
+    and ``weight`` are approximate. With running statistics the gradient of ``input`` is exact, and
+    nothing is stored unless ``weight`` needs a gradient. That of ``bias`` is always exact.
 
     Returns:
         The shape of ``input``, bit for bit that of torch.
@@ -153,10 +154,10 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """:func:`torch.nn.functional.layer_norm`; ``input`` ``(..., *normalized_shape)`` stored by codec.
+    """:func:`torch.nn.functional.layer_norm` of ``input`` ``(..., *normalized_shape)``.
 
-    Mean and 1/std are kept exactly, ``input`` by ``codec``: the gradients of ``input`` and ``weight`` are
-    approximate, that of ``bias`` is exact. The output is bit for bit that of torch.
+    Mean and 1/std are kept exactly, ``input`` by ``codec``: the gradients of ``input`` and
+    ``weight`` are approximate, that of ``bias`` is exact. The output is bit for bit that of torch.
     """
     record = store(input, codec)
     shape = list(normalized_shape)
@@ -175,9 +176,9 @@ class _GroupNorm(Function):
         read: Callable[..., Tensor],
         *stored: Tensor,
     ) -> Tensor:
-        batch, channels = x.shape[:2]
-        ctx.geometry = (batch, channels, x[0, 0].numel(), groups)
-        out, mean, rstd = torch.native_group_norm(x, weight, bias, *ctx.geometry, eps)
+        batch, channels, *spatial = x.shape
+        ctx.geometry = (batch, channels, math.prod(spatial), groups)
+        out, mean, rstd = aten.native_group_norm(x, weight, bias, *ctx.geometry, eps)
         ctx.save_for_backward(weight, mean, rstd, *stored)
         ctx.read = read
         return out
@@ -201,13 +202,12 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """:func:`torch.nn.functional.group_norm`; ``input`` ``(batch, channels, ...)`` is stored by codec.
+    """:func:`torch.nn.functional.group_norm` of ``input`` ``(batch, channels, ...)``.
 
-    Mean and 1/std of each group are kept exactly; gradients as in :func:`layer_norm`.
+    Mean and 1/std of each group are kept exactly, ``input`` by ``codec``; gradients as in
+    :func:`layer_norm`.
     """
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
-        input = (
-            input.float()
-        )  # autocast's rule for group_norm, which the native operation does not know
+        input = input.float()  # autocast does so for F.group_norm, not for the native operation
     record = store(input, codec)
     return _GroupNorm.apply(input, weight, bias, num_groups, eps, record.read, *record.tensors)

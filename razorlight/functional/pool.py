@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -19,8 +18,8 @@ class _MaxPool2d(Function):
     def forward(
         ctx: Any, x: Tensor, kernel: Size, stride: Size, padding: Size, dilation: Size, ceil: bool
     ) -> Tensor:
-        out, index = F.max_pool2d(
-            x, kernel, stride, padding, dilation, ceil_mode=ceil, return_indices=True
+        out, index = torch.ops.aten.max_pool2d_with_indices(
+            x, *(_pair(size) for size in (kernel, stride, padding, dilation)), ceil
         )
         ctx.shape, ctx.width = x.shape, _pair(kernel)[1]
         ctx.geometry = [_pair(size) for size in (stride, padding, dilation)]

@@ -43,7 +43,7 @@ class RazorLayer(nn.Module):
     those of :mod:`razorlight.functional`. Parameters, buffers, hooks and ``state_dict`` are those
     of the dense layer; only the class differs, and :attr:`razor_codec` says how it stores.
 
-    Without gradients, and in eval mode (but for :attr:`in_eval`), it is the dense layer.
+    Without gradients it is the dense layer; in eval mode too, unless :attr:`in_eval`.
     """
 
     dense_class: ClassVar[type[nn.Module]]
@@ -62,8 +62,8 @@ class RazorLayer(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle it as the dense class, which can be imported
-        _, _, *state = super().__reduce_ex__(protocol)
-        return _new_razor_layer, (self.dense_class,), *state
+        reduced = super().__reduce_ex__(protocol)
+        return _new_razor_layer, (self.dense_class,), *reduced[2:]
 
 
 class _ReplacedFunctions(TorchFunctionMode):
@@ -95,7 +95,7 @@ def register(
     *classes: type[nn.Module],
     functions: Iterable[TorchFunction],
     role: Role = Role.VALUE,
-    in_eval: bool = False,
+    in_eval: bool | None = None,
     runs: Iterable[str] = (),
 ) -> None:
     """Make layers of exactly these classes convertible.
@@ -106,8 +106,9 @@ def register(
             :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
             razor layers too.
         role: what is stored, the same for all of ``functions``.
-        in_eval: active in eval mode too, for layers whose eval mode is used in training
-            (a frozen batch norm).
+        in_eval: active in eval mode too (wherever gradients are recorded). By default so if the
+            role is not VALUE: nothing is pruned there, and layers inside a frozen norm stand in
+            eval mode while the network trains.
         runs: names of children whose weights the forward uses without calling them.
 
     Raises:
@@ -125,7 +126,7 @@ def register(
             "dense_class": dense,
             "functions": functions,
             "role": role,
-            "in_eval": in_eval,
+            "in_eval": role is not Role.VALUE if in_eval is None else in_eval,
             "runs": frozenset(runs),
             "__doc__": dense.__doc__,
             "__module__": __name__,

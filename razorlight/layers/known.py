@@ -17,11 +17,11 @@ import torchvision.models.convnext
 import torchvision.models.swin_transformer
 from torch import Tensor, nn
 
-from razorlight.layers.base import Role, register
+from razorlight.layers.base import Role, TorchFunction, register
 
 register(nn.Linear, timm.layers.Linear, functions=[F.linear])
 
-register(nn.Conv1d, functions=[F.conv1d])
+register(nn.Conv1d, functions=[F.conv1d, F.pad])
 register(
     nn.Conv2d,
     timm.layers.Conv2dSame,
@@ -29,9 +29,9 @@ register(
     timm.layers.ScaledStdConv2dSame,
     timm.layers.StdConv2d,
     timm.layers.StdConv2dSame,
-    functions=[F.conv2d],
+    functions=[F.conv2d, F.pad],
 )
-register(nn.Conv3d, functions=[F.conv3d])
+register(nn.Conv3d, functions=[F.conv3d, F.pad])
 register(nn.ConvTranspose2d, functions=[F.conv_transpose2d])
 
 register(
@@ -76,8 +76,8 @@ register(
 register(nn.SiLU, functions=[F.silu], role=Role.SLOPE)
 register(nn.Hardswish, functions=[F.hardswish], role=Role.SLOPE)
 
-_SOFTMAX = [F.softmax, torch.softmax, Tensor.softmax]
-_ATTENTION = [
+_SOFTMAX: list[TorchFunction] = [F.softmax, torch.softmax, Tensor.softmax]
+_ATTENTION: list[TorchFunction] = [
     F.scaled_dot_product_attention,  # fused
     *_SOFTMAX,  # and written out
     torch.matmul,

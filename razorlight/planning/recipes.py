@@ -1,7 +1,7 @@
 """Recipes: named ways to choose how every layer stores."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
@@ -22,7 +22,7 @@ class Recipe:
 
     value: Codec
     slope: Codec
-    bits: Codec = Mask()
+    bits: Mask = field(default_factory=Mask)
 
     def codec(self, role: Role) -> Codec:
         """The codec for a layer of ``role``."""

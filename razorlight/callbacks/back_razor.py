@@ -1,0 +1,95 @@
+"""razorlight in anybody's Lightning project, in one line."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from typing_extensions import override
+
+from razorlight.codecs import parse_codec
+from razorlight.conversion import razor_, restore_
+from razorlight.planning import find_recipe
+from razorlight.report import Report
+
+
+class BackRazor(Callback):
+    """Makes a LightningModule store less between forward and backward, while it is fit.
+
+    Layers change their class in place when fit sets up, and change back when it ends, also by an
+    exception. Parameters, optimizers and checkpoints are those of the dense module.
+
+    Args:
+        recipe: name of a recipe (``razorlight.RECIPES``).
+        sparsity: share of the stored entries that is pruned, in [0, 1).
+        include: globs of layer names; only these are converted.
+        exclude: globs of layer names that stay dense.
+        overrides: ``{glob: codec}``, for example
+            ``{"model.decoder.*": {"codec": "topk", "sparsity": 0.7}}``.
+
+    Attributes:
+        report: what was converted, once fit has begun; ``print(callback.report)`` names each layer.
+
+    Raises:
+        RazorError: here for an argument out of its range; when fit sets up, if a glob matches
+            nothing or nothing would be converted.
+
+    Example:
+        >>> trainer = Trainer(callbacks=[BackRazor(sparsity=0.9)])
+    """
+
+    def __init__(
+        self,
+        recipe: str = "paper",
+        sparsity: float = 0.9,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        overrides: Mapping[str, str | Mapping[str, Any]] | None = None,
+    ) -> None:
+        find_recipe(recipe, sparsity)
+        self.overrides = {glob: parse_codec(spec) for glob, spec in (overrides or {}).items()}
+        self.recipe, self.sparsity = recipe, sparsity
+        self.include, self.exclude = include, exclude
+        self.report: Report | None = None
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # layers made in configure_model do not exist yet
+        if stage == "fit" and not is_overridden("configure_model", pl_module):
+            self._convert(pl_module)
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
+        self.report = self._convert(pl_module)
+        rank_zero_info(f"BackRazor: {self.report.summary()}")
+        for line in self.report.only("near miss"):
+            rank_zero_warn(f"BackRazor: {line.name} ({line.layer}) stays dense: {line.detail}")
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        restore_(pl_module)
+
+    @override
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        restore_(pl_module)  # Lightning calls no teardown then
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"recipe": self.recipe, "sparsity": self.sparsity}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict != self.state_dict():
+            rank_zero_warn(
+                f"BackRazor: the checkpoint was trained with {state_dict}, "
+                f"this run goes on with {self.state_dict()}"
+            )
+
+    def _convert(self, pl_module: LightningModule) -> Report:
+        return razor_(
+            pl_module, self.recipe, self.sparsity, self.include, self.exclude, self.overrides
+        )

@@ -1,0 +1,207 @@
+"""What all data modules share: splits, loaders, class names."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from razorlight.data.palette import voc_palette
+from razorlight.data.transforms import (
+    IGNORE_INDEX,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Channels,
+    Pipelines,
+)
+from razorlight.errors import RazorError
+
+Split = Literal["train", "val", "test"]
+
+
+class Samples(Protocol):
+    """A map-style data set of ``(image, target)``, whatever it derives from."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class RazorDataModule(LightningDataModule, ABC):
+    """A data set with its splits, augmentation and loaders.
+
+    A subclass names its classes and says how to find the samples of a split (:meth:`samples`) and
+    what to do to them (:meth:`pipelines`). Batches are ``(images, targets)``: images float32
+    (B, 3, H, W), normalised; targets int64, (B,) for classification, (B, H, W) for segmentation.
+
+    Args:
+        batch_size: samples per batch and process, in every loader.
+        num_workers: loader processes; 0 loads in the training process.
+        mean: of the normalisation, per channel, for values in 0..1; the encoder's own.
+        std: likewise.
+
+    Attributes:
+        class_names: one name per class.
+        ignore_index: the label that marks pixels of a mask that count for nothing.
+
+    Raises:
+        RazorError: for a batch size below 1 or a negative number of workers.
+    """
+
+    class_names: tuple[str, ...]
+    ignore_index: ClassVar[int] = IGNORE_INDEX
+
+    def __init__(
+        self,
+        batch_size: int = 16,
+        num_workers: int = 2,
+        mean: Channels = IMAGENET_MEAN,
+        std: Channels = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        require_at_least("batch_size", batch_size, 1)
+        require_at_least("num_workers", num_workers, 0)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.mean = mean
+        self.std = std
+        self._datasets: dict[Split, _Transformed] = {}
+
+    @abstractmethod
+    def samples(self, split: Split) -> Samples:
+        """The untransformed ``(image, target)`` of a split; reads the disk.
+
+        Raises:
+            RazorError: if the data are missing.
+        """
+
+    @abstractmethod
+    def pipelines(self) -> Pipelines:
+        """The transforms of training and of evaluation."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that have labels."""
+        return ("train", "val", "test")
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, without :attr:`ignore_index`."""
+        return len(self.class_names)
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """One RGB colour per class, 0..255."""
+        return voc_palette(self.num_classes)
+
+    def setup(self, stage: str) -> None:
+        """Index the samples that a stage needs.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            RazorError: if the data are missing, or the data set lacks the split.
+        """
+        needed: dict[str, tuple[Split, ...]] = {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "test": ("test",),
+            "predict": (self._predict_split,),
+        }
+        for split in needed[stage]:
+            if split not in self._datasets:
+                self._datasets[split] = self._dataset(split)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, augmented; an incomplete last batch is left out, unless it is the only one."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """In order, without augmentation."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """In order, without augmentation."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test split, or the validation split where none is labelled."""
+        return self._loader(self._predict_split)
+
+    @property
+    def _predict_split(self) -> Split:
+        return "test" if "test" in self.splits else "val"
+
+    def _dataset(self, split: Split) -> "_Transformed":
+        if split not in self.splits:
+            raise RazorError(
+                f"{type(self).__name__} has no {split} split, only {', '.join(self.splits)}; "
+                "use `validate` in place of `test`"
+            )
+        pipelines = self.pipelines()
+        transform = pipelines.train if split == "train" else pipelines.eval
+        return _Transformed(self.samples(split), transform)
+
+    def _loader(self, split: Split) -> DataLoader[Any]:
+        dataset = self._datasets[split]
+        train = split == "train"
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            shuffle=train,
+            drop_last=train and len(dataset) > self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+class _Transformed(Dataset[Any]):
+    """Samples of ``source``, each passed whole through ``transform``."""
+
+    def __init__(self, source: Samples, transform: v2.Transform) -> None:
+        self.source = source
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.transform(*self.source[index])
+
+
+def hold_out(total: int, split: Split, fraction: float, seed: int) -> list[int]:
+    """Divide a training set that comes without a validation split, at random but always alike.
+
+    Args:
+        total: how many samples there are.
+        split: which part to give, ``train`` or ``val``.
+        fraction: share of the samples held out for validation, in (0, 1).
+        seed: of the permutation.
+
+    Returns:
+        The indices of the part.
+
+    Raises:
+        RazorError: if ``fraction`` leaves either part empty.
+    """
+    held_out = round(total * fraction)
+    if not 0 < held_out < total:
+        raise RazorError(
+            f"val_fraction {fraction} of {total} samples leaves a split empty; choose one in (0, 1)"
+        )
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order[:held_out] if split == "val" else order[held_out:]
+
+
+def require_at_least(name: str, value: int, minimum: int) -> None:
+    """Refuse a value below ``minimum``.
+
+    Raises:
+        RazorError: naming the argument.
+    """
+    if value < minimum:
+        raise RazorError(f"{name} is {value}; it must be {minimum} or more")

@@ -1,0 +1,100 @@
+"""The memory of one training step, measured."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from razorlight.errors import RazorError
+from razorlight.memory.meter import meter_for, model_tensors, storage_bytes
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """The measured memory of one training step.
+
+    Attributes:
+        stored: bytes alive between forward and backward beside parameters, buffers and inputs:
+            what autograd keeps, and the loss.
+        peak: highest bytes alive during forward and backward, with parameters, buffers, inputs and
+            gradients; without what an optimizer holds.
+    """
+
+    stored: int
+    peak: int
+
+
+def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = ()) -> StepMemory:
+    """Run forward and backward once and measure their memory.
+
+    The model is left as it was found: weights, gradients, buffers (BatchNorm's statistics) and
+    torch's random state. On the CPU live storages are counted
+    (:class:`~razorlight.memory.meter.StorageMeter`). On CUDA the allocator is read, whatever else
+    it holds is subtracted, and the step runs once before, so that the workspaces and searches of a
+    first step do not count; its peak statistics, which are the process's, are reset.
+
+    Example::
+
+        measure_step(model, lambda: F.cross_entropy(model(images), labels), (images, labels))
+
+    Args:
+        model: the model that ``step`` runs, on a CPU or CUDA device.
+        step: runs forward and returns a scalar loss that requires grad.
+        inputs: the tensors that ``step`` reads (nested lists, tuples and dicts), for they count to
+            the peak but not as stored.
+
+    Raises:
+        RazorError: if ``step`` returns anything else, or for another device.
+    """
+    device = next(model.parameters()).device
+    with _left_as_found(model, inputs, device):
+        if device.type == "cuda":
+            _loss(step).backward()
+            _drop_gradients(model, inputs)
+        with meter_for(device) as meter:
+            meter.track(model_tensors(model), inputs)
+            others = meter.live - storage_bytes(model_tensors(model), inputs)
+            loss = _loss(step)
+            stored = meter.live - others - storage_bytes(model_tensors(model), inputs)
+            loss.backward()
+            return StepMemory(stored, meter.peak - others)
+
+
+def _loss(step: Callable[[], Tensor]) -> Tensor:
+    loss = step()
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise RazorError(
+            f"measure_step: step() must return a scalar loss that requires grad, got {got}"
+        )
+    return loss
+
+
+@contextmanager
+def _left_as_found(model: nn.Module, inputs: object, device: torch.device) -> Iterator[None]:
+    gradients = [(leaf, leaf.grad) for leaf in _leaves(model, inputs)]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    _drop_gradients(model, inputs)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for leaf, gradient in gradients:
+            leaf.grad = gradient
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def _drop_gradients(model: nn.Module, inputs: object) -> None:
+    for leaf in _leaves(model, inputs):
+        leaf.grad = None
+
+
+def _leaves(model: nn.Module, inputs: object) -> list[Tensor]:
+    """The tensors whose ``.grad`` backward writes."""
+    candidates = [*model.parameters(), *tree_leaves(inputs)]
+    return [t for t in candidates if isinstance(t, Tensor) and t.is_leaf and t.requires_grad]

@@ -1,0 +1,427 @@
+"""Every layer against its dense self: forward, gradients, what is stored."""
+
+import copy
+
+import pytest
+import segmentation_models_pytorch.decoders.upernet.decoder as smp_upernet
+import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
+import timm.layers
+import timm.layers.activations
+import timm.models.beit
+import timm.models.eva
+import timm.models.swin_transformer
+import timm.models.vision_transformer_relpos
+import torch
+import torchvision.models.convnext
+import torchvision.models.swin_transformer
+from torch import nn
+
+from razorlight import razor_
+from razorlight.layers import REGISTRY, RazorLayer
+from razorlight.memory.meter import StorageMeter, model_tensors
+from razorlight.planning import paper
+
+IMAGE, TOKENS = (2, 8, 9, 7), (2, 9, 16)
+
+
+class SelfAttention(nn.Module):
+    """nn.MultiheadAttention of one input, as torchvision's ViT calls it."""
+
+    def __init__(self, need_weights=False, **kwargs):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True, **kwargs)
+        self.need_weights = need_weights
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=self.need_weights)[0]
+
+
+class MiTAttention(nn.Module):
+    """smp's attention over a 3 x 3 grid of tokens."""
+
+    def __init__(self, **kwargs):
+        super().__init__()
+        self.attention = smp_mit.Attention(16, 2, **kwargs)
+
+    def forward(self, x):
+        return self.attention(x, 3, 3)
+
+
+def unfused(attention):
+    attention.fused_attn = False
+    return attention
+
+
+def timm_unit(**kwargs):
+    return timm.layers.Attention(16, 2, qkv_bias=True, **kwargs)
+
+
+PRODUCTS = {
+    "Linear": (lambda: nn.Linear(16, 5), TOKENS),
+    "Linear 1-D": (lambda: nn.Linear(16, 5), (16,)),
+    "Linear no bias": (lambda: nn.Linear(16, 5, bias=False), (4, 16)),
+    "timm Linear": (lambda: timm.layers.Linear(16, 5), TOKENS),
+    "Conv1d": (lambda: nn.Conv1d(8, 6, 3, padding=1), (2, 8, 9)),
+    "Conv2d": (lambda: nn.Conv2d(8, 6, 3, stride=2, padding=(1, 2)), IMAGE),
+    "Conv2d unbatched": (lambda: nn.Conv2d(8, 6, 3), IMAGE[1:]),
+    "Conv2d depthwise": (lambda: nn.Conv2d(8, 8, 3, groups=8, bias=False), IMAGE),
+    "Conv2d dilated": (lambda: nn.Conv2d(8, 6, 3, dilation=(2, 1), groups=2), IMAGE),
+    "Conv2d same": (lambda: nn.Conv2d(8, 6, 3, padding="same"), IMAGE),
+    "Conv2d same, even": (lambda: nn.Conv2d(8, 6, (2, 4), padding="same"), IMAGE),
+    "Conv2d valid": (lambda: nn.Conv2d(8, 6, 3, padding="valid"), IMAGE),
+    "Conv2d reflect": (lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="reflect"), IMAGE),
+    "Conv2d replicate": (
+        lambda: nn.Conv2d(8, 6, (3, 5), padding=(1, 2), padding_mode="replicate"),
+        IMAGE,
+    ),
+    "Conv2d circular": (lambda: nn.Conv2d(8, 6, 3, padding="same", padding_mode="circular"), IMAGE),
+    "Conv3d": (lambda: nn.Conv3d(8, 6, (1, 3, 3), padding=(0, 1, 1)), (2, 8, 3, 5, 5)),
+    "ConvTranspose2d": (
+        lambda: nn.ConvTranspose2d(8, 6, 3, 2, 1, output_padding=1, groups=2, dilation=2),
+        IMAGE,
+    ),
+    "timm Conv2dSame": (lambda: timm.layers.Conv2dSame(8, 6, 3, stride=2), IMAGE),
+    "timm StdConv2d": (lambda: timm.layers.StdConv2d(8, 6, 3), IMAGE),
+    "timm StdConv2dSame": (lambda: timm.layers.StdConv2dSame(8, 6, 3, stride=2), IMAGE),
+    "timm ScaledStdConv2d": (lambda: timm.layers.ScaledStdConv2d(8, 6, 3), IMAGE),
+    "timm ScaledStdConv2dSame": (lambda: timm.layers.ScaledStdConv2dSame(8, 6, 3), IMAGE),
+}
+NORMS = {
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(8), (4, 8)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(8), IMAGE),
+    "BatchNorm2d no affine": (lambda: nn.BatchNorm2d(8, affine=False), IMAGE),
+    "BatchNorm2d no stats": (lambda: nn.BatchNorm2d(8, track_running_stats=False), IMAGE),
+    "BatchNorm2d average": (lambda: nn.BatchNorm2d(8, momentum=None), IMAGE),
+    "timm BatchNormAct2d": (lambda: timm.layers.BatchNormAct2d(8), IMAGE),
+    "GroupNorm": (lambda: nn.GroupNorm(4, 8), IMAGE),
+    "timm GroupNorm": (lambda: timm.layers.GroupNorm(8, 4), IMAGE),
+    "timm GroupNorm1": (lambda: timm.layers.GroupNorm1(8), IMAGE),
+    "timm GroupNormAct": (lambda: timm.layers.GroupNormAct(8, group_size=4), IMAGE),
+    "LayerNorm": (lambda: nn.LayerNorm(16), TOKENS),
+    "LayerNorm 2 dims": (lambda: nn.LayerNorm((9, 7)), IMAGE),
+    "LayerNorm no affine": (lambda: nn.LayerNorm(16, elementwise_affine=False), TOKENS),
+    "timm LayerNorm": (lambda: timm.layers.LayerNorm(16), TOKENS),
+    "timm LayerNorm2d": (lambda: timm.layers.LayerNorm2d(8), IMAGE),
+    "timm LayerNormAct": (lambda: timm.layers.LayerNormAct(16), TOKENS),
+    "timm LayerNormAct2d": (lambda: timm.layers.LayerNormAct2d(8), IMAGE),
+    "torchvision LayerNorm2d": (lambda: torchvision.models.convnext.LayerNorm2d(8), IMAGE),
+    "smp MiT LayerNorm": (lambda: smp_mit.LayerNorm(8), IMAGE),
+    "smp UPerNet LayerNorm2d": (lambda: smp_upernet.LayerNorm2d(8), IMAGE),
+}
+GATES = {
+    "ReLU": (lambda: nn.ReLU(), IMAGE),
+    "ReLU inplace": (lambda: nn.ReLU(inplace=True), IMAGE),
+    "ReLU6": (lambda: nn.ReLU6(), IMAGE),
+    "ReLU6 inplace": (lambda: nn.ReLU6(inplace=True), IMAGE),
+    "LeakyReLU": (lambda: nn.LeakyReLU(0.1), IMAGE),
+    "LeakyReLU inplace": (lambda: nn.LeakyReLU(0.1, inplace=True), IMAGE),
+    "Dropout": (lambda: nn.Dropout(0.3), IMAGE),
+    "Dropout inplace": (lambda: nn.Dropout(0.3, inplace=True), IMAGE),
+    "Dropout all": (lambda: nn.Dropout(1.0), IMAGE),
+    "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), IMAGE),
+    "MaxPool2d overlapping": (lambda: nn.MaxPool2d((2, 3), (1, 2), dilation=(2, 1)), IMAGE),
+    "MaxPool2d ceil": (lambda: nn.MaxPool2d(2, 2, ceil_mode=True), IMAGE),
+    "MaxPool2d unbatched": (lambda: nn.MaxPool2d(2), IMAGE[1:]),
+}
+CURVES = {
+    "GELU": (lambda: nn.GELU(), TOKENS),
+    "GELU tanh": (lambda: nn.GELU(approximate="tanh"), TOKENS),
+    "timm GELU": (lambda: timm.layers.activations.GELU(), TOKENS),
+    "timm GELUTanh": (lambda: timm.layers.activations.GELUTanh(), TOKENS),
+    "SiLU": (lambda: nn.SiLU(), IMAGE),
+    "SiLU inplace": (lambda: nn.SiLU(inplace=True), IMAGE),
+    "Hardswish": (lambda: nn.Hardswish(), IMAGE),
+    "Hardswish inplace": (lambda: nn.Hardswish(inplace=True), IMAGE),
+}
+ATTENTION = {
+    "Softmax": (lambda: nn.Softmax(-1), TOKENS),
+    "timm": (timm_unit, TOKENS),
+    "timm dropout": (lambda: timm_unit(attn_drop=0.2, proj_drop=0.2), TOKENS),
+    "timm unfused": (lambda: unfused(timm_unit()), TOKENS),
+    "timm unfused dropout": (lambda: unfused(timm_unit(attn_drop=0.2)), TOKENS),
+    "timm qk norm": (lambda: timm_unit(qk_norm=True, norm_layer=nn.LayerNorm), TOKENS),
+    "timm rope": (lambda: timm.layers.AttentionRope(16, 2, num_prefix_tokens=0), TOKENS),
+    "timm eva": (lambda: timm.models.eva.EvaAttention(16, 2, norm_layer=nn.LayerNorm), TOKENS),
+    "timm eva q k v": (
+        lambda: timm.models.eva.EvaAttention(
+            16, 2, qkv_fused=False, qk_norm=False, scale_norm=False
+        ),
+        TOKENS,
+    ),
+    "timm beit": (lambda: timm.models.beit.Attention(16, 2, window_size=None), TOKENS),
+    "timm beit bias": (
+        lambda: timm.models.beit.Attention(16, 2, qkv_bias=True, window_size=(2, 4)),
+        TOKENS,
+    ),
+    "timm relative": (
+        lambda: timm.models.vision_transformer_relpos.RelPosAttention(16, 2),
+        TOKENS,
+    ),
+    "timm window": (
+        lambda: timm.models.swin_transformer.WindowAttention(16, 2, window_size=3),
+        TOKENS,
+    ),
+    "timm window unfused": (
+        lambda: unfused(timm.models.swin_transformer.WindowAttention(16, 2, window_size=3)),
+        TOKENS,
+    ),
+    "smp MiT": (MiTAttention, TOKENS),
+    "smp MiT reduced": (lambda: MiTAttention(sr_ratio=3), TOKENS),
+    "torch": (SelfAttention, TOKENS),
+    "torch weights": (lambda: SelfAttention(need_weights=True), TOKENS),
+    "torch dropout": (lambda: SelfAttention(dropout=0.2), TOKENS),
+    "torch bias_kv": (lambda: SelfAttention(add_bias_kv=True, add_zero_attn=True), TOKENS),
+    "torchvision window": (
+        lambda: torchvision.models.swin_transformer.ShiftedWindowAttention(16, [3, 3], [1, 1], 2),
+        (2, 6, 6, 16),
+    ),
+}
+CASES = {**PRODUCTS, **NORMS, **GATES, **CURVES, **ATTENTION}
+
+EXACT = paper(0.0, "fp32")
+
+
+def pair(factory, recipe=EXACT, dtype=torch.float32):
+    torch.manual_seed(0)
+    dense = factory().to(dtype)
+    with torch.no_grad():
+        for parameter in dense.parameters():  # zeros and ones hide mistakes
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    razor = copy.deepcopy(dense)
+    razor_(razor, recipe=recipe, include=["*"])
+    return dense, razor
+
+
+def run(layer, shape, dtype=torch.float32, device_dtype=None):
+    """Output, input gradient and parameter gradients; inputs and draws always the same."""
+    torch.manual_seed(1)
+    x = torch.randn(shape, dtype=dtype, requires_grad=True)
+    with torch.autocast("cpu", dtype=device_dtype or torch.bfloat16, enabled=bool(device_dtype)):
+        out = layer(x * 1)  # not a leaf: layers in place may overwrite it
+    out.backward(torch.randn(out.shape).to(out.dtype))
+    gradients = {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}
+    return out.detach(), x.grad, gradients
+
+
+def assert_same(result, expected, **tolerance):
+    out, d_x, gradients = result
+    assert torch.equal(out, expected[0])
+    torch.testing.assert_close(d_x, expected[1], **tolerance)
+    assert gradients.keys() == expected[2].keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[2][name], msg=name, **tolerance)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_equals_dense_when_nothing_is_pruned(case, dtype):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory, dtype=dtype)
+    tolerance = {
+        torch.float32: {"rtol": 1e-5, "atol": 1e-6},
+        torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2},
+        torch.float64: {"rtol": 1e-4, "atol": 1e-5},  # the recipe stores at most 32 bits
+    }[dtype]
+    assert_same(run(razor, shape, dtype), run(dense, shape, dtype), **tolerance)
+    for name, buffer in dense.named_buffers():
+        assert torch.equal(buffer, razor.get_buffer(name))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_dense_under_autocast(case):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory)
+    expected = run(dense, shape, device_dtype=torch.bfloat16)
+    assert_same(run(razor, shape, device_dtype=torch.bfloat16), expected, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("sparsity", [0.5, 0.9])
+def test_pruned(case, sparsity):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory, paper(sparsity))
+    (out, d_x, gradients), expected = run(razor, shape), run(dense, shape)
+    assert torch.equal(out, expected[0])
+    if case in PRODUCTS or case in GATES:
+        torch.testing.assert_close(d_x, expected[1], rtol=1e-5, atol=1e-6)
+    if case in CURVES:  # stored at 16 bits
+        torch.testing.assert_close(d_x, expected[1], rtol=1e-2, atol=1e-3)
+    for name, gradient in gradients.items():
+        assert gradient.isfinite().all()
+        if case in PRODUCTS and name == "bias":
+            torch.testing.assert_close(gradient, expected[2][name])
+
+
+def live_after_forward(layer, shape, train=True, grad=True):
+    """Bytes alive between forward and backward, beside parameters, input and output."""
+    torch.manual_seed(1)
+    x = torch.randn(shape, requires_grad=True)
+    layer.train(train)
+    with StorageMeter() as meter, torch.set_grad_enabled(grad):
+        meter.track(model_tensors(layer), x)
+        out = layer(x * 1)
+        return meter.live - x.nbytes - sum(t.nbytes for t in model_tensors(layer)) - out.nbytes
+
+
+BIG = {
+    "Linear": (lambda: nn.Linear(64, 4), (8, 64, 64)),
+    "Conv2d": (lambda: nn.Conv2d(16, 4, 3), (8, 16, 32, 32)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(16, 4, 3), (8, 16, 32, 32)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(16), (8, 16, 32, 32)),
+    "GroupNorm": (lambda: nn.GroupNorm(4, 16), (8, 16, 32, 32)),
+    "LayerNorm": (lambda: nn.LayerNorm(256), (8, 64, 256)),
+}
+
+
+@pytest.mark.parametrize("case", BIG)
+def test_stored_bytes_of_pruned_values(case):
+    factory, shape = BIG[case]
+    _, razor = pair(factory, paper(0.9, "fp32"))
+    elements = torch.Size(shape).numel()
+    bits = live_after_forward(razor, shape) * 8 / elements
+    assert 4.19 < bits < 4.46  # values and bitmap 4.2; the statistics of norms up to .25 besides
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_stored_bytes_of_gates(case):
+    factory, _ = GATES[case]
+    _, razor = pair(factory)
+    shape = (2, 8, 32, 32)
+    with torch.no_grad():
+        outputs = razor(torch.zeros(shape)).numel()
+    limit = outputs if case.startswith("MaxPool2d") else torch.Size(shape).numel() // 8
+    assert 0 < live_after_forward(razor, shape) <= limit
+
+
+@pytest.mark.parametrize("case", [*PRODUCTS, "BatchNorm2d", "timm BatchNormAct2d"])
+def test_frozen_stores_nothing(case):
+    factory, shape = CASES[case]
+    if "Std" in case:  # their weight is standardised by a batch norm of its own
+        return
+    dense, razor = pair(factory, paper(0.9))
+    for layer in (dense, razor):
+        layer.requires_grad_(False)
+        if case in NORMS:
+            layer.eval()
+    act = torch.Size(shape).numel() // 8 if case == "timm BatchNormAct2d" else 0
+    assert live_after_forward(razor, shape, train=case in PRODUCTS) == act
+    # and the input's gradient is exact
+    torch.testing.assert_close(run(razor, shape)[1], run(dense, shape)[1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_grad_costs_nothing(case):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory, paper(0.9))
+    for layer in (dense, razor):
+        assert live_after_forward(layer, shape, grad=False) <= 0
+    x = torch.randn(shape)
+    dense.eval(), razor.eval()
+    assert torch.equal(dense(x.clone()), razor(x.clone()))
+
+
+@pytest.mark.parametrize("case", ["Linear", "Conv2d", "LayerNorm", "timm"])
+def test_eval_is_dense(case):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory, paper(0.9))
+    assert_same(run(razor.eval(), shape), run(dense.eval(), shape), rtol=0, atol=0)
+
+
+def test_every_registered_class_is_tested():
+    tested = {type(layer) for factory, _ in CASES.values() for layer in factory().modules()}
+    assert set(REGISTRY) <= tested
+
+
+def test_q_k_and_v_store_their_input_once():
+    class Projections(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v = (nn.Linear(64, 64) for _ in "qkv")
+
+        def forward(self, x):
+            return self.q(x) + self.k(x) + self.v(x)
+
+    _, three = pair(Projections, paper(0.9))
+    _, one = pair(lambda: nn.Linear(64, 64), paper(0.9))
+    assert live_after_forward(three, (8, 32, 64)) == live_after_forward(one, (8, 32, 64))
+
+
+def test_an_in_place_change_makes_the_record_void():
+    class Changed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(16, 16), nn.Linear(16, 16)
+
+        def forward(self, x):
+            y = self.first(x)
+            x += 1
+            return y + self.second(x)
+
+    dense, razor = pair(Changed, paper(0.0, "fp16"))
+    expected = copy.deepcopy(dense)
+    x = torch.randn(4, 16)
+    expected.second(x + 1).sum().backward()
+    razor(x.clone()).sum().backward()
+    torch.testing.assert_close(
+        razor.second.weight.grad, expected.second.weight.grad, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_backward_twice_over_one_graph():
+    _, razor = pair(timm_unit, paper(0.9))
+    out = razor(torch.randn(TOKENS)).sum()
+    first = torch.autograd.grad(out, razor.qkv.weight, retain_graph=True)[0]
+    assert torch.equal(first, torch.autograd.grad(out, razor.qkv.weight)[0])
+
+
+def test_double_backward_is_refused():
+    _, razor = pair(lambda: nn.Linear(16, 4))
+    x = torch.randn(2, 16, requires_grad=True)
+    gradient = torch.autograd.grad(razor(x).square().sum(), x, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+def test_autocast_leaves_no_cached_weight_without_a_graph():
+    # a weight shared with a dense layer: autocast must not hand that one a cast made in here
+    razor, dense = nn.Linear(8, 8), nn.Linear(8, 8)
+    dense.weight = razor.weight
+    razor_(razor, include=["*"])
+    with torch.autocast("cpu", torch.bfloat16):
+        x = torch.randn(2, 8)
+        razor(x)
+        out = dense(x)
+    out.sum().backward()
+    assert dense.weight.grad is not None
+
+
+def test_in_place_relu_on_a_view():
+    dense, razor = pair(lambda: nn.ReLU(inplace=True))
+    gradients = []
+    for layer in (dense, razor):
+        x = torch.linspace(-1, 1, 12).view(3, 4).requires_grad_()
+        y = x * 2
+        layer(y[:, :2])
+        (y * torch.arange(12).view(3, 4)).sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
+
+
+def test_not_a_number_passes_as_in_torch():
+    for case in ("ReLU", "LeakyReLU", "MaxPool2d"):  # at ReLU6 torch itself differs by size
+        dense, razor = pair(CASES[case][0])
+        gradients = []
+        for layer in (dense, razor):
+            x = torch.linspace(-2, 8, 16).view(1, 1, 4, 4)
+            x[..., 0] = torch.nan
+            x.requires_grad_()
+            layer(x).sum().backward()
+            gradients.append(x.grad)
+        torch.testing.assert_close(*gradients, equal_nan=True)
+
+
+def test_razor_layers_are_their_dense_class():
+    _, razor = pair(timm_unit)
+    assert isinstance(razor, RazorLayer)
+    assert isinstance(razor, timm.layers.Attention)
+    assert "RazorLinear(in_features=16" in repr(razor)

@@ -1,0 +1,198 @@
+import copy
+import pickle
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from razorlight import Dense, Mask, RazorError, TopK, is_converted, razor_, register, restore_
+from razorlight.layers import REGISTRY, RazorLayer
+
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 8, 3),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Linear(8 * 4 * 4, 2),
+    )
+
+
+def codecs(model):
+    return {n: m.razor_codec for n, m in model.named_modules() if isinstance(m, RazorLayer)}
+
+
+def reasons(report):
+    return {line.name: line.detail for line in report.only("skipped")}
+
+
+def test_every_layer_is_named():
+    model = network()
+    report = razor_(model, sparsity=0.8)
+    assert codecs(model) == {
+        "1": TopK(0.8),
+        "2": Mask(),
+        "3": TopK(0.8),
+        "4": Dense("fp16"),
+    }
+    assert reasons(report) == {"0": "first layer: its input is the batch", "6": "head"}
+    printed = str(report)
+    assert all(line.name in printed for line in report.lines)
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    assert report.summary().startswith("converted 4 of 6 layers")
+
+
+def test_head_of_a_vit_and_its_norm():
+    report = razor_(timm.create_model("vit_tiny_patch16_224", depth=1))
+    left = reasons(report)
+    assert left["head"] == "head"
+    assert left["norm"] == "norm before the head"
+    assert left["patch_embed.proj"].startswith("first layer")
+
+
+def test_include_exclude_overrides():
+    model = network()
+    report = razor_(model, include=["0", "[1-3]"], exclude=["2"], overrides={"3": "dense"})
+    assert codecs(model) == {"0": TopK(0.9), "1": TopK(0.9), "3": Dense()}
+    assert reasons(report) == {"2": "excluded", "4": "not included", "6": "not included"}
+
+
+def test_a_glob_names_a_whole_subtree():
+    model = nn.ModuleDict({"encoder": network(), "decoder": network()})
+    razor_(model, include=["encoder"])
+    assert {name.split(".")[0] for name in codecs(model)} == {"encoder"}
+
+
+def test_last_override_wins_where_it_fits():
+    model = network()
+    block = {"codec": "topk", "sparsity": 0.5, "scope": "block"}
+    razor_(model, overrides={"*": block, "3": TopK(0.7)})
+    assert codecs(model)["1"] == TopK(0.5, "block")
+    assert codecs(model)["3"] == TopK(0.7)
+    assert codecs(model)["2"] == Mask()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": 1.5}, r"sparsity must be in \[0, 1\).*1.5"),
+        ({"sparsity": -0.1}, r"sparsity must be in \[0, 1\)"),
+        ({"recipe": "papper"}, "unknown recipe 'papper'.*did you mean 'paper'"),
+        ({"include": ["encodr.*"]}, "include: pattern 'encodr.*' matches nothing"),
+        ({"exclude": ["encodr"]}, "exclude: pattern 'encodr' matches nothing"),
+        ({"overrides": {"9": "dense"}}, "overrides: pattern '9' matches nothing"),
+        ({"overrides": {"3": "dens"}}, "unknown codec"),
+        ({"overrides": {"4": TopK(0.5)}}, "never pruned"),
+        ({"overrides": {"2": TopK(0.5)}}, "gates store bits"),
+        ({"include": ["0"], "exclude": ["0"]}, "nothing to convert in Sequential"),
+    ],
+)
+def test_refused_in_one_line_and_untouched(arguments, message):
+    model = network()
+    with pytest.raises(RazorError, match=message) as caught:
+        razor_(model, **arguments)
+    assert "\n" not in str(caught.value)
+    assert not is_converted(model)
+
+
+def test_nothing_to_convert():
+    with pytest.raises(RazorError, match="no layer of a known class"):
+        razor_(nn.Sequential(nn.Identity(), nn.Sigmoid()))
+
+
+def test_near_misses_are_named():
+    class MyLinear(nn.Linear):
+        pass
+
+    model = nn.Sequential(
+        nn.Linear(4, 4),
+        MyLinear(4, 4),
+        parametrizations.weight_norm(nn.Linear(4, 4)),
+        nn.SyncBatchNorm(4),
+        nn.ConvTranspose1d(4, 4, 1),
+        nn.ReLU(),
+    )
+    report = razor_(model)
+    assert [line.name for line in report.only("near miss")] == ["1", "2", "3", "4"]
+    assert report.only("near miss")[0].detail == "a Linear of a class that is not registered"
+    assert type(model[1]) is MyLinear
+
+
+def test_children_that_are_not_called():
+    report = razor_(nn.ModuleList([nn.Linear(8, 8), nn.MultiheadAttention(8, 2), nn.ReLU()]))
+    assert reasons(report)["1.out_proj"] == "its weights are used by 1"
+
+
+def test_pools_that_bytes_cannot_hold():
+    pools = nn.ModuleList([nn.ReLU(), nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(17)])
+    assert reasons(razor_(pools)) == {
+        "1": "its caller wants the int64 indices",
+        "2": "a window of more than 256 entries",
+    }
+
+
+def test_again_replaces_what_was_chosen():
+    model = network()
+    razor_(model, sparsity=0.9)
+    razor_(model, sparsity=0.5, exclude=["1"])
+    assert codecs(model)["3"] == TopK(0.5)
+    assert type(model[1]) is nn.BatchNorm2d
+
+
+def test_restore():
+    model = network()
+    before = copy.deepcopy(model)
+    razor_(model)
+    restore_(model)
+    assert [type(a) for a in model.modules()] == [type(b) for b in before.modules()]
+    assert [vars(a).keys() for a in model.modules()] == [vars(b).keys() for b in before.modules()]
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_are_razor_layers_with_their_own_weights(clone):
+    model = network()
+    razor_(model)
+    copied = clone(model)
+    assert codecs(copied) == codecs(model)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(copied(x), model(x))
+    with torch.no_grad():
+        model[3].weight.zero_()
+    assert not torch.equal(copied(x), model(x))
+
+
+def test_shared_layer_called_twice():
+    shared = nn.Linear(6, 6)
+    model = nn.Sequential(nn.Linear(6, 6), shared, nn.ReLU(), shared)
+    expected = copy.deepcopy(model)
+    razor_(model, include=["*"], sparsity=0.0, overrides={"*": Dense()})
+    x = torch.randn(3, 6)
+    model(x).sum().backward()
+    expected(x).sum().backward()
+    torch.testing.assert_close(shared.weight.grad, expected[1].weight.grad)
+
+
+def test_register_a_layer_of_ones_own():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x):
+            return nn.functional.linear(x, self.weight) * 2
+
+    model = nn.Sequential(nn.Linear(4, 4), Scaled())
+    register(Scaled, functions=[nn.functional.linear])
+    try:
+        razor_(model, include=["1"])
+        model(torch.randn(2, 4)).sum().backward()
+        assert model[1].weight.grad is not None
+    finally:
+        del REGISTRY[Scaled]
+    with pytest.raises(RazorError, match="no razor function for sigmoid"):
+        register(Scaled, functions=[torch.sigmoid])
