@@ -1,0 +1,241 @@
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from razorlight import BackRazor, RazorError, TopK, is_converted
+from razorlight.layers import RazorLayer
+
+
+class Plain(LightningModule):
+    """A module that knows nothing of razorlight."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = network()
+
+    def training_step(self, batch, _):
+        loss = F.cross_entropy(self.model(batch[0]), batch[1])
+        self.log("loss", loss)
+        return loss
+
+    def validation_step(self, batch, _):
+        assert not self.training
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
+
+
+class Lazy(Plain):
+    def __init__(self):
+        LightningModule.__init__(self)
+        self.model = None
+
+    def configure_model(self):
+        if self.model is None:
+            self.model = network()
+
+
+class Spy(Callback):
+    """Whether the module is converted, at each hook of interest."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen["train"] = is_converted(pl_module)
+
+    def on_fit_end(self, trainer, pl_module):
+        self.seen["fit end"] = is_converted(pl_module)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.SiLU(),
+        nn.Dropout(0.2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+
+
+def loader(batch_size=4):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(16, 3, 8, 8, generator=generator)
+    labels = torch.randint(0, 3, (16,), generator=generator)
+    return DataLoader(TensorDataset(images, labels), batch_size)
+
+
+def trainer(*callbacks, tmp_path, max_epochs=1, **kwargs):
+    options = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks),
+    }
+    return Trainer(
+        default_root_dir=tmp_path,
+        max_epochs=max_epochs,
+        callbacks=list(callbacks),
+        **{**options, **kwargs},
+    )
+
+
+@pytest.mark.parametrize("module", [Plain, Lazy])
+def test_converts_for_fit_alone(module, tmp_path):
+    spy, razor, model = Spy(), BackRazor(), module()
+    trainer(razor, spy, tmp_path=tmp_path).fit(model, loader(), loader())
+    assert spy.seen == {"train": True, "fit end": True}
+    assert not is_converted(model)
+    assert "model.1" in [line.name for line in razor.report.only("converted")]
+    trainer(razor, tmp_path=tmp_path).validate(model, loader(), verbose=False)
+    trainer(razor, spy, tmp_path=tmp_path).fit(model, loader())
+    assert spy.seen["train"]
+
+
+def test_same_loss_as_dense_at_no_sparsity(tmp_path):
+    weights = []
+    for callbacks in ([], [BackRazor(sparsity=0.0, overrides={"*": "dense"})]):
+        model = Plain()
+        torch.manual_seed(1)
+        trainer(*callbacks, tmp_path=tmp_path, max_epochs=3).fit(model, loader())
+        weights.append(model.state_dict())
+    for key, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][key], rtol=1e-3, atol=1e-5, msg=key)
+
+
+def test_restored_after_an_exception(tmp_path):
+    class Failing(Plain):
+        def training_step(self, batch, _):
+            super().training_step(batch, _)
+            raise RuntimeError("in the middle")
+
+    model = Failing()
+    with pytest.raises(RuntimeError, match="in the middle"):
+        trainer(BackRazor(), tmp_path=tmp_path).fit(model, loader())
+    assert not is_converted(model)
+
+
+@pytest.mark.parametrize("averaging_first", [True, False])
+def test_beside_weight_averaging(averaging_first, tmp_path):
+    callbacks = [WeightAveraging(), BackRazor()]
+    model = Plain()
+    before = copy.deepcopy(model.state_dict())
+    order = callbacks if averaging_first else callbacks[::-1]
+    trainer(*order, tmp_path=tmp_path).fit(model, loader())
+    assert not torch.equal(before["model.3.weight"], model.state_dict()["model.3.weight"])
+    assert model.state_dict().keys() == before.keys()
+
+
+def test_checkpoints_load_both_ways(tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path, save_last=True)
+    model = Plain()
+    trainer(BackRazor(), checkpoint, tmp_path=tmp_path).fit(model, loader())
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    Plain().load_state_dict(saved["state_dict"], strict=True)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, saved["state_dict"][key])
+    # and a dense checkpoint goes on as a razor run
+    dense = ModelCheckpoint(tmp_path / "dense", save_last=True)
+    trainer(dense, tmp_path=tmp_path).fit(Plain(), loader())
+    again = trainer(BackRazor(), tmp_path=tmp_path, max_epochs=2)
+    again.fit(Plain(), loader(), ckpt_path=tmp_path / "dense" / "last.ckpt")
+    assert again.global_step == 8
+
+
+def test_resume_goes_on_exactly(tmp_path):
+    class Seeded(Plain):
+        def on_train_batch_start(self, *_):
+            torch.manual_seed(self.global_step)  # dropout alike in both runs
+
+    def run(folder, epochs, resume=None):
+        model = Seeded()
+        checkpoint = ModelCheckpoint(tmp_path / folder, save_last=True)
+        fit = trainer(BackRazor(), checkpoint, tmp_path=tmp_path, max_epochs=epochs)
+        fit.fit(model, loader(), ckpt_path=resume)
+        return model.state_dict()
+
+    whole = run("whole", 4)
+    run("half", 2)
+    resumed = run("rest", 4, tmp_path / "half" / "last.ckpt")
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+def test_resuming_with_other_settings_is_said(tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path, save_last=True)
+    trainer(BackRazor(sparsity=0.9), checkpoint, tmp_path=tmp_path).fit(Plain(), loader())
+    with pytest.warns(UserWarning, match=r"was trained with .*0\.9.* goes on with .*0\.5"):
+        trainer(BackRazor(sparsity=0.5), tmp_path=tmp_path, max_epochs=2).fit(
+            Plain(), loader(), ckpt_path=tmp_path / "last.ckpt"
+        )
+
+
+def test_near_miss_is_warned_of(tmp_path):
+    class MyConv(nn.Conv2d):
+        pass
+
+    model = Plain()
+    model.model[3] = MyConv(8, 8, 3)
+    with pytest.warns(UserWarning, match=r"model\.3 \(MyConv\) stays dense"):
+        trainer(BackRazor(), tmp_path=tmp_path).fit(model, loader())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": 1.5}, "sparsity must be in"),
+        ({"recipe": "papr"}, "unknown recipe"),
+        ({"overrides": {"*": "topp"}}, "unknown codec"),
+    ],
+)
+def test_refuses_at_once(arguments, message):
+    with pytest.raises(RazorError, match=message):
+        BackRazor(**arguments)
+
+
+def test_refuses_a_pattern_that_matches_nothing(tmp_path):
+    with pytest.raises(RazorError, match="exclude: pattern 'model.head' matches nothing"):
+        trainer(BackRazor(exclude=["model.head"]), tmp_path=tmp_path).fit(Plain(), loader())
+
+
+def test_two_processes_agree(tmp_path):
+    class Recorder(Plain):
+        def on_train_end(self):
+            weights = self.all_gather(self.model[3].weight)
+            assert torch.equal(weights[0], weights[1])
+            assert isinstance(self.model[3], RazorLayer)
+            assert self.model[3].razor_codec == TopK(0.5)
+            if self.global_rank == 0:
+                torch.save(self.state_dict(), tmp_path / "two.pt")
+
+    fit = trainer(
+        BackRazor(sparsity=0.5, exclude=["model.1", "model.5"]),
+        tmp_path=tmp_path,
+        strategy="ddp_fork",
+        devices=2,
+        use_distributed_sampler=True,
+    )
+    fit.fit(Recorder(), loader(2))
+    weights = torch.load(tmp_path / "two.pt")
+    assert all(math.isfinite(value.float().sum()) for value in weights.values())
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_precisions(precision, tmp_path):
+    fit = trainer(BackRazor(), tmp_path=tmp_path, precision=precision)
+    fit.fit(Plain(), loader())
+    assert fit.callback_metrics["loss"].isfinite()
