@@ -60,11 +60,12 @@ class TopK(Codec):
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         rows = self._as_rows(x)
         index = self._largest(rows)
-        kept = rows.gather(1, index)
         if self._stores_index:
-            return (index.to(torch.uint8), *self._pack_values(kept))
+            return (index.to(torch.uint8), *self._pack_values(rows.gather(1, index)))
+        index = index.sort(dim=1).values  # the order in which a bitmap gives them back
         mask = torch.zeros(rows.shape, dtype=torch.bool, device=x.device)
-        return (pack_bits(mask.scatter_(1, index, True)), *self._pack_values(kept))
+        mask.scatter_(1, index, True)
+        return (pack_bits(mask), *self._pack_values(rows.gather(1, index)))
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -95,11 +96,11 @@ class TopK(Codec):
         return torch.float32 if self.scope == "sample" else torch.float16
 
     def _largest(self, rows: Tensor) -> Tensor:
-        """Positions of the entries to keep in each row, ascending as a bitmap gives them back."""
+        """Positions of the entries to keep in each row, in any order."""
         n = rows.shape[1]
         if (k := self._kept(n)) == n:
             return torch.arange(n, device=rows.device).expand_as(rows)
-        return rows.abs().topk(k, dim=1, sorted=False).indices.sort(dim=1).values
+        return rows.abs().topk(k, dim=1, sorted=False).indices
 
     def _kept(self, n: int) -> int:
         return min(n, max(1, round(n * (1 - self.sparsity))))

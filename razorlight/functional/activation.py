@@ -23,7 +23,7 @@ class _Activation(Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        function: Callable[[Tensor], Tensor],
+        function: Callable[..., Tensor],
         gradient: Callable[[Tensor, Tensor], Tensor],
         inplace: bool,
         read: Callable[..., Tensor],
@@ -33,7 +33,7 @@ class _Activation(Function):
         ctx.gradient, ctx.read = gradient, read
         if inplace:
             ctx.mark_dirty(x)
-            function(x)
+            function(x, inplace=True)
             return x
         return function(x)
 
@@ -45,18 +45,31 @@ class _Activation(Function):
         return d_x, None, None, None, None, *(None,) * len(stored)
 
 
+def _activate(
+    x: Tensor,
+    function: Callable[..., Tensor],
+    gradient: Callable[[Tensor, Tensor], Tensor],
+    inplace: bool,
+    record: Record,
+) -> Tensor:
+    if inplace and torch.compiler.is_compiling():
+        # the compiled graph of a Function that overwrites its input may have a wrong gradient
+        # (torch 2.14); copied back, it is right, and the compiler makes it in place again
+        return x.copy_(_activate(x, function, gradient, False, record))
+    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
+
+
 def _gate(
     codec: Codec,
     x: Tensor,
     passes: Tensor,
     slope: float,
-    function: Callable[[Tensor], Tensor],
+    function: Callable[..., Tensor],
     inplace: bool,
 ) -> Tensor:
     """A piecewise linear activation: slope 1 where ``passes``, else ``slope``."""
     record = Record(codec.encode(passes), reader(passes, codec, torch.bool))
-    gradient = partial(_gate_gradient, slope=slope)
-    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
+    return _activate(x, function, partial(_gate_gradient, slope=slope), inplace, record)
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
@@ -66,15 +79,14 @@ def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
 def relu(codec: Codec, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.relu` of any shape; one bit an entry is stored, exactly."""
     # "not below" and not "above": NaN goes through, as in torch
-    function = partial(F.relu, inplace=inplace)
-    return _gate(codec, input, ~(input.detach() <= 0), 0.0, function, inplace)
+    return _gate(codec, input, ~(input.detach() <= 0), 0.0, F.relu, inplace)
 
 
 def leaky_relu(
     codec: Codec, input: Tensor, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
     """:func:`torch.nn.functional.leaky_relu`; one bit an entry is stored, exactly."""
-    function = partial(F.leaky_relu, negative_slope=negative_slope, inplace=inplace)
+    function = partial(F.leaky_relu, negative_slope=negative_slope)
     return _gate(codec, input, input.detach() > 0, negative_slope, function, inplace)
 
 
@@ -83,7 +95,7 @@ def hardtanh(
 ) -> Tensor:
     """:func:`torch.nn.functional.hardtanh`, and so ReLU6; one bit an entry is stored, exactly."""
     value = input.detach()
-    function = partial(F.hardtanh, min_val=min_val, max_val=max_val, inplace=inplace)
+    function = partial(F.hardtanh, min_val=min_val, max_val=max_val)
     passes = ~((value <= min_val) | (value >= max_val))
     return _gate(codec, input, passes, 0.0, function, inplace)
 
@@ -91,12 +103,11 @@ def hardtanh(
 def _smooth(
     codec: Codec,
     x: Tensor,
-    function: Callable[[Tensor], Tensor],
+    function: Callable[..., Tensor],
     gradient: Callable[[Tensor, Tensor], Tensor],
     inplace: bool = False,
 ) -> Tensor:
-    record = store(x, codec, overwritten=inplace)
-    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
+    return _activate(x, function, gradient, inplace, store(x, codec, overwritten=inplace))
 
 
 def gelu(codec: Codec, input: Tensor, approximate: str = "none") -> Tensor:
@@ -114,14 +125,12 @@ def gelu(codec: Codec, input: Tensor, approximate: str = "none") -> Tensor:
 
 def silu(codec: Codec, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.silu`; the input is stored by ``codec``, as in :func:`gelu`."""
-    function = partial(F.silu, inplace=inplace)
-    return _smooth(codec, input, function, aten.silu_backward, inplace)
+    return _smooth(codec, input, F.silu, aten.silu_backward, inplace)
 
 
 def hardswish(codec: Codec, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.hardswish`; the input is stored as in :func:`gelu`."""
-    function = partial(F.hardswish, inplace=inplace)
-    return _smooth(codec, input, function, aten.hardswish_backward, inplace)
+    return _smooth(codec, input, F.hardswish, aten.hardswish_backward, inplace)
 
 
 class _Dropout(Function):
@@ -139,7 +148,8 @@ class _Dropout(Function):
         ctx.scale, ctx.read = scale, read
         if inplace:
             ctx.mark_dirty(x)
-            return x.mul_(noise)
+            x.mul_(noise)
+            return x
         return x * noise
 
     @staticmethod
@@ -161,4 +171,7 @@ def dropout(
     kept = noise != 0
     record = Record(codec.encode(kept), reader(kept, codec, torch.bool))
     scale = 1 / (1 - p) if p < 1 else 0.0
+    if inplace and torch.compiler.is_compiling():  # as in _activate
+        out = _Dropout.apply(input, noise, scale, False, record.read, *record.tensors)
+        return input.copy_(out)
     return _Dropout.apply(input, noise, scale, inplace, record.read, *record.tensors)

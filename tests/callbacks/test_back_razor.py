@@ -208,7 +208,7 @@ def test_refuses_at_once(arguments, message):
 
 
 def test_refuses_a_pattern_that_matches_nothing(tmp_path):
-    with pytest.raises(RazorError, match="exclude: pattern 'model.head' matches nothing"):
+    with pytest.raises(RazorError, match=r"pattern .model\.head. matches"):
         trainer(BackRazor(exclude=["model.head"]), tmp_path=tmp_path).fit(Plain(), loader())
 
 
