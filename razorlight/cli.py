@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import warnings
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any
@@ -88,6 +89,8 @@ def main(args: ArgsType = None) -> int:
         else goes wrong is raised.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_banner)
+    # Lightning's own use of torch, not its user's concern
+    warnings.filterwarnings("ignore", message=".*LeafSpec")
     try:
         RazorCLI(args)
     except (ArgumentError, OmegaConfBaseException) as error:
