@@ -1,7 +1,7 @@
 """razorlight: train pretrained networks in a fraction of the activation memory."""
 
 from razorlight.callbacks import BackRazor, MemoryProfiler
-from razorlight.codecs import Codec, Dense, Mask, TopK
+from razorlight.codecs import Codec, Dense, Mask, TopK, Uniform
 from razorlight.conversion import is_converted, razor_, restore_
 from razorlight.errors import RazorError
 from razorlight.layers import register
@@ -21,6 +21,7 @@ __all__ = [
     "Recipe",
     "Report",
     "TopK",
+    "Uniform",
     "is_converted",
     "razor_",
     "register",

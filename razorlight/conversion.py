@@ -64,7 +64,7 @@ def razor_(
     report = Report(tuple(_describe(model, plan, skipped)))
     if not plan:
         raise RazorError(
-            f"nothing to convert in {type(model).__name__}: {report.why_nothing()}; name layers "
+            f"nothing to convert in {type(model).__name__}: {report.reasons()}; name layers "
             "with include=[...], or register their classes with razorlight.layers.register"
         )
     restore_(model)

@@ -42,17 +42,15 @@ class Report:
         kinds = Counter(line.layer for line in converted)
         text = f"converted {len(converted)} of {len(self.lines)} layers"
         text += f" ({', '.join(f'{kind} {count}' for kind, count in kinds.most_common())})"
-        if left := self.why_nothing():
-            text += f"; left dense: {left}"
-        return text
+        return f"{text}; left dense: {left}" if (left := self.reasons()) else text
 
-    def why_nothing(self) -> str:
+    def reasons(self) -> str:
         """The reasons of all layers that were left dense, with their counts."""
         left = [line for line in self.lines if line.status != "converted"]
+        if not self.lines:
+            return "it has no layer of a known class"
         reasons = Counter(line.detail for line in left)
-        return ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or (
-            "" if self.lines else "it has no layer of a known class"
-        )
+        return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
     def __str__(self) -> str:
         """A table of 80 columns that names every layer."""

@@ -2,6 +2,7 @@
 
     python tools/bench.py --model vit_tiny_patch16_224 --batch 8
     python tools/bench.py --model mobilenetv2_100 --batch 8 --freeze-norm
+    python tools/bench.py --codec '{"codec": "uniform", "bits": 4}'
 
 Stored: bytes alive between forward and backward beside parameters, buffers and inputs, for each
 sample. Peak: of forward and backward, with parameters and gradients. Time: the ratio of medians to
@@ -43,6 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224, help="of the images, in pixels")
     parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--codec", type=json.loads, help="one more: this codec where it fits")
     parser.add_argument("--freeze-norm", action="store_true", help="batch norms in eval, frozen")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="autocast")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -66,15 +68,18 @@ def build(arguments: argparse.Namespace) -> nn.Module:
     return model
 
 
-def variants(dense: nn.Module, sparsity: float) -> dict[str, nn.Module]:
-    """The network as it is, checkpointed where timm can, and by each recipe."""
+def variants(dense: nn.Module, arguments: argparse.Namespace) -> dict[str, nn.Module]:
+    """The network as it is, checkpointed where timm can, by each recipe, and by ``--codec``."""
     models = {"dense": dense}
     if hasattr(dense, "set_grad_checkpointing"):
         models["checkpointing"] = copy.deepcopy(dense)
         models["checkpointing"].set_grad_checkpointing()
     for recipe in RECIPES:
         models[recipe] = copy.deepcopy(dense)
-        razor_(models[recipe], recipe, sparsity)
+        razor_(models[recipe], recipe, arguments.sparsity)
+    if arguments.codec:
+        models["--codec"] = copy.deepcopy(dense)
+        razor_(models["--codec"], overrides={"*": arguments.codec})
     return models
 
 
@@ -117,7 +122,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     """One row for each variant."""
     torch.manual_seed(0)
     device = arguments.device
-    models = variants(build(arguments).to(device), arguments.sparsity)
+    models = variants(build(arguments).to(device), arguments)
     images = torch.randn(arguments.batch, 3, arguments.size, arguments.size, device=device)
     labels = torch.randint(10, (arguments.batch,), device=device)
 

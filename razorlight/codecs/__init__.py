@@ -7,11 +7,17 @@ from razorlight.codecs.base import Codec
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.mask import Mask
 from razorlight.codecs.topk import TopK
+from razorlight.codecs.uniform import Uniform
 from razorlight.errors import RazorError
 
-__all__ = ["CODECS", "Codec", "Dense", "Mask", "TopK", "parse_codec"]
+__all__ = ["CODECS", "Codec", "Dense", "Mask", "TopK", "Uniform", "parse_codec"]
 
-CODECS: dict[str, type[Codec]] = {"dense": Dense, "mask": Mask, "topk": TopK}
+CODECS: dict[str, type[Codec]] = {
+    "dense": Dense,
+    "mask": Mask,
+    "topk": TopK,
+    "uniform": Uniform,
+}
 
 
 def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:

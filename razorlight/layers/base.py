@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from razorlight.codecs import Codec, Dense, Mask
+from razorlight.codecs import Codec, Dense, Mask, Uniform
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS
 from razorlight.functional.attention import multi_head_attention_forward
@@ -32,7 +32,7 @@ class Role(Enum):
         if self is Role.BITS:
             return isinstance(codec, Mask)
         if self is Role.SLOPE:
-            return isinstance(codec, Dense)
+            return isinstance(codec, Dense | Uniform)
         return not isinstance(codec, Mask)
 
 

@@ -16,7 +16,7 @@ import torchvision.models.convnext
 import torchvision.models.swin_transformer
 from torch import nn
 
-from razorlight import razor_
+from razorlight import Recipe, Uniform, razor_
 from razorlight.layers import REGISTRY, RazorLayer
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import paper
@@ -250,6 +250,18 @@ def test_pruned(case, sparsity):
         assert gradient.isfinite().all()
         if case in PRODUCTS and name == "bias":
             torch.testing.assert_close(gradient, expected[2][name])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in GATES])
+def test_eight_bits(case):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory, Recipe(value=Uniform(8), slope=Uniform(8)))
+    (out, d_x, gradients), expected = run(razor, shape), run(dense, shape)
+    assert torch.equal(out, expected[0])
+    pairs = [(d_x, expected[1])] + [(gradients[name], expected[2][name]) for name in gradients]
+    largest = max(gradient.abs().max().item() for _, gradient in pairs)
+    for gradient, exact in pairs:
+        torch.testing.assert_close(gradient, exact, rtol=0.05, atol=0.02 * largest)
 
 
 def live_after_forward(layer, shape, train=True, grad=True):

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from razorlight import RazorError, Uniform
+from razorlight.codecs import parse_codec
+
+BITS = (2, 3, 4, 5, 6, 8)
+
+
+def roundtrip(codec, x):
+    stored = codec.encode(x)
+    return stored, codec.decode(*stored, shape=x.shape, dtype=x.dtype)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("axis", [-1, -2])
+@pytest.mark.parametrize("shape", [(4, 70, 33), (2, 300), (9,), (), (0, 5), (3, 8, 6, 5)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_within_half_a_step(bits, axis, shape, dtype):
+    torch.manual_seed(0)
+    x = torch.randn(shape).to(dtype)
+    codec = Uniform(bits, group=32, axis=axis)
+    stored, restored = roundtrip(codec, x)
+    assert restored.shape == x.shape
+    assert restored.dtype == dtype
+    assert sum(t.numel() * t.itemsize * 8 for t in stored) == codec.nbits(x.shape, dtype)
+    if x.numel():
+        # half a step of the widest group, and bfloat16's rounding of its ends
+        span = (x.max() - x.min()).float()
+        bound = 0.5 * span / (2**bits - 1) + 2**-7 * x.abs().max().float()
+        assert (restored.float() - x.float()).abs().max() <= bound
+
+
+def test_groups_run_along_the_axis():
+    scales = torch.tensor([1e-3, 1.0, 1e3])
+    channels = torch.randn(2, 64, 3) * scales  # channels of very different size
+    error = (roundtrip(Uniform(4, 64, axis=-2), channels)[1] - channels).abs().amax((0, 1))
+    assert (error < 0.3 * scales).all()
+    mixed = (roundtrip(Uniform(4, 64, axis=-1), channels)[1] - channels).abs().amax((0, 1))
+    assert mixed[0] > 0.3 * scales[0]
+
+
+def test_size():
+    # four bits a code, and two bfloat16 for each 128
+    assert Uniform(4, 128).nbits((8, 256), torch.float32) == 8 * 256 * 4 + 16 * 32
+
+
+def test_stochastic_rounding_is_unbiased():
+    torch.manual_seed(0)
+    x = torch.rand(1, 128)
+    mean = torch.stack([roundtrip(Uniform(2, stochastic=True), x)[1] for _ in range(2000)]).mean(0)
+    assert (mean - x).abs().max() < 0.03
+    assert (roundtrip(Uniform(2), x)[1] - x).abs().max() > 0.1
+
+
+def test_constant_and_large_groups():
+    constant = torch.full((2, 128), 3.0)
+    assert torch.equal(roundtrip(Uniform(4), constant)[1], constant)
+    large = torch.randn(2, 128) * 1e30
+    torch.testing.assert_close(roundtrip(Uniform(8), large)[1], large, rtol=0, atol=4e28)
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_divergence_is_seen(value):
+    x = torch.randn(2, 128)
+    x[0, 5] = value
+    restored = roundtrip(Uniform(4), x)[1]
+    assert restored[0].isnan().all()
+    assert restored[1].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"), [({"bits": 7}, "2, 3, 4, 5, 6, 8"), ({"group": 0}, "at least 1")]
+)
+def test_refuses(spec, message):
+    with pytest.raises(RazorError, match=message):
+        parse_codec({"codec": "uniform", **spec})
