@@ -22,26 +22,28 @@ _TINY = torch.finfo(torch.float32).tiny  # in place of the step of a constant gr
 class Uniform(Codec):
     """Keep every entry as one of ``2**bits`` evenly spaced levels between a group's ends.
 
-    Consecutive entries along ``axis`` form groups of ``group`` (the last one of a line is padded
-    with its last entry); each group stores its lowest value and the step between levels in
-    bfloat16, whose range is that of float32. Min-max quantisation, as in ActNN (Chen et al., ICML
-    2021, section 3.2).
+    Consecutive entries of a sample (dim 0), or of each line along ``axis``, form groups of
+    ``group``, the last of them padded with its last entry. A group stores its lowest value and the
+    step between levels in bfloat16, whose range is that of float32. Min-max quantisation, as in
+    ActNN (Chen et al., ICML 2021, section 3.2).
 
     Infinities and NaN make their whole group NaN: a run that diverges is seen to diverge.
 
     Args:
         bits: of a code: 2, 3, 4, 5, 6 or 8.
-        group: entries that share their ends; a shorter line is one group.
-        axis: along which a group runs: -1 within a token or row, -2 over tokens for each channel.
+        group: entries that share their ends; a shorter line or sample is one group.
+        axis: along which a group runs and ends, such as -1 for the entries of one token, or -2 for
+            one channel over tokens; None for the order in memory, across rows.
         stochastic: round up or down at random, such that the mean is right; else to the nearest.
 
     Raises:
-        RazorError: for other ``bits``, or a ``group`` below 1.
+        RazorError: for other ``bits``, or a ``group`` below 1; in use, for a value without that
+            ``axis``.
     """
 
     bits: int = 4
     group: int = 128
-    axis: int = -1
+    axis: int | None = None
     stochastic: bool = False
 
     def __post_init__(self) -> None:
@@ -69,9 +71,11 @@ class Uniform(Codec):
         codes = _unpack(planes, _PLANES[self.bits], lines * groups * group)
         values = codes.view(lines, groups, group) * step.float()[..., None]
         values = values.add_(lowest.float()[..., None]).view(lines, groups * group)
-        moved = self._moved(shape)
-        values = values[:, : moved[-1]].reshape(moved).movedim(-1, self._axis(len(shape)))
-        return values.to(dtype).contiguous().view(shape)
+        values = values[:, : self._lines_shape(shape)[1]].to(dtype)
+        if self.axis is None:
+            return values.reshape(shape)
+        moved = torch.empty(shape, device="meta").movedim(self.axis, -1).shape
+        return values.reshape(moved).movedim(-1, self.axis).contiguous()
 
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
@@ -80,24 +84,28 @@ class Uniform(Codec):
         packed = sum(-(-codes // (8 // plane)) * 8 for plane in _PLANES[self.bits])
         return packed + lines * groups * 32
 
-    def _axis(self, ndim: int) -> int:
-        return max(self.axis, -ndim) if ndim else 0
-
-    def _moved(self, shape: Sequence[int]) -> list[int]:
-        """``shape`` with the axis of the groups last."""
-        moved = list(shape) or [1]
-        moved.append(moved.pop(self._axis(len(moved))))
-        return moved
+    def _lines_shape(self, shape: Sequence[int]) -> tuple[int, int]:
+        """How many lines there are, and the entries of one: samples, or runs along the axis."""
+        n = math.prod(shape)
+        if self.axis is not None:
+            if not -len(shape) <= self.axis < len(shape):
+                raise RazorError(
+                    f"Uniform: a value of shape {tuple(shape)} has no axis {self.axis}"
+                )
+            return n // max(shape[self.axis], 1), shape[self.axis]
+        lines = shape[0] if len(shape) > 1 else 1
+        return lines, n // max(lines, 1)
 
     def _groups_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        *others, line = self._moved(shape)
+        lines, line = self._lines_shape(shape)
         group = max(1, min(self.group, line))
-        return math.prod(others), -(-line // group), group
+        return lines, -(-line // group), group
 
     def _as_groups(self, x: Tensor) -> Tensor:
         lines, groups, group = self._groups_shape(x.shape)
-        x = x.movedim(self._axis(x.ndim), -1) if x.ndim else x
-        flat = x.reshape(lines, -1) if lines else x.reshape(0, groups * group)
+        flat = (x if self.axis is None else x.movedim(self.axis, -1)).reshape(
+            self._lines_shape(x.shape)
+        )
         if missing := groups * group - flat.shape[1]:
             flat = torch.cat([flat, flat[:, -1:].expand(-1, missing)], dim=1)
         return flat.view(lines, groups, group)
