@@ -1,0 +1,170 @@
+"""Every known layer, and the shape of an input for it."""
+
+import segmentation_models_pytorch.decoders.upernet.decoder as smp_upernet
+import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
+import timm.layers
+import timm.layers.activations
+import timm.models.beit
+import timm.models.eva
+import timm.models.swin_transformer
+import timm.models.vision_transformer_relpos
+import torchvision.models.convnext
+import torchvision.models.swin_transformer
+from torch import nn
+
+IMAGE, TOKENS = (2, 8, 9, 7), (2, 9, 16)
+
+
+class SelfAttention(nn.Module):
+    """nn.MultiheadAttention of one input, as torchvision's ViT calls it."""
+
+    def __init__(self, need_weights=False, **kwargs):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True, **kwargs)
+        self.need_weights = need_weights
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=self.need_weights)[0]
+
+
+class MiTAttention(nn.Module):
+    """smp's attention over a 3 x 3 grid of tokens."""
+
+    def __init__(self, **kwargs):
+        super().__init__()
+        self.attention = smp_mit.Attention(16, 2, **kwargs)
+
+    def forward(self, x):
+        return self.attention(x, 3, 3)
+
+
+def unfused(attention):
+    attention.fused_attn = False
+    return attention
+
+
+def timm_unit(**kwargs):
+    return timm.layers.Attention(16, 2, qkv_bias=True, **kwargs)
+
+
+PRODUCTS = {
+    "Linear": (lambda: nn.Linear(16, 5), TOKENS),
+    "Linear 1-D": (lambda: nn.Linear(16, 5), (16,)),
+    "Linear no bias": (lambda: nn.Linear(16, 5, bias=False), (4, 16)),
+    "timm Linear": (lambda: timm.layers.Linear(16, 5), TOKENS),
+    "Conv1d": (lambda: nn.Conv1d(8, 6, 3, padding=1), (2, 8, 9)),
+    "Conv2d": (lambda: nn.Conv2d(8, 6, 3, stride=2, padding=(1, 2)), IMAGE),
+    "Conv2d unbatched": (lambda: nn.Conv2d(8, 6, 3), IMAGE[1:]),
+    "Conv2d depthwise": (lambda: nn.Conv2d(8, 8, 3, groups=8, bias=False), IMAGE),
+    "Conv2d dilated": (lambda: nn.Conv2d(8, 6, 3, dilation=(2, 1), groups=2), IMAGE),
+    "Conv2d same": (lambda: nn.Conv2d(8, 6, 3, padding="same"), IMAGE),
+    "Conv2d same, even": (lambda: nn.Conv2d(8, 6, (2, 4), padding="same"), IMAGE),
+    "Conv2d valid": (lambda: nn.Conv2d(8, 6, 3, padding="valid"), IMAGE),
+    "Conv2d reflect": (lambda: nn.Conv2d(8, 6, 3, padding=1, padding_mode="reflect"), IMAGE),
+    "Conv2d replicate": (
+        lambda: nn.Conv2d(8, 6, (3, 5), padding=(1, 2), padding_mode="replicate"),
+        IMAGE,
+    ),
+    "Conv2d circular": (lambda: nn.Conv2d(8, 6, 3, padding="same", padding_mode="circular"), IMAGE),
+    "Conv3d": (lambda: nn.Conv3d(8, 6, (1, 3, 3), padding=(0, 1, 1)), (2, 8, 3, 5, 5)),
+    "ConvTranspose2d": (
+        lambda: nn.ConvTranspose2d(8, 6, 3, 2, 1, output_padding=1, groups=2, dilation=2),
+        IMAGE,
+    ),
+    "timm Conv2dSame": (lambda: timm.layers.Conv2dSame(8, 6, 3, stride=2), IMAGE),
+    "timm StdConv2d": (lambda: timm.layers.StdConv2d(8, 6, 3), IMAGE),
+    "timm StdConv2dSame": (lambda: timm.layers.StdConv2dSame(8, 6, 3, stride=2), IMAGE),
+    "timm ScaledStdConv2d": (lambda: timm.layers.ScaledStdConv2d(8, 6, 3), IMAGE),
+    "timm ScaledStdConv2dSame": (lambda: timm.layers.ScaledStdConv2dSame(8, 6, 3), IMAGE),
+}
+NORMS = {
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(8), (4, 8)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(8), IMAGE),
+    "BatchNorm2d no affine": (lambda: nn.BatchNorm2d(8, affine=False), IMAGE),
+    "BatchNorm2d no stats": (lambda: nn.BatchNorm2d(8, track_running_stats=False), IMAGE),
+    "BatchNorm2d average": (lambda: nn.BatchNorm2d(8, momentum=None), IMAGE),
+    "timm BatchNormAct2d": (lambda: timm.layers.BatchNormAct2d(8), IMAGE),
+    "GroupNorm": (lambda: nn.GroupNorm(4, 8), IMAGE),
+    "timm GroupNorm": (lambda: timm.layers.GroupNorm(8, 4), IMAGE),
+    "timm GroupNorm1": (lambda: timm.layers.GroupNorm1(8), IMAGE),
+    "timm GroupNormAct": (lambda: timm.layers.GroupNormAct(8, group_size=4), IMAGE),
+    "LayerNorm": (lambda: nn.LayerNorm(16), TOKENS),
+    "LayerNorm 2 dims": (lambda: nn.LayerNorm((9, 7)), IMAGE),
+    "LayerNorm no affine": (lambda: nn.LayerNorm(16, elementwise_affine=False), TOKENS),
+    "timm LayerNorm": (lambda: timm.layers.LayerNorm(16), TOKENS),
+    "timm LayerNorm2d": (lambda: timm.layers.LayerNorm2d(8), IMAGE),
+    "timm LayerNormAct": (lambda: timm.layers.LayerNormAct(16), TOKENS),
+    "timm LayerNormAct2d": (lambda: timm.layers.LayerNormAct2d(8), IMAGE),
+    "torchvision LayerNorm2d": (lambda: torchvision.models.convnext.LayerNorm2d(8), IMAGE),
+    "smp MiT LayerNorm": (lambda: smp_mit.LayerNorm(8), IMAGE),
+    "smp UPerNet LayerNorm2d": (lambda: smp_upernet.LayerNorm2d(8), IMAGE),
+}
+GATES = {
+    "ReLU": (lambda: nn.ReLU(), IMAGE),
+    "ReLU inplace": (lambda: nn.ReLU(inplace=True), IMAGE),
+    "ReLU6": (lambda: nn.ReLU6(), IMAGE),
+    "ReLU6 inplace": (lambda: nn.ReLU6(inplace=True), IMAGE),
+    "LeakyReLU": (lambda: nn.LeakyReLU(0.1), IMAGE),
+    "LeakyReLU inplace": (lambda: nn.LeakyReLU(0.1, inplace=True), IMAGE),
+    "Dropout": (lambda: nn.Dropout(0.3), IMAGE),
+    "Dropout inplace": (lambda: nn.Dropout(0.3, inplace=True), IMAGE),
+    "Dropout all": (lambda: nn.Dropout(1.0), IMAGE),
+    "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), IMAGE),
+    "MaxPool2d overlapping": (lambda: nn.MaxPool2d((2, 3), (1, 2), dilation=(2, 1)), IMAGE),
+    "MaxPool2d ceil": (lambda: nn.MaxPool2d(2, 2, ceil_mode=True), IMAGE),
+    "MaxPool2d unbatched": (lambda: nn.MaxPool2d(2), IMAGE[1:]),
+}
+CURVES = {
+    "GELU": (lambda: nn.GELU(), TOKENS),
+    "GELU tanh": (lambda: nn.GELU(approximate="tanh"), TOKENS),
+    "timm GELU": (lambda: timm.layers.activations.GELU(), TOKENS),
+    "timm GELUTanh": (lambda: timm.layers.activations.GELUTanh(), TOKENS),
+    "SiLU": (lambda: nn.SiLU(), IMAGE),
+    "SiLU inplace": (lambda: nn.SiLU(inplace=True), IMAGE),
+    "Hardswish": (lambda: nn.Hardswish(), IMAGE),
+    "Hardswish inplace": (lambda: nn.Hardswish(inplace=True), IMAGE),
+}
+ATTENTION = {
+    "Softmax": (lambda: nn.Softmax(-1), TOKENS),
+    "timm": (timm_unit, TOKENS),
+    "timm dropout": (lambda: timm_unit(attn_drop=0.2, proj_drop=0.2), TOKENS),
+    "timm unfused": (lambda: unfused(timm_unit()), TOKENS),
+    "timm unfused dropout": (lambda: unfused(timm_unit(attn_drop=0.2)), TOKENS),
+    "timm qk norm": (lambda: timm_unit(qk_norm=True, norm_layer=nn.LayerNorm), TOKENS),
+    "timm rope": (lambda: timm.layers.AttentionRope(16, 2, num_prefix_tokens=0), TOKENS),
+    "timm eva": (lambda: timm.models.eva.EvaAttention(16, 2, norm_layer=nn.LayerNorm), TOKENS),
+    "timm eva q k v": (
+        lambda: timm.models.eva.EvaAttention(
+            16, 2, qkv_fused=False, qk_norm=False, scale_norm=False
+        ),
+        TOKENS,
+    ),
+    "timm beit": (lambda: timm.models.beit.Attention(16, 2, window_size=None), TOKENS),
+    "timm beit bias": (
+        lambda: timm.models.beit.Attention(16, 2, qkv_bias=True, window_size=(2, 4)),
+        TOKENS,
+    ),
+    "timm relative": (
+        lambda: timm.models.vision_transformer_relpos.RelPosAttention(16, 2),
+        TOKENS,
+    ),
+    "timm window": (
+        lambda: timm.models.swin_transformer.WindowAttention(16, 2, window_size=3),
+        TOKENS,
+    ),
+    "timm window unfused": (
+        lambda: unfused(timm.models.swin_transformer.WindowAttention(16, 2, window_size=3)),
+        TOKENS,
+    ),
+    "smp MiT": (MiTAttention, TOKENS),
+    "smp MiT reduced": (lambda: MiTAttention(sr_ratio=3), TOKENS),
+    "torch": (SelfAttention, TOKENS),
+    "torch weights": (lambda: SelfAttention(need_weights=True), TOKENS),
+    "torch dropout": (lambda: SelfAttention(dropout=0.2), TOKENS),
+    "torch bias_kv": (lambda: SelfAttention(add_bias_kv=True, add_zero_attn=True), TOKENS),
+    "torchvision window": (
+        lambda: torchvision.models.swin_transformer.ShiftedWindowAttention(16, [3, 3], [1, 1], 2),
+        (2, 6, 6, 16),
+    ),
+}
+CASES = {**PRODUCTS, **NORMS, **GATES, **CURVES, **ATTENTION}
