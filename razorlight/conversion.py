@@ -1,5 +1,6 @@
 """Convert a network's layers in place, and back."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from razorlight.codecs import Codec, parse_codec
 from razorlight.errors import RazorError
+from razorlight.functional.sizes import each
 from razorlight.layers import REGISTRY, RazorLayer
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
@@ -49,15 +51,15 @@ def razor_(
             outside of its range. The model is then untouched.
     """
     chosen = find_recipe(recipe, sparsity)
-    names = [name for name, _ in _known_layers(model)]
+    names = [name for name, *_ in _known_layers(model)]
     for what, patterns in (("include", include), ("exclude", exclude), ("overrides", overrides)):
         check_patterns(patterns or (), names, what)
     codecs = {glob: parse_codec(spec) for glob, spec in (overrides or {}).items()}
 
     skipped = _reasons_to_skip(model, include, exclude)
     plan = {
-        name: _codec_for(name, layer, chosen, codecs)
-        for name, layer in _known_layers(model)
+        name: _codec_for(name, razor_class, chosen, codecs)
+        for name, _, razor_class in _known_layers(model)
         if name not in skipped
     }
     _check_overrides(codecs, plan)
@@ -92,10 +94,10 @@ def _dense_class(layer: nn.Module) -> type[nn.Module]:
     return layer.dense_class if isinstance(layer, RazorLayer) else type(layer)
 
 
-def _known_layers(model: nn.Module) -> Iterator[tuple[str, type[RazorLayer]]]:
+def _known_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, type[RazorLayer]]]:
     for name, layer in model.named_modules():
         if razor_class := REGISTRY.get(_dense_class(layer)):
-            yield name, razor_class
+            yield name, layer, razor_class
 
 
 def _codec_for(
@@ -122,10 +124,7 @@ def _reasons_to_skip(
 ) -> dict[str, str]:
     """Known layers that stay dense, and why."""
     reasons = {} if include is not None else _first_and_last(model)
-    for name, layer in model.named_modules():
-        razor_class = REGISTRY.get(_dense_class(layer))
-        if razor_class is None:
-            continue
+    for name, layer, razor_class in _known_layers(model):
         for child in razor_class.runs:
             reasons[f"{name}.{child}".lstrip(".")] = f"its weights are used by {name or 'the root'}"
         if include is not None and not matches_any(name, include):
@@ -140,11 +139,10 @@ def _reasons_to_skip(
 
 
 def _why_not_pool(pool: nn.MaxPool2d) -> str | None:
-    kernel = pool.kernel_size
-    height, width = (kernel, kernel) if isinstance(kernel, int) else (*kernel, *kernel)[:2]
     if pool.return_indices:
         return "its caller wants the int64 indices"
-    return "a window of more than 256 entries" if height * width > 256 else None
+    window = math.prod(each(pool.kernel_size, 2))
+    return "a window of more than 256 entries" if window > 256 else None
 
 
 def _first_and_last(model: nn.Module) -> dict[str, str]:

@@ -11,9 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import Codec
 from razorlight.functional.autocast import matmul_dtype
+from razorlight.functional.sizes import Size, each
 from razorlight.records import NOTHING, store
-
-Size = int | Sequence[int]
 
 
 class _Convolution(Function):
@@ -85,10 +84,10 @@ def conv(
         ``(batch, out, *spatial)``, bit for bit that of torch.
     """
     rank = weight.ndim - 2
-    stride, dilation = _each(stride, rank), _each(dilation, rank)
+    stride, dilation = each(stride, rank), each(dilation, rank)
     if isinstance(padding, str):
         input, padding = _named_padding(input, padding, weight.shape[2:], dilation)
-    padding = _each(padding, rank)
+    padding = each(padding, rank)
     return _convolution(
         codec, input, weight, bias, stride, padding, dilation, False, [0] * rank, groups
     )
@@ -120,7 +119,7 @@ def conv_transpose(
     """
     rank = weight.ndim - 2
     stride, padding, dilation, output_padding = (
-        _each(size, rank) for size in (stride, padding, dilation, output_padding)
+        each(size, rank) for size in (stride, padding, dilation, output_padding)
     )
     return _convolution(
         codec, input, weight, bias, stride, padding, dilation, True, output_padding, groups
@@ -157,11 +156,6 @@ def pad(
     if mode not in ("reflect", "replicate"):
         return F.pad(input, pad, mode, value)
     return _Pad.apply(input, pad, mode)
-
-
-def _each(size: Size, rank: int) -> list[int]:
-    sizes = [size] if isinstance(size, int) else list(size)
-    return sizes * rank if len(sizes) == 1 else sizes
 
 
 def _named_padding(

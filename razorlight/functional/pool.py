@@ -1,6 +1,5 @@
 """Max pooling that stores where in its window each maximum stood."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +8,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import Codec
-
-Size = int | Sequence[int]
+from razorlight.functional.sizes import Size, each
 
 
 class _MaxPool2d(Function):
@@ -19,10 +17,10 @@ class _MaxPool2d(Function):
         ctx: Any, x: Tensor, kernel: Size, stride: Size, padding: Size, dilation: Size, ceil: bool
     ) -> Tensor:
         out, index = torch.ops.aten.max_pool2d_with_indices(
-            x, *(_pair(size) for size in (kernel, stride, padding, dilation)), ceil
+            x, *(each(size, 2) for size in (kernel, stride, padding, dilation)), ceil
         )
-        ctx.shape, ctx.width = x.shape, _pair(kernel)[1]
-        ctx.geometry = [_pair(size) for size in (stride, padding, dilation)]
+        ctx.shape, ctx.width = x.shape, each(kernel, 2)[1]
+        ctx.geometry = [each(size, 2) for size in (stride, padding, dilation)]
         origin_y, origin_x = _origins(out, ctx.geometry)
         (dilation_y, dilation_x) = ctx.geometry[2]
         row = (index // x.shape[-1] - origin_y) // dilation_y
@@ -63,12 +61,7 @@ def max_pool2d(
     return _MaxPool2d.apply(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-def _pair(size: Size) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else (*size, *size)[:2]
-    return height, width
-
-
-def _origins(out: Tensor, geometry: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def _origins(out: Tensor, geometry: list[list[int]]) -> tuple[Tensor, Tensor]:
     """Input row ``(H, 1)`` and column ``(W,)`` of each window's first entry, padding included."""
     (stride_y, stride_x), (padding_y, padding_x), _ = geometry
     rows = torch.arange(out.shape[-2], device=out.device) * stride_y - padding_y
