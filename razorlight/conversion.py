@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from razorlight.codecs import Codec, parse_codec
+from razorlight.codecs import Codec, Dense, parse_codec
 from razorlight.errors import RazorError
 from razorlight.functional.sizes import each
 from razorlight.layers import REGISTRY, RazorLayer
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
+from razorlight.records import Storage
 from razorlight.report import Line, Report
 
 _PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -20,8 +22,8 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 def razor_(
     model: nn.Module,
-    recipe: str | Recipe = "paper",
-    sparsity: float = 0.9,
+    recipe: str | Recipe = "balanced",
+    sparsity: float | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -30,17 +32,17 @@ def razor_(
 
     Each layer whose exact class is registered (:func:`razorlight.layers.register`) changes its
     class; parameters, buffers, hooks, ``state_dict`` and the forward's output stay as they are.
-    Left dense, unless ``include`` names them: the first layer (its input is the batch, which is
-    held anyway) and the classifier with the norm before it (small, and everything passes through
-    them). Calling it again replaces what was chosen before.
+    Left dense, unless ``include`` names it: the first layer, whose input is the batch, which is
+    held anyway; by the recipe ``paper`` also the classifier with the norm before it. Calling it
+    again replaces what was chosen before.
 
     Args:
         model: any network; a LightningModule too.
         recipe: name of a recipe (:data:`razorlight.planning.RECIPES`), or one of your own.
-        sparsity: share of the entries that is pruned, in [0, 1).
+        sparsity: share of the entries that is pruned, in [0, 1), where the recipe prunes.
         include: globs of layer names; only these are converted.
         exclude: globs of layer names that stay dense.
-        overrides: ``{glob: codec}`` for single layers, the codec as in
+        overrides: ``{glob: codec}`` for what single layers store, the codec as in
             :func:`razorlight.codecs.parse_codec`; the last match wins.
 
     Returns:
@@ -56,9 +58,10 @@ def razor_(
         check_patterns(patterns or (), names, what)
     codecs = {glob: parse_codec(spec) for glob, spec in (overrides or {}).items()}
 
-    skipped = _reasons_to_skip(model, include, exclude)
+    ends = _ends(model) if include is None else _Ends()
+    skipped = _reasons_to_skip(model, chosen, ends, include, exclude)
     plan = {
-        name: _codec_for(name, razor_class, chosen, codecs)
+        name: _storage_for(name, razor_class, chosen, ends, codecs)
         for name, _, razor_class in _known_layers(model)
         if name not in skipped
     }
@@ -70,10 +73,10 @@ def razor_(
             "with include=[...], or register their classes with razorlight.layers.register"
         )
     restore_(model)
-    for name, codec in plan.items():
+    for name, storage in plan.items():
         layer = model.get_submodule(name)
         layer.__class__ = REGISTRY[type(layer)]
-        layer.razor_codec = codec  # type: ignore[assignment]
+        layer.razor_storage = storage  # type: ignore[assignment]
     return report
 
 
@@ -81,7 +84,7 @@ def restore_(model: nn.Module) -> None:
     """Turn every razor layer of ``model`` back into its dense class, in place."""
     for layer in model.modules():
         if isinstance(layer, RazorLayer):
-            del layer.razor_codec
+            del layer.razor_storage
             layer.__class__ = layer.dense_class  # type: ignore[assignment]
 
 
@@ -100,19 +103,25 @@ def _known_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, type[Razor
             yield name, layer, razor_class
 
 
-def _codec_for(
-    name: str, layer: type[RazorLayer], recipe: Recipe, overrides: Mapping[str, Codec]
-) -> Codec:
-    codec = recipe.codec(layer.role)
-    for glob, override in overrides.items():
-        if matches(name, glob) and layer.role.accepts(override):
-            codec = override
-    return codec
-
-
-def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, Codec]) -> None:
+def _storage_for(
+    name: str,
+    layer: type[RazorLayer],
+    recipe: Recipe,
+    ends: "_Ends",
+    overrides: Mapping[str, Codec],
+) -> Storage:
+    storage = recipe.storage(layer.role)
+    if name == ends.head:  # its input is small, and every gradient passes through it
+        storage = replace(storage, codec=Dense())
     for glob, codec in overrides.items():
-        if codec not in (chosen for name, chosen in plan.items() if matches(name, glob)):
+        if matches(name, glob) and layer.role.accepts(codec):
+            storage = replace(storage, codec=codec)
+    return storage
+
+
+def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, Storage]) -> None:
+    for glob, codec in overrides.items():
+        if codec not in (chosen.codec for name, chosen in plan.items() if matches(name, glob)):
             raise RazorError(
                 f"overrides: no layer that {glob!r} matches can be stored by {codec}: it is left "
                 "dense, gates store bits, and the input of a curved activation is never pruned"
@@ -120,10 +129,17 @@ def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, Codec]) 
 
 
 def _reasons_to_skip(
-    model: nn.Module, include: Sequence[str] | None, exclude: Sequence[str] | None
+    model: nn.Module,
+    recipe: Recipe,
+    ends: "_Ends",
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
 ) -> dict[str, str]:
     """Known layers that stay dense, and why."""
-    reasons = {} if include is not None else _first_and_last(model)
+    reasons = {ends.first: "first layer: its input is the batch"} if ends.first else {}
+    if not recipe.shares:  # as published
+        reasons |= {ends.head: "head"} if ends.head else {}
+        reasons |= dict.fromkeys(ends.norms, "norm before the head")
     for name, layer, razor_class in _known_layers(model):
         for child in razor_class.runs:
             reasons[f"{name}.{child}".lstrip(".")] = f"its weights are used by {name or 'the root'}"
@@ -131,8 +147,6 @@ def _reasons_to_skip(
             reasons[name] = "not included"
         elif matches_any(name, exclude or ()):
             reasons[name] = "excluded"
-        elif isinstance(layer, nn.Dropout) and layer.p == 0:
-            reasons[name] = "p = 0: stores nothing"
         elif isinstance(layer, nn.MaxPool2d) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
     return reasons
@@ -145,25 +159,30 @@ def _why_not_pool(pool: nn.MaxPool2d) -> str | None:
     return "a window of more than 256 entries" if window > 256 else None
 
 
-def _first_and_last(model: nn.Module) -> dict[str, str]:
-    """The layer that reads the batch, and a Linear at the end with the LayerNorms before it."""
+class _Ends(NamedTuple):
+    """The product that reads the batch, and a Linear at the end with the LayerNorms before it."""
+
+    first: str | None = None
+    head: str | None = None
+    norms: tuple[str, ...] = ()
+
+
+def _ends(model: nn.Module) -> _Ends:
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*_PRODUCTS, *_NORMS))]
     if not layers:
-        return {}
-    reasons = {}
-    name, first = layers[0]
-    if isinstance(first, _PRODUCTS):
-        reasons[name] = "first layer: its input is the batch"
-    name, last = layers.pop()
-    if isinstance(last, nn.Linear):
-        reasons[name] = "head"
-        while layers and isinstance(layers[-1][1], nn.LayerNorm):
-            reasons[layers.pop()[0]] = "norm before the head"
-    return reasons
+        return _Ends()
+    first = layers[0][0] if isinstance(layers[0][1], _PRODUCTS) else None
+    head, last = layers.pop()
+    if not isinstance(last, nn.Linear):
+        return _Ends(first)
+    norms = []
+    while layers and isinstance(layers[-1][1], nn.LayerNorm):
+        norms.append(layers.pop()[0])
+    return _Ends(first, head, tuple(norms))
 
 
 def _describe(
-    model: nn.Module, plan: Mapping[str, Codec], skipped: Mapping[str, str]
+    model: nn.Module, plan: Mapping[str, Storage], skipped: Mapping[str, str]
 ) -> Iterator[Line]:
     relatives = (*REGISTRY, *_PRODUCTS, *_NORMS)
     for name, layer in model.named_modules():

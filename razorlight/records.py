@@ -1,39 +1,96 @@
 """Records: what a value leaves behind for backward."""
 
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Variable
 
-from razorlight.codecs import Codec
+from razorlight.codecs import Codec, decode, encode
+
+Read = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How one layer stores: its entry in the plan.
+
+    Attributes:
+        codec: for a value that has no record yet.
+        shares: one record for each value: the layer reads the one that lies on its input, whoever
+            made it, and leaves one on its output that derives it.
+        reruns: what derives the output may run this layer's product again in backward.
+    """
+
+    codec: Codec
+    shares: bool = False
+    reruns: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.codec}{', shared' * self.shares}{', run again' * self.reruns}"
 
 
 class Record(NamedTuple):
-    """A stored value: ``read(*tensors)`` gives (an approximation of) it back.
+    """A value that backward gets back: ``read(*tensors)``, exactly or nearly.
 
     Autograd Functions take the tensors as inputs and keep them by ``save_for_backward``, so that
     hooks, offloading and the meter see them; ``read`` holds no tensor.
+
+    Attributes:
+        tensors: what is stored.
+        read: gives the value from them.
+        products: how many products are run again on the way.
     """
 
     tensors: tuple[Tensor, ...]
-    read: Callable[..., Any] | None
+    read: Read | None
+    products: int = 0
+
+    def then(self, function: Read, *more: Tensor | None) -> "Record":
+        """The record of ``function(value, *more)``."""
+        assert self.read is not None
+        given = [tensor.detach() if tensor is not None else None for tensor in more]
+        tensors = (*self.tensors, *(tensor for tensor in given if tensor is not None))
+        present = tuple(tensor is not None for tensor in given)
+        read = partial(_then, self.read, len(self.tensors), function, present)
+        return Record(tensors, read, self.products)
+
+    def rerun(self, function: Read, *more: Tensor | None) -> "Record":
+        """The record of a product ``function(value, *more)``, run once for successive readers."""
+        derived = self.then(function, *more)
+        return Record(derived.tensors, kept(derived.read), self.products + 1)
+
+    def to(self, dtype: torch.dtype) -> "Record":
+        """The record of the value in ``dtype``."""
+        return self.then(partial(_to, dtype=dtype))
 
 
 NOTHING = Record((), None)  # for a value that no gradient needs
+
+
+def _then(read: Read, count: int, function: Read, present: Sequence[bool], *tensors: Tensor) -> Any:
+    more = iter(tensors[count:])
+    return function(read(*tensors[:count]), *(next(more) if there else None for there in present))
+
+
+def _to(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype)
 
 
 def join(*records: Record) -> Record:
     """One record of several values: it reads back a list, with None for :data:`NOTHING`."""
     tensors = tuple(tensor for record in records for tensor in record.tensors)
     readers = [(record.read, len(record.tensors)) for record in records]
-    return Record(tensors, partial(_read_all, readers=readers))
+    products = max(record.products for record in records)
+    return Record(tensors, partial(_read_all, readers), products)
 
 
-def _read_all(
-    *tensors: Tensor, readers: list[tuple[Callable[..., Tensor] | None, int]]
-) -> list[Tensor | None]:
+def _read_all(readers: list[tuple[Read | None, int]], *tensors: Tensor) -> list[Tensor | None]:
     values, start = [], 0
     for read, count in readers:
         values.append(read(*tensors[start : start + count]) if read else None)
@@ -41,55 +98,178 @@ def _read_all(
     return values
 
 
-class _Key(NamedTuple):
-    """What a record on a tensor speaks of: it is void once any of these differs."""
+def kept(read: Read | None) -> Read:
+    """``read``, whose last value stays for the next reader of the same backward."""
+    assert read is not None
+    # a compiler sees the common subexpression by itself
+    return read if torch.compiler.is_compiling() else _Kept(read)
 
-    codec: Codec
+
+def drop_kept() -> None:
+    """Drop the value that a reader keeps, once its last use is known."""
+    _Kept.drop()
+
+
+class _Kept:
+    """Reads a value that is expensive to derive once for several readers in a row.
+
+    At most one value is kept in a thread: the next one that is read takes its place, and the end
+    of backward drops it. It lies here, with the graph that owns it, so that an aborted backward
+    leaves nothing once its graph is gone.
+    """
+
+    _latest = threading.local()
+
+    def __init__(self, read: Read) -> None:
+        self._read, self._value = read, None
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        if self._value is None:
+            _Kept.drop()
+            value = self._read(*tensors)
+            _Kept.drop()  # what it was derived from
+            self._value = value
+            _Kept._latest.owner = weakref.ref(self)
+            Variable._execution_engine.queue_callback(_Kept.drop)
+        return self._value
+
+    @staticmethod
+    def drop() -> None:
+        owner = getattr(_Kept._latest, "owner", lambda: None)()
+        if owner is not None:
+            owner._value = None
+
+
+@dataclass  # a compiler sets no named tuple as a tensor's attribute
+class _Tag:
+    """What lies on a tensor: its record, and what the record speaks of."""
+
+    record: Record | None
     dtype: torch.dtype
     version: int
+    codec: Codec | None  # None for a derived record
+    origin: Any  # what a product was made of, for those that need it and not its value
 
 
-def reader(x: Tensor, codec: Codec, dtype: torch.dtype) -> Callable[..., Tensor]:
+def reader(x: Tensor, codec: Codec, dtype: torch.dtype) -> Read:
     """The function that gives ``x`` back in ``dtype`` from ``codec.encode(x)``."""
-    return partial(codec.decode, shape=x.shape, dtype=dtype)
+    return partial(_decode, codec, x.shape, dtype)
+
+
+def _decode(codec: Codec, shape: torch.Size, dtype: torch.dtype, *stored: Tensor) -> Tensor:
+    return decode(codec, stored, shape, dtype)
 
 
 @torch.no_grad()
 def store(
-    x: Tensor, codec: Codec, dtype: torch.dtype | None = None, overwritten: bool = False
+    x: Tensor, storage: Storage, dtype: torch.dtype | None = None, overwritten: bool = False
 ) -> Record:
-    """Record ``x``, or find the record that another consumer of the same tensor made.
+    """The record of ``x``: the one that lies on it, or a new one, which is left there.
 
     The record lies on the tensor object and goes with it. An in-place change makes it void.
 
     Args:
         x: the value, any shape.
-        codec: how to store it.
+        storage: how to store it, and whether another layer's record will do.
         dtype: the dtype in which the operation uses ``x`` (autocast); its own by default.
         overwritten: the operation is in place, so the record may not share memory with ``x``.
     """
     dtype = dtype or x.dtype
-    if (found := _find(x, codec, dtype)) is not None:
+    if (found := find(x, storage, dtype)) is not None:
         return found
     value = x.detach().to(dtype)
-    encoded = codec.encode(value)
+    encoded = encode(storage.codec, value)
     if overwritten:
         encoded = tuple(tensor.clone() if tensor is value else tensor for tensor in encoded)
-    record = Record(encoded, reader(x, codec, dtype))
-    attach(x, record, codec, dtype)
+    record = Record(encoded, reader(x, storage.codec, dtype))
+    if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
+        _attach(x, record, dtype, storage.codec)
     return record
 
 
-def attach(x: Tensor, record: Record, codec: Codec, dtype: torch.dtype) -> None:
-    """Leave ``record`` of ``x``, read back in ``dtype``, on it for its other consumers."""
-    # a Parameter outlives the step, and its record would; while Dynamo traces there are no versions
-    if torch.compiler.is_compiling() or isinstance(x, nn.Parameter) or x.is_inference():
-        return
-    x._razorlight = (_Key(codec, dtype, x._version), record)  # type: ignore[attr-defined]
-
-
-def _find(x: Tensor, codec: Codec, dtype: torch.dtype) -> Record | None:
-    if torch.compiler.is_compiling() or x.is_inference():
+def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Record | None:
+    """The record that lies on ``x``, read back in ``dtype``, if there is one that will do."""
+    dtype = dtype or x.dtype
+    tag = _tag(x)
+    if tag is None or tag.record is None:
         return None
-    key, record = getattr(x, "_razorlight", (None, None))
-    return record if key == _Key(codec, dtype, x._version) else None
+    if not storage.shares and (tag.codec, tag.dtype) != (storage.codec, dtype):
+        return None
+    return tag.record if tag.dtype == dtype else tag.record.to(dtype)
+
+
+def _tag(x: Tensor) -> _Tag | None:
+    tag: _Tag | None = getattr(x, "_razorlight", None)
+    if tag is None or _has_no_version(x):
+        return None
+    if torch.compiler.is_compiling():
+        # a compiler knows no versions while it traces, but it can be made to check them
+        torch._check(tag.version == x._version, _changed_in_place)
+        return tag
+    return tag if tag.version == x._version else None
+
+
+def _has_no_version(x: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and x.is_inference()
+
+
+def _changed_in_place() -> str:
+    return (
+        "razorlight: a tensor was changed in place between two layers that share its record; "
+        "torch.compile cannot follow that: use an operation that is not in place there"
+    )
+
+
+def leave(x: Tensor, record: Record | None, storage: Storage, origin: Any = None) -> None:
+    """Leave a derived record of ``x`` on it for the layers that follow, if ``storage`` shares.
+
+    Args:
+        x: an output.
+        record: of ``x``; None if it has none that backward could read.
+        storage: of the layer that made ``x``.
+        origin: what ``x`` was made of, to be found by :func:`origin_of`.
+    """
+    if storage.shares and not (record is None and origin is None):
+        _attach(x, record, x.dtype, None, origin)
+
+
+def leave_stored(x: Tensor, record: Record, storage: Storage) -> None:
+    """Leave the record that ``storage.codec`` made of ``x`` on it."""
+    _attach(x, record, x.dtype, storage.codec)
+
+
+def origin_of(x: Tensor) -> Any:
+    """What :func:`leave` was told that ``x`` was made of.
+
+    None if somebody waits for the gradient of ``x`` itself: who goes back to its origin passes it.
+    """
+    compiling = torch.compiler.is_compiling()
+    if not compiling and (x._backward_hooks or x.retains_grad):
+        return None
+    return tag.origin if (tag := _tag(x)) is not None else None
+
+
+def one_of_several(out: Tensor) -> Tensor:
+    """``out``, one of several outputs of a call, as a tensor on which a record may lie.
+
+    A compiler tracks no attributes of such a one, but those of a view of it.
+    """
+    return out.view_as(out) if torch.compiler.is_compiling() else out
+
+
+def hand_on(x: Tensor, out: Tensor, function: Read | None = None) -> None:
+    """Leave on ``out`` what lies on ``x``: as it is, or its record derived by ``function``."""
+    if (tag := _tag(x)) is None:
+        return
+    if function is None:
+        _attach(out, tag.record, tag.dtype, tag.codec, tag.origin)
+    elif tag.record is not None:
+        _attach(out, tag.record.then(function), tag.dtype, None)
+
+
+def _attach(
+    x: Tensor, record: Record | None, dtype: torch.dtype, codec: Codec | None, origin: Any = None
+) -> None:
+    # a Parameter outlives the step, and its record would
+    if not (isinstance(x, nn.Parameter) or _has_no_version(x)):
+        x._razorlight = _Tag(record, dtype, x._version, codec, origin)  # type: ignore[attr-defined]

@@ -18,25 +18,37 @@ def convolutional():
         nn.MaxPool2d(2),
         nn.Conv2d(8, 8, 3, groups=2),
         nn.GroupNorm(2, 8),
-        nn.Hardswish(inplace=True),
+        nn.SiLU(inplace=True),
         nn.Flatten(),
         nn.Linear(8 * 13 * 13, 4),
     )
 
 
 def transformer():
-    model = timm.create_model(
-        "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1, embed_dim=32, num_heads=2
+    return timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=32,
+        patch_size=8,
+        depth=2,
+        embed_dim=32,
+        num_heads=2,
+        init_values=0.1,
     )
-    model.blocks[0].attn.fused_attn = False
+
+
+def transformer_written_out():
+    model = transformer()
+    for block in model.blocks:
+        block.attn.fused_attn = False
     return model
 
 
-@pytest.mark.parametrize("build", [convolutional, transformer])
-def test_compiled_whole(build):
+@pytest.mark.parametrize("recipe", ["paper", "exact", "balanced", "compact"])
+@pytest.mark.parametrize("build", [convolutional, transformer, transformer_written_out])
+def test_compiled_whole(build, recipe):
     torch.manual_seed(0)
     eager = build()
-    razor_(eager, sparsity=0.8)
+    razor_(eager, recipe)
     compiled = copy.deepcopy(eager)
     compiled.compile(fullgraph=True, backend="aot_eager")
     x = torch.randn(2, 3, 32, 32)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from razorlight import Dense, Mask, RazorError, TopK, is_converted, razor_, register, restore_
-from razorlight.layers import REGISTRY, RazorLayer
+from razorlight.layers import REGISTRY, RazorLayer, Role
 
 
 def network():
@@ -24,7 +24,7 @@ def network():
 
 
 def codecs(model):
-    return {n: m.razor_codec for n, m in model.named_modules() if isinstance(m, RazorLayer)}
+    return {n: m.razor_storage.codec for n, m in model.named_modules() if isinstance(m, RazorLayer)}
 
 
 def reasons(report):
@@ -33,7 +33,7 @@ def reasons(report):
 
 def test_every_layer_is_named():
     model = network()
-    report = razor_(model, sparsity=0.8)
+    report = razor_(model, "paper", sparsity=0.8)
     assert codecs(model) == {
         "1": TopK(0.8),
         "2": Mask(),
@@ -48,16 +48,18 @@ def test_every_layer_is_named():
 
 
 def test_head_of_a_vit_and_its_norm():
-    report = razor_(timm.create_model("vit_tiny_patch16_224", depth=1))
-    left = reasons(report)
+    model = timm.create_model("vit_tiny_patch16_224", depth=1)
+    left = reasons(razor_(model, "paper"))
     assert left["head"] == "head"
     assert left["norm"] == "norm before the head"
     assert left["patch_embed.proj"].startswith("first layer")
+    assert reasons(razor_(model, "balanced")).keys() == {"patch_embed.proj"}
+    assert codecs(model)["head"] == Dense()
 
 
 def test_include_exclude_overrides():
     model = network()
-    report = razor_(model, include=["0", "[1-3]"], exclude=["2"], overrides={"3": "dense"})
+    report = razor_(model, "paper", include=["0", "[1-3]"], exclude=["2"], overrides={"3": "dense"})
     assert codecs(model) == {"0": TopK(0.9), "1": TopK(0.9), "3": Dense()}
     assert reasons(report) == {"2": "excluded", "4": "not included", "6": "not included"}
 
@@ -82,6 +84,7 @@ def test_last_override_wins_where_it_fits():
     [
         ({"sparsity": 1.5}, r"sparsity must be in \[0, 1\).*1.5"),
         ({"sparsity": -0.1}, r"sparsity must be in \[0, 1\)"),
+        ({"recipe": "exact", "sparsity": 0.5}, "exact prunes nothing"),
         ({"recipe": "papper"}, "unknown recipe 'papper'.*did you mean 'paper'"),
         ({"include": ["encodr.*"]}, "include: pattern 'encodr.*' matches nothing"),
         ({"exclude": ["encodr"]}, "exclude: pattern 'encodr' matches nothing"),
@@ -138,8 +141,8 @@ def test_pools_that_bytes_cannot_hold():
 
 def test_again_replaces_what_was_chosen():
     model = network()
-    razor_(model, sparsity=0.9)
-    razor_(model, sparsity=0.5, exclude=["1"])
+    razor_(model, "paper", sparsity=0.9)
+    razor_(model, "paper", sparsity=0.5, exclude=["1"])
     assert codecs(model)["3"] == TopK(0.5)
     assert type(model[1]) is nn.BatchNorm2d
 
@@ -187,7 +190,7 @@ def test_register_a_layer_of_ones_own():
             return nn.functional.linear(x, self.weight) * 2
 
     model = nn.Sequential(nn.Linear(4, 4), Scaled())
-    register(Scaled, functions=[nn.functional.linear])
+    register(Scaled, functions=[nn.functional.linear], role=Role.PRODUCT)
     try:
         razor_(model, include=["1"])
         model(torch.randn(2, 4)).sum().backward()
@@ -195,4 +198,4 @@ def test_register_a_layer_of_ones_own():
     finally:
         del REGISTRY[Scaled]
     with pytest.raises(RazorError, match="no razor function for sigmoid"):
-        register(Scaled, functions=[torch.sigmoid])
+        register(Scaled, functions=[torch.sigmoid], role=Role.PRODUCT)

@@ -1,6 +1,7 @@
 """Whole networks: the forward is the dense one, bit for bit, and so is an unpruned gradient."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -13,7 +14,7 @@ from torch import nn
 from razorlight import razor_, restore_
 from razorlight.layers import RazorLayer
 from razorlight.memory import measure_step
-from razorlight.planning import paper
+from razorlight.planning import exact, paper
 
 TIMM = {
     "resnet18": 64,
@@ -25,6 +26,11 @@ TIMM = {
     "vit_tiny_patch16_224": 224,
     "deit_tiny_patch16_224": 224,
     "swin_tiny_patch4_window7_224": 224,
+}
+EXACT = {  # each recipe, and what it would be without loss
+    "balanced": exact(),
+    "compact": replace(exact(), reruns=True),
+    "paper": paper(0.0, "fp32"),
 }
 SMP = ("Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Segformer")
 
@@ -57,21 +63,22 @@ def assert_same_gradients(model, dense):
         torch.testing.assert_close(gradient, expected[key], rtol=1e-4, atol=noise, msg=key)
 
 
+@pytest.mark.parametrize("recipe", EXACT)
 @pytest.mark.parametrize("name", [*TIMM, *SMP, "torchvision vit"])
-def test_like_dense(name):
+def test_like_dense(name, recipe):
     dense, x = build(name)
-    razor, unpruned = copy.deepcopy(dense), copy.deepcopy(dense)
-    razor_(razor, sparsity=0.9)
-    razor_(unpruned, recipe=paper(0.0, "fp32"))
+    razor, lossless = copy.deepcopy(dense), copy.deepcopy(dense)
+    razor_(razor, recipe)
+    razor_(lossless, EXACT[recipe])
     assert dense.state_dict().keys() == razor.state_dict().keys()
 
-    expected, out = seeded(dense, x), seeded(unpruned, x)
+    expected, out = seeded(dense, x), seeded(lossless, x)
     assert torch.equal(out, expected)
     assert torch.equal(seeded(razor, x), expected)
     grad = torch.randn_like(out)
     out.backward(grad)
     expected.backward(grad)
-    assert_same_gradients(unpruned, dense)
+    assert_same_gradients(lossless, dense)
     for model in (dense, razor):
         model.eval()
     assert torch.equal(seeded(razor, x), seeded(dense, x))
@@ -84,13 +91,14 @@ def test_like_dense(name):
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
-def test_attention_written_out(name):
+@pytest.mark.parametrize("recipe", [exact(), paper(0.0, "fp32")], ids=["exact", "paper"])
+def test_attention_written_out(name, recipe):
     dense, x = build(name)
     for layer in dense.modules():
         if hasattr(layer, "fused_attn"):
             layer.fused_attn = False
     razor = copy.deepcopy(dense)
-    razor_(razor, recipe=paper(0.0, "fp32"))
+    razor_(razor, recipe)
     expected, out = seeded(dense, x), seeded(razor, x)
     assert torch.equal(out, expected)
     out.sum().backward()
@@ -119,7 +127,7 @@ def test_stored_bytes(name, batch, ratio):
         return measure_step(model, loss, (images, labels)).stored
 
     dense = stored()
-    razor_(model, sparsity=0.9)
+    razor_(model, "paper", sparsity=0.9)
     assert dense / stored() >= ratio
     restore_(model)
     assert stored() == dense

@@ -1,37 +1,58 @@
 """Dense, checkpointed and razor training steps of one network, side by side in one process.
 
-    python tools/bench.py --model vit_tiny_patch16_224 --batch 8
+    python tools/bench.py --model vit_small_patch14_dinov2 --weights assets
     python tools/bench.py --model mobilenetv2_100 --batch 8 --freeze-norm
-    python tools/bench.py --codec '{"codec": "uniform", "bits": 4}'
+    python tools/bench.py --model Unet:tu-tf_efficientnet_lite0 --weights assets
+    python tools/bench.py --recipes balanced --codec '{"codec": "uniform", "bits": 4}'
 
-Stored: bytes alive between forward and backward beside parameters, buffers and inputs, for each
-sample. Peak: of forward and backward, with parameters and gradients. Time: the ratio of medians to
-dense, of runs that alternate. Cosine: of the whole gradient to the dense one, and the mean of those
-of the single weight matrices and kernels.
+A step is forward, backward and the update of SGD with momentum. Stored: bytes alive between forward
+and backward beside parameters, buffers and inputs, for each sample. Peak: of a whole step, with
+parameters, gradients and momentum. Time: the ratio of medians to dense, of whole steps that
+alternate. Cosine: of the whole gradient to the dense one, and the mean of those of the single
+weight matrices and kernels.
 """
 
 import argparse
-import copy
 import json
 import statistics
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities import move_data_to_device
+from networks import (
+    ASSETS,
+    AT_HAND,
+    CAMVID_CLASSES,
+    Batch,
+    CamVid,
+    Cifar10Subset,
+    Trainee,
+    build,
+    checkpointed,
+    dense_name,
+    is_segmentation,
+    normalisation,
+    razored,
+)
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from razorlight import RECIPES, razor_
-from razorlight.memory import measure_step
+from razorlight import RECIPES, RazorError
+from razorlight.data.class_names import CIFAR10_CLASSES
+from razorlight.memory import meter_for, storage_bytes
+from razorlight.memory.meter import MIB, model_tensors
 
-MIB = 2**20
-Row = dict[str, str | float]
+RANDOM = "random"
+
+Row = dict[str, Any]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,122 +60,184 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="vit_tiny_patch16_224", help="a timm model")
-    parser.add_argument("--weights", type=Path, help="safetensors for it, heads may differ")
+    parser.add_argument(
+        "--model", default="vit_tiny_patch16_224", help="of timm, or Architecture:encoder of smp"
+    )
+    parser.add_argument(
+        "--weights", default="none", help=f"none, {AT_HAND} for real ones at hand, or a file's path"
+    )
+    parser.add_argument(
+        "--images",
+        choices=["cifar10", "camvid", RANDOM],
+        help="to classify, to segment, or noise; those of the assets unless they are absent",
+    )
+    parser.add_argument("--warmup-steps", type=int, default=0, help="dense SGD steps beforehand")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224, help="of the images, in pixels")
-    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument(
+        "--recipes", type=lambda names: names.split(","), default=[*RECIPES], help="a,b,..."
+    )
+    parser.add_argument("--sparsity", type=float, help="in place of each recipe's own")
     parser.add_argument("--codec", type=json.loads, help="one more: this codec where it fits")
     parser.add_argument("--freeze-norm", action="store_true", help="batch norms in eval, frozen")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="autocast")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeats", type=int, default=5, help="timed steps of each")
+    parser.add_argument("--no-time", action="store_true", help="memory and gradients only")
     parser.add_argument("--json", type=Path, help="write the rows there too")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.images = arguments.images or default_images(arguments.model)
+    return arguments
 
 
-def build(arguments: argparse.Namespace) -> nn.Module:
-    """The dense network, in training mode."""
-    sized = {"img_size": arguments.size} if "vit" in arguments.model else {}
-    model = timm.create_model(arguments.model, num_classes=10, **sized).train()
-    if arguments.weights:
-        weights = timm.models.vision_transformer.checkpoint_filter_fn(
-            load_file(arguments.weights), model
+def default_images(model: str) -> str:
+    """The real images that fit the network, or noise where there are none."""
+    if not ASSETS.is_dir():
+        return RANDOM
+    return "camvid" if is_segmentation(model) else "cifar10"
+
+
+def batches(arguments: argparse.Namespace) -> Iterator[Batch]:
+    """Training batches, without end.
+
+    Raises:
+        RazorError: if the images are absent, or labelled for another kind of network.
+    """
+    size, chosen = arguments.size, arguments.images
+    if chosen == RANDOM:
+        return noise(arguments)
+    if (chosen == "camvid") != is_segmentation(arguments.model):
+        raise RazorError(
+            f"--images {chosen} do not fit {arguments.model}: cifar10 is to classify, "
+            "camvid to segment"
         )
-        model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False)
-    for layer in model.modules():
-        if arguments.freeze_norm and isinstance(layer, _BatchNorm):
-            layer.eval().requires_grad_(False)
-    return model
+    kwargs = {"batch_size": arguments.batch, **normalisation(arguments.model)}
+    data = (CamVid if chosen == "camvid" else Cifar10Subset)((size, size), **kwargs)
+    data.setup("fit")
+    return cycle(data.train_dataloader())
+
+
+def noise(arguments: argparse.Namespace) -> Iterator[Batch]:
+    """Random images with random labels, in the place of real ones."""
+    batch, size = arguments.batch, arguments.size
+    segmentation = is_segmentation(arguments.model)
+    shape = (batch, size, size) if segmentation else (batch,)
+    classes = len(CAMVID_CLASSES if segmentation else CIFAR10_CLASSES)
+    while True:
+        yield torch.randn(batch, 3, size, size), torch.randint(classes, shape)
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[nn.Module, Batch]:
+    """The dense network after its warm-up, and the batch that everything is measured on."""
+    torch.manual_seed(0)
+    device = torch.device(arguments.device)
+    model = build(arguments.model, arguments.size, arguments.weights).to(device)
+    if arguments.freeze_norm:
+        for layer in model.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.eval().requires_grad_(False)
+    warm_up = Trainee(model, sgd(model, lr=0.01), arguments.precision)
+    drawn = (move_data_to_device(batch, device) for batch in batches(arguments))
+    for number, batch in enumerate(islice(drawn, arguments.warmup_steps)):
+        warm_up.step(batch, seed=number)
+    return model, next(drawn)
+
+
+def sgd(model: nn.Module, lr: float) -> torch.optim.SGD:
+    """The optimizer of every step."""
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 
 
 def variants(dense: nn.Module, arguments: argparse.Namespace) -> dict[str, nn.Module]:
     """The network as it is, checkpointed where timm can, by each recipe, and by ``--codec``."""
     models = {"dense": dense}
-    if hasattr(dense, "set_grad_checkpointing"):
-        models["checkpointing"] = copy.deepcopy(dense)
-        models["checkpointing"].set_grad_checkpointing()
-    for recipe in RECIPES:
-        models[recipe] = copy.deepcopy(dense)
-        razor_(models[recipe], recipe, arguments.sparsity)
+    with suppress(AssertionError):
+        models["checkpointing"] = checkpointed(dense)
+    for recipe in arguments.recipes:
+        models[recipe] = razored(dense, recipe=recipe, sparsity=arguments.sparsity)
     if arguments.codec:
-        models["--codec"] = copy.deepcopy(dense)
-        razor_(models["--codec"], overrides={"*": arguments.codec})
+        models["--codec"] = razored(dense, overrides={"*": arguments.codec})
     return models
 
 
-def gradient(model: nn.Module, step: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """The gradient of each parameter, flat."""
-    model.zero_grad()
-    step().backward()
-    gradients = {n: p.grad.flatten() for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    return gradients
+def peak_of_step(trainee: Trainee, batch: Batch) -> int:
+    """Highest bytes alive in a whole step, with all that the model and the optimizer hold."""
+    trainee.step(batch)  # makes the momentum buffers
+    trainee.optimizer.zero_grad()
+    held = (model_tensors(trainee.model), batch, trainee.optimizer.state)
+    with meter_for(trainee.device) as meter:
+        meter.track(held)
+        others = meter.live - storage_bytes(held)
+        trainee.step(batch)
+    return meter.peak - others
 
 
-def cosines(gradients: dict[str, Tensor], dense: dict[str, Tensor], model: nn.Module) -> Row:
+def time_ratios(trainees: dict[str, Trainee], batch: Batch, repeats: int) -> dict[str, float]:
+    """Time of a whole step against dense: medians of ``repeats`` alternating runs of each."""
+    rounds = [{n: t.step(batch) for n, t in trainees.items()} for _ in range(repeats + 1)]
+    # the first is not counted
+    medians = {name: statistics.median(r[name] for r in rounds[1:]) for name in trainees}
+    return {name: median / medians["dense"] for name, median in medians.items()}
+
+
+def gradients(trainee: Trainee, batch: Batch) -> dict[str, Tensor]:
+    """The gradient of each parameter that has one, by the dense network's names."""
+    trainee.optimizer.zero_grad()
+    trainee.loss(batch).backward()
+    parameters = trainee.model.named_parameters()
+    found = {dense_name(name): p.grad for name, p in parameters if p.grad is not None}
+    trainee.optimizer.zero_grad()
+    return found
+
+
+def cosines(found: dict[str, Tensor], dense: dict[str, Tensor]) -> Row:
     """Cosine to the dense gradient: the whole, and the mean over weight matrices and kernels."""
-    kernels = [name for name, p in model.named_parameters() if p.ndim > 1 and name in dense]
-    single = [F.cosine_similarity(gradients[n], dense[n], dim=0).item() for n in kernels]
-    whole = F.cosine_similarity(
-        torch.cat([gradients[n] for n in dense]).double(),
-        torch.cat(list(dense.values())).double(),
-        dim=0,
-    )
-    return {"cosine": whole.item(), "mean cosine": statistics.fmean(single)}
+    kernels = [name for name in dense if name.endswith("weight") and dense[name].ndim > 1]
+    return {
+        "cosine": cosine([found[name] for name in dense], [*dense.values()]),
+        "mean cosine": statistics.fmean(cosine([found[n]], [dense[n]]) for n in kernels),
+    }
 
 
-def time_steps(steps: dict[str, Callable[[], Tensor]], repeats: int, device: str) -> dict[str, Row]:
-    """Seconds of forward and backward: the median of ``repeats`` alternating runs of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(repeats + 1):  # the first is not counted
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step().backward()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
-    return {name: {"time": median / medians["dense"]} for name, median in medians.items()}
+def cosine(a: list[Tensor], b: list[Tensor]) -> float:
+    """Of two lists of tensors, each taken as one vector, in float64."""
+    one, other = (torch.cat([t.flatten() for t in tensors]).double() for tensors in (a, b))
+    return F.cosine_similarity(one, other, dim=0).item()
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
-    """One row for each variant."""
-    torch.manual_seed(0)
-    device = arguments.device
-    models = variants(build(arguments).to(device), arguments)
-    images = torch.randn(arguments.batch, 3, arguments.size, arguments.size, device=device)
-    labels = torch.randint(10, (arguments.batch,), device=device)
+    """One row for each variant.
 
-    def stepper(model: nn.Module) -> Callable[[], Tensor]:
-        def step() -> Tensor:
-            with torch.autocast(device, torch.bfloat16, enabled=arguments.precision == "bf16"):
-                return F.cross_entropy(model(images), labels)
-
-        return step
-
-    steps = {name: stepper(model) for name, model in models.items()}
-    reference = gradient(models["dense"], steps["dense"])
-    times = time_steps(steps, arguments.repeats, device)
-    rows: list[Row] = []
-    for name, model in models.items():
-        memory = measure_step(model, steps[name], (images, labels))
-        rows.append(
-            {
-                "variant": name,
-                "stored": memory.stored / MIB / arguments.batch,
-                "peak": memory.peak / MIB,
-                **times[name],
-                **cosines(gradient(model, steps[name]), reference, model),
-            }
-        )
-    return rows
+    Raises:
+        RazorError: for a network, weights, images or a recipe that cannot be had.
+    """
+    dense, batch = prepare(arguments)
+    trainees = {
+        # at a rate of 0 an update does all its work and changes nothing
+        name: Trainee(model, sgd(model, lr=0.0), arguments.precision)
+        for name, model in variants(dense, arguments).items()
+    }
+    times = {} if arguments.no_time else time_ratios(trainees, batch, arguments.repeats)
+    reference = gradients(trainees["dense"], batch)
+    return [
+        {
+            "variant": name,
+            "stored": trainee.stored_per_sample(batch),
+            "peak": peak_of_step(trainee, batch) / MIB,
+            "time": times.get(name),
+            **cosines(gradients(trainee, batch), reference),
+        }
+        for name, trainee in trainees.items()
+    ]
 
 
 def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
     """The rows, stored and peak with their ratios to dense, in 80 columns."""
     title = (
-        f"{arguments.model}, {arguments.size} px, batch {arguments.batch}, "
+        f"{arguments.model}, weights {arguments.weights}, {arguments.warmup_steps} warm-up steps, "
+        f"BatchNorm {'frozen' if arguments.freeze_norm else 'trained'}; images {arguments.images}, "
+        f"{arguments.size} px, batch {arguments.batch}; "
+        f"sparsity {'by recipe' if arguments.sparsity is None else arguments.sparsity}; "
         f"{arguments.precision}, {arguments.device}; measured"
     )
     table = Table("variant", title=title)
@@ -163,10 +246,10 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
     dense = rows[0]
     for row in rows:
         table.add_row(
-            str(row["variant"]),
+            row["variant"],
             f"{row['stored']:.2f} ({dense['stored'] / row['stored']:.1f}x)",
             f"{row['peak']:.0f} ({dense['peak'] / row['peak']:.1f}x)",
-            f"{row['time']:.2f}x",
+            f"{row['time']:.2f}x" if row["time"] else "-",
             f"{row['cosine']:.3f} ({row['mean cosine']:.3f})",
         )
     Console(width=80).print(table)
@@ -175,10 +258,14 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
-    rows = measure(arguments)
+    try:
+        rows = measure(arguments)
+    except RazorError as error:
+        sys.exit(f"bench: {error}")
     print_table(rows, arguments)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+        content = {"setting": vars(arguments), "rows": rows}
+        arguments.json.write_text(json.dumps(content, indent=1, default=str))
 
 
 if __name__ == "__main__":

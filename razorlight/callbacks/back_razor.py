@@ -22,7 +22,7 @@ class BackRazor(Callback):
 
     Args:
         recipe: name of a recipe (``razorlight.RECIPES``).
-        sparsity: share of the stored entries that is pruned, in [0, 1).
+        sparsity: share of the entries that is pruned, in [0, 1), where the recipe prunes.
         include: globs of layer names; only these are converted.
         exclude: globs of layer names that stay dense.
         overrides: ``{glob: codec}``, for example
@@ -36,13 +36,13 @@ class BackRazor(Callback):
             nothing or nothing would be converted.
 
     Example:
-        >>> trainer = Trainer(callbacks=[BackRazor(sparsity=0.9)])
+        >>> trainer = Trainer(callbacks=[BackRazor()])
     """
 
     def __init__(
         self,
-        recipe: str = "paper",
-        sparsity: float = 0.9,
+        recipe: str = "balanced",
+        sparsity: float | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         overrides: Mapping[str, str | Mapping[str, Any]] | None = None,

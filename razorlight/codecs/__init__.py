@@ -1,45 +1,23 @@
 """Codecs: how one tensor is stored between forward and backward."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from razorlight.codecs.base import Codec
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.mask import Mask
+from razorlight.codecs.operators import decode, encode
+from razorlight.codecs.parsing import CODECS, parse_codec
+from razorlight.codecs.slope import Slope
 from razorlight.codecs.topk import TopK
 from razorlight.codecs.uniform import Uniform
-from razorlight.errors import RazorError
 
-__all__ = ["CODECS", "Codec", "Dense", "Mask", "TopK", "Uniform", "parse_codec"]
-
-CODECS: dict[str, type[Codec]] = {
-    "dense": Dense,
-    "mask": Mask,
-    "topk": TopK,
-    "uniform": Uniform,
-}
-
-
-def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:
-    """Read a codec as YAML gives it.
-
-    Args:
-        spec: a codec, its name (``"dense"``), or a mapping of its name and arguments
-            (``{"codec": "topk", "sparsity": 0.7, "scope": "block"}``).
-
-    Raises:
-        RazorError: for an unknown name or argument.
-    """
-    if isinstance(spec, Codec):
-        return spec
-    fields = {"codec": spec} if isinstance(spec, str) else dict(spec)
-    name = str(fields.pop("codec", None)).lower()
-    if name not in CODECS:
-        raise RazorError(
-            f"unknown codec in {spec!r}: give a name out of {', '.join(CODECS)}, "
-            "or a mapping like {codec: topk, sparsity: 0.9}"
-        )
-    try:
-        return CODECS[name](**fields)
-    except TypeError as error:
-        raise RazorError(f"codec {name}: {error}") from None
+__all__ = [
+    "CODECS",
+    "Codec",
+    "Dense",
+    "Mask",
+    "Slope",
+    "TopK",
+    "Uniform",
+    "decode",
+    "encode",
+    "parse_codec",
+]

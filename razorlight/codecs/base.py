@@ -1,6 +1,5 @@
 """What a codec is: how one tensor is stored between forward and backward."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,25 +51,3 @@ def saturating_cast(x: Tensor, dtype: torch.dtype) -> Tensor:
         # infinities stay: a run that diverges must be seen to diverge
         x = torch.where(x.isinf(), x, x.clamp(-limit, limit))
     return x.to(dtype)
-
-
-_BIT_I_OF_BYTE_I = 0x8040201008040201 - 2**64  # as a signed 64-bit integer
-
-
-def pack_bits(mask: Tensor) -> Tensor:
-    """Pack a boolean tensor of any shape into uint8, eight entries a byte: ``(ceil(n / 8),)``."""
-    flat = mask.flatten()
-    padding = -flat.numel() % 8
-    if padding:
-        flat = torch.cat([flat, flat.new_zeros(padding)])
-    # eight bytes of 0 or 1 read as one little-endian word: the product moves bit i of byte i to
-    # bit i of the top byte, and no partial sums meet on the way
-    words = flat.view(torch.uint8).view(torch.int64)
-    return (words * 0x0102040810204080 >> 56).to(torch.uint8)
-
-
-def unpack_bits(packed: Tensor, shape: torch.Size) -> Tensor:
-    """Inverse of :func:`pack_bits`: a boolean tensor of ``shape``."""
-    # each byte is copied to all eight bytes of a word, and byte i keeps only its bit i
-    words = (packed.to(torch.int64) * 0x0101010101010101) & _BIT_I_OF_BYTE_I
-    return words.view(torch.uint8).ne(0)[: math.prod(shape)].view(shape)

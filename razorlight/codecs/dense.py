@@ -30,9 +30,16 @@ class Dense(Codec):
         if self.values not in VALUE_DTYPES:
             raise RazorError(f"Dense: values must be fp32, fp16 or bf16, got {self.values!r}")
 
+    def keeps(self, dtype: torch.dtype) -> bool:
+        """Whether a tensor of ``dtype`` is stored as it is."""
+        return storage_dtype(dtype, self.values) == dtype
+
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (saturating_cast(x, storage_dtype(x.dtype, self.values)),)
+        stored = saturating_cast(x, storage_dtype(x.dtype, self.values))
+        # a small part of a tensor, such as one token of each sample, would keep the whole alive
+        part = stored.nbytes * 4 <= stored.untyped_storage().nbytes()
+        return (stored.clone(memory_format=torch.contiguous_format) if part else stored,)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from razorlight.codecs.base import Codec, pack_bits, unpack_bits
+from razorlight.codecs.base import Codec
+from razorlight.codecs.packing import pack_bits, unpack_bits
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from typing_extensions import override
 from razorlight.codecs.base import (
     VALUE_DTYPES,
     Codec,
-    pack_bits,
     saturating_cast,
     storage_dtype,
-    unpack_bits,
 )
+from razorlight.codecs.packing import pack_bits, unpack_bits
 from razorlight.errors import RazorError
 
 BLOCK = 256  # entries whose position fits uint8

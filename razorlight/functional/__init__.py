@@ -1,7 +1,7 @@
-"""torch's functions, with what they store for backward chosen by a codec.
+"""torch's functions, with what they keep for backward chosen by a Storage.
 
-Each takes a codec and then the arguments of the torch function that it stands for; its output is
-bit for bit that of torch. :data:`FUNCTIONS` says which stands for which.
+Each takes a :class:`~razorlight.records.Storage` and then the arguments of the torch function for
+which it stands (:data:`FUNCTIONS`); its output is bit for bit that of torch.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from razorlight.functional.activation import (
 )
 from razorlight.functional.attention import scaled_dot_product_attention, softmax
 from razorlight.functional.conv import conv, conv_transpose, pad
-from razorlight.functional.linear import linear, matmul
+from razorlight.functional.linear import linear, matmul, scale
 from razorlight.functional.norm import batch_norm, group_norm, layer_norm
 from razorlight.functional.pool import max_pool2d
 
@@ -43,6 +43,7 @@ __all__ = [
     "max_pool2d",
     "pad",
     "relu",
+    "scale",
     "scaled_dot_product_attention",
     "silu",
     "softmax",
@@ -54,6 +55,8 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.bmm: matmul,
     Tensor.matmul: matmul,
     Tensor.__matmul__: matmul,
+    torch.mul: scale,
+    Tensor.mul: scale,
     F.conv1d: conv,
     F.conv2d: conv,
     F.conv3d: conv,
@@ -75,3 +78,34 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     Tensor.softmax: softmax,
     F.scaled_dot_product_attention: scaled_dot_product_attention,
 }
+
+# Functions that only move entries: what is known of their input holds for their output.
+MOVES: frozenset[Callable[..., Any]] = frozenset(
+    {
+        torch.chunk,
+        torch.flatten,
+        torch.permute,
+        torch.reshape,
+        torch.roll,
+        torch.split,
+        torch.squeeze,
+        torch.transpose,
+        torch.unbind,
+        torch.unsqueeze,
+        Tensor.__getitem__,
+        Tensor.chunk,
+        Tensor.contiguous,
+        Tensor.flatten,
+        Tensor.movedim,
+        Tensor.permute,
+        Tensor.reshape,
+        Tensor.roll,
+        Tensor.split,
+        Tensor.squeeze,
+        Tensor.transpose,
+        Tensor.unbind,
+        Tensor.unflatten,
+        Tensor.unsqueeze,
+        Tensor.view,
+    }
+)

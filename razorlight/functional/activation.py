@@ -1,6 +1,6 @@
 """Activations: one bit an entry where the slope has two values, the stored input elsewhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Codec
-from razorlight.records import Record, reader, store
+from razorlight.codecs import encode
+from razorlight.records import Read, Record, Storage, find, hand_on, join, leave, reader, store
 
 aten = torch.ops.aten
 
@@ -26,7 +26,7 @@ class _Activation(Function):
         function: Callable[..., Tensor],
         gradient: Callable[[Tensor, Tensor], Tensor],
         inplace: bool,
-        read: Callable[..., Tensor],
+        read: Read,
         *stored: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(*stored)
@@ -46,21 +46,28 @@ class _Activation(Function):
 
 
 def _activate(
+    storage: Storage,
     x: Tensor,
     function: Callable[..., Tensor],
     gradient: Callable[[Tensor, Tensor], Tensor],
     inplace: bool,
     record: Record,
+    known: Record | None,
 ) -> Tensor:
+    """Apply ``function``, whose ``gradient`` reads ``record``; ``known`` of ``x`` goes on."""
     if inplace and torch.compiler.is_compiling():
         # the compiled graph of a Function that overwrites its input may have a wrong gradient
         # (torch 2.14); copied back, it is right, and the compiler makes it in place again
-        return x.copy_(_activate(x, function, gradient, False, record))
-    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
+        out = _Activation.apply(x, function, gradient, False, record.read, *record.tensors)
+        out = x.copy_(out)
+    else:
+        out = _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
+    leave(out, known.then(function) if known else None, storage)
+    return out
 
 
 def _gate(
-    codec: Codec,
+    storage: Storage,
     x: Tensor,
     passes: Tensor,
     slope: float,
@@ -68,69 +75,80 @@ def _gate(
     inplace: bool,
 ) -> Tensor:
     """A piecewise linear activation: slope 1 where ``passes``, else ``slope``."""
-    record = Record(codec.encode(passes), reader(passes, codec, torch.bool))
-    return _activate(x, function, partial(_gate_gradient, slope=slope), inplace, record)
+    gradient = partial(_gate_gradient, slope=slope)
+    return _activate(
+        storage, x, function, gradient, inplace, _mask(passes, storage), find(x, storage)
+    )
+
+
+def _mask(passes: Tensor, storage: Storage) -> Record:
+    return Record(encode(storage.codec, passes), reader(passes, storage.codec, torch.bool))
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
     return torch.where(passes, grad, grad * slope if slope else 0)
 
 
-def relu(codec: Codec, input: Tensor, inplace: bool = False) -> Tensor:
+def relu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.relu` of any shape; one bit an entry is stored, exactly."""
     # "not below" and not "above": NaN goes through, as in torch
-    return _gate(codec, input, ~(input.detach() <= 0), 0.0, F.relu, inplace)
+    return _gate(storage, input, ~(input.detach() <= 0), 0.0, F.relu, inplace)
 
 
 def leaky_relu(
-    codec: Codec, input: Tensor, negative_slope: float = 0.01, inplace: bool = False
+    storage: Storage, input: Tensor, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
     """:func:`torch.nn.functional.leaky_relu`; one bit an entry is stored, exactly."""
     function = partial(F.leaky_relu, negative_slope=negative_slope)
-    return _gate(codec, input, input.detach() > 0, negative_slope, function, inplace)
+    return _gate(storage, input, input.detach() > 0, negative_slope, function, inplace)
 
 
 def hardtanh(
-    codec: Codec, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    storage: Storage,
+    input: Tensor,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    inplace: bool = False,
 ) -> Tensor:
     """:func:`torch.nn.functional.hardtanh`, and so ReLU6; one bit an entry is stored, exactly."""
     value = input.detach()
     function = partial(F.hardtanh, min_val=min_val, max_val=max_val)
     passes = ~((value <= min_val) | (value >= max_val))
-    return _gate(codec, input, passes, 0.0, function, inplace)
+    return _gate(storage, input, passes, 0.0, function, inplace)
 
 
 def _smooth(
-    codec: Codec,
+    storage: Storage,
     x: Tensor,
     function: Callable[..., Tensor],
     gradient: Callable[[Tensor, Tensor], Tensor],
     inplace: bool = False,
 ) -> Tensor:
-    return _activate(x, function, gradient, inplace, store(x, codec, overwritten=inplace))
+    record = store(x, storage, overwritten=inplace)
+    return _activate(storage, x, function, gradient, inplace, record, record)
 
 
-def gelu(codec: Codec, input: Tensor, approximate: str = "none") -> Tensor:
-    """:func:`torch.nn.functional.gelu`, both forms; the input is stored by ``codec``.
+def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
+    """:func:`torch.nn.functional.gelu`, both forms; the input is stored.
 
     The codec must not prune: the slope at 0 is one half, so a zero put in would pass a gradient.
     """
     return _smooth(
-        codec,
+        storage,
         input,
         partial(F.gelu, approximate=approximate),
         partial(aten.gelu_backward, approximate=approximate),
     )
 
 
-def silu(codec: Codec, input: Tensor, inplace: bool = False) -> Tensor:
-    """:func:`torch.nn.functional.silu`; the input is stored by ``codec``, as in :func:`gelu`."""
-    return _smooth(codec, input, F.silu, aten.silu_backward, inplace)
+def silu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
+    """:func:`torch.nn.functional.silu`; the input is stored as in :func:`gelu`."""
+    return _smooth(storage, input, F.silu, aten.silu_backward, inplace)
 
 
-def hardswish(codec: Codec, input: Tensor, inplace: bool = False) -> Tensor:
+def hardswish(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.hardswish`; the input is stored as in :func:`gelu`."""
-    return _smooth(codec, input, F.hardswish, aten.hardswish_backward, inplace)
+    return _smooth(storage, input, F.hardswish, aten.hardswish_backward, inplace)
 
 
 class _Dropout(Function):
@@ -141,7 +159,7 @@ class _Dropout(Function):
         noise: Tensor,
         scale: float,
         inplace: bool,
-        read: Callable[..., Tensor],
+        read: Read,
         *stored: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(*stored)
@@ -161,17 +179,29 @@ class _Dropout(Function):
 
 
 def dropout(
-    codec: Codec, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    storage: Storage, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """:func:`torch.nn.functional.dropout`, with torch's own draw; one bit an entry is stored."""
     if p == 0 or not training:
-        return F.dropout(input, p, training, inplace)
+        out = F.dropout(input, p, training, inplace)
+        hand_on(input, out)
+        return out
     # torch draws the noise of its shape, whatever the values: ones give the noise itself
     noise = F.dropout(torch.ones_like(input, requires_grad=False), p)
-    kept = noise != 0
-    record = Record(codec.encode(kept), reader(kept, codec, torch.bool))
+    mask = _mask(noise != 0, storage)
+    known = find(input, storage)
     scale = 1 / (1 - p) if p < 1 else 0.0
     if inplace and torch.compiler.is_compiling():  # as in _activate
-        out = _Dropout.apply(input, noise, scale, False, record.read, *record.tensors)
-        return input.copy_(out)
-    return _Dropout.apply(input, noise, scale, inplace, record.read, *record.tensors)
+        out = _Dropout.apply(input, noise, scale, False, mask.read, *mask.tensors)
+        out = input.copy_(out)
+    else:
+        out = _Dropout.apply(input, noise, scale, inplace, mask.read, *mask.tensors)
+    if known:
+        both = join(known, mask)
+        leave(out, both.then(partial(_dropped, scale=scale)), storage)
+    return out
+
+
+def _dropped(value_and_kept: Sequence[Tensor], scale: float) -> Tensor:
+    value, kept = value_and_kept
+    return torch.where(kept, value * scale, 0)

@@ -1,7 +1,9 @@
-"""Softmax and attention whose operands are stored by a codec."""
+"""Softmax and attention whose operands are stored for backward."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -11,21 +13,33 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Codec
-from razorlight.functional.autocast import matmul_dtype
-from razorlight.records import Record, attach, join, reader, store
+from razorlight.codecs import encode
+from razorlight.functional.autocast import cast, matmul_dtype
+from razorlight.records import (
+    NOTHING,
+    Read,
+    Record,
+    Storage,
+    drop_kept,
+    join,
+    leave,
+    leave_stored,
+    one_of_several,
+    reader,
+    store,
+)
 
 
 class _Softmax(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dim: int, dtype: torch.dtype | None, codec: Codec
+        ctx: Any, x: Tensor, dim: int, dtype: torch.dtype | None, storage: Storage
     ) -> tuple[Tensor, ...]:
         out = F.softmax(x, dim, dtype=dtype)
-        stored = codec.encode(out)
+        stored = encode(storage.codec, out.detach())
         ctx.save_for_backward(*stored)
         ctx.mark_non_differentiable(*stored)
-        ctx.dim, ctx.dtype, ctx.read = dim, x.dtype, reader(out, codec, out.dtype)
+        ctx.dim, ctx.dtype, ctx.read = dim, x.dtype, reader(out, storage.codec, out.dtype)
         return out, *stored
 
     @staticmethod
@@ -37,22 +51,79 @@ class _Softmax(Function):
 
 
 def softmax(
-    codec: Codec,
+    storage: Storage,
     input: Tensor,
     dim: int | None = None,
     _stacklevel: int = 3,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """:func:`torch.softmax` along ``dim``; its *output* is stored by ``codec``.
+    """:func:`torch.softmax` along ``dim``; its *output* is stored.
 
     With the stored P~ the gradient is ``P~ * (g - sum(g * P~))``. The product with the values that
     follows in an attention reads the same record.
     """
     if dim is None:
         return F.softmax(input, dim, dtype=dtype)
-    out, *stored = _Softmax.apply(input, dim, dtype, codec)
-    attach(out, Record(tuple(stored), reader(out, codec, out.dtype)), codec, out.dtype)
+    out, *stored = _Softmax.apply(input, dim, dtype, storage)
+    out = one_of_several(out)
+    record = Record(tuple(stored), reader(out, storage.codec, out.dtype))
+    leave_stored(out, record, storage)
     return out
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """:func:`torch.nn.functional.scaled_dot_product_attention` with its options."""
+
+    dropout_p: float
+    is_causal: bool
+    scale: float | None
+    enable_gqa: bool
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            mask,
+            self.dropout_p,
+            self.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
+        )
+
+
+Pullback = Callable[[Tensor], list[Tensor | None]]
+
+
+def _run(
+    operands: Sequence[Any], kernel: _Kernel, needs: Sequence[bool]
+) -> tuple[Tensor, Pullback]:
+    """Attention of q, k, v and mask as read back, and what takes its gradient to theirs.
+
+    Before them comes the generator's state at which dropout drew.
+    """
+    rng_state, *operands = operands
+    wanted = [operand for operand, needed in zip(operands, needs, strict=True) if needed]
+
+    def attend(*wanted: Tensor) -> Tensor:
+        given = iter(wanted)
+        return kernel(
+            *(
+                next(given) if needed else operand
+                for operand, needed in zip(operands, needs, strict=True)
+            )
+        )
+
+    device = wanted[0].device
+    with torch.autocast(device.type, enabled=False), _restored_rng(device, rng_state):
+        out, pull, *_ = torch.func.vjp(attend, *wanted)
+
+    def pullback(grad: Tensor) -> list[Tensor | None]:
+        gradients = iter(pull(grad))
+        return [next(gradients) if needed else None for needed in needs]
+
+    return out, pullback
 
 
 class _Attention(Function):
@@ -63,37 +134,75 @@ class _Attention(Function):
         key: Tensor,
         value: Tensor,
         mask: Tensor | None,
-        options: dict[str, Any],
-        read: Callable[..., Sequence[Tensor]],
+        kernel: _Kernel,
+        rerun: Read,
         *stored: Tensor,
     ) -> Tensor:
-        rng_state = _get_rng_state(query) if options["dropout_p"] else None
-        ctx.save_for_backward(mask, rng_state, *stored)
-        ctx.options, ctx.read = options, read
-        return F.scaled_dot_product_attention(query, key, value, mask, **options)
+        ctx.save_for_backward(*stored)
+        ctx.kernel, ctx.rerun, ctx.needs = kernel, rerun, ctx.needs_input_grad[:4]
+        return kernel(query, key, value, mask)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        mask, rng_state, *stored = ctx.saved_tensors
-        operands = [*ctx.read(*stored), mask]
-        needs = ctx.needs_input_grad[:4]
-        for i, (operand, needed) in enumerate(zip(operands, needs, strict=True)):
-            operands[i] = operand.detach().requires_grad_() if needed else operand
-        wanted = [operand for operand, needed in zip(operands, needs, strict=True) if needed]
-        with (
-            torch.enable_grad(),
-            torch.autocast(grad.device.type, enabled=False),
-            _restored_rng(grad, rng_state),
-        ):
-            out = F.scaled_dot_product_attention(*operands, **ctx.options)
-        gradients = iter(torch.autograd.grad(out, wanted, grad))
-        d_operands = [next(gradients) if needed else None for needed in needs]
-        return *d_operands, None, None, *(None,) * len(stored)
+        stored = ctx.saved_tensors
+        if torch.compiler.is_compiling():
+            gradients = _compiled_gradients(grad, ctx.rerun(*stored), ctx.kernel, ctx.needs)
+        else:
+            _, pullback = ctx.rerun(*stored)
+            drop_kept()
+            gradients = pullback(grad)
+        return *gradients, None, None, *(None,) * len(stored)
+
+
+def _compiled_gradients(
+    grad: Tensor, operands: Sequence[Any], kernel: _Kernel, needs: Sequence[bool]
+) -> list[Tensor | None]:
+    _, *tensors = operands
+    gradients = iter(
+        _gradients_operator(
+            grad, *tensors, kernel.is_causal, kernel.scale, kernel.enable_gqa, needs
+        )
+    )
+    return [next(gradients) if needed else None for needed in needs]
+
+
+def _gradients_by_operator(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    kernel = _Kernel(0.0, is_causal, scale, enable_gqa)
+    _, pullback = _run([None, query, key, value, mask], kernel, needs)
+    return [gradient.contiguous() for gradient in pullback(grad) if gradient is not None]
+
+
+def _like_operands(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *options: Any
+) -> list[Tensor]:
+    operands = (query, key, value, mask)
+    return [
+        operand.new_empty(operand.shape)
+        for operand, needed in zip(operands, options[-1], strict=True)
+        if needed and operand is not None
+    ]
+
+
+# differentiating in backward is nothing that a compiler could trace
+_gradients_operator = torch.library.custom_op(
+    "razorlight::attention_gradients", _gradients_by_operator, mutates_args=()
+)
+_gradients_operator.register_fake(_like_operands)
 
 
 def scaled_dot_product_attention(
-    codec: Codec,
+    storage: Storage,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -103,13 +212,15 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """:func:`torch.nn.functional.scaled_dot_product_attention`; q, k and v are stored by ``codec``.
+    """:func:`torch.nn.functional.scaled_dot_product_attention`; q, k and v are stored.
 
     The fused kernels never form the matrix of probabilities, so there is none to store: backward
-    runs the same kernel on the stored operands, with the same dropout, and differentiates it.
+    runs the same kernel on the stored operands, with the same dropout, and differentiates it. The
+    projection that follows reads its input from there too. (Under ``torch.compile`` an attention
+    with dropout is left to torch.)
 
     Args:
-        codec: how q ``(..., heads, n, d)``, k ``(..., heads, m, d)`` and v are stored.
+        storage: how q ``(..., heads, n, d)``, k ``(..., heads, m, d)`` and v are stored.
         query: ``(..., heads, n, d)``.
         key: ``(..., heads, m, d)``.
         value: ``(..., heads, m, e)``.
@@ -119,33 +230,61 @@ def scaled_dot_product_attention(
         scale: of the scores; ``1 / sqrt(d)`` by default.
         enable_gqa: fewer heads of keys than of queries.
     """
+    kernel = _Kernel(dropout_p, is_causal, scale, enable_gqa)
+    if dropout_p and torch.compiler.is_compiling():
+        return kernel(query, key, value, attn_mask)
     dtype = matmul_dtype(query)
-    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    query, key, value = cast(query, dtype), cast(key, dtype), cast(value, dtype)
     if attn_mask is not None and attn_mask.is_floating_point():
         attn_mask = attn_mask.to(dtype)
-    options = {
-        "dropout_p": dropout_p,
-        "is_causal": is_causal,
-        "scale": scale,
-        "enable_gqa": enable_gqa,
-    }
-    record = join(store(query, codec), store(key, codec), store(value, codec))
-    return _Attention.apply(query, key, value, attn_mask, options, record.read, *record.tensors)
+    operands = join(
+        _as_it_is(_get_rng_state(query.device) if dropout_p else None),
+        *(store(operand, storage) for operand in (query, key, value)),
+        _as_it_is(attn_mask),
+    )
+    if torch.compiler.is_compiling():
+        rerun = operands
+        output = operands.then(partial(_attend, kernel=kernel))
+    else:
+        tensors = (query, key, value, attn_mask)
+        needs = tuple(tensor is not None and tensor.requires_grad for tensor in tensors)
+        rerun = operands.rerun(partial(_run, kernel=kernel, needs=needs))
+        output = rerun.then(_output)
+    out: Tensor = _Attention.apply(query, key, value, attn_mask, kernel, rerun.read, *rerun.tensors)
+    leave(out, output, storage)
+    return out
 
 
-def _get_rng_state(x: Tensor) -> Tensor:
-    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+def _output(rerun: tuple[Tensor, Pullback]) -> Tensor:
+    return rerun[0]
+
+
+def _attend(operands: Sequence[Any], kernel: _Kernel) -> Tensor:
+    _, query, key, value, mask = operands
+    return kernel(query, key, value, mask)
+
+
+def _as_it_is(x: Tensor | None) -> Record:
+    return NOTHING if x is None else Record((x.detach(),), _identity)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _get_rng_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 @contextmanager
-def _restored_rng(x: Tensor, state: Tensor | None) -> Iterator[None]:
-    """Draw inside as at ``state``, on the device of ``x``, and leave the generators untouched."""
+def _restored_rng(device: torch.device, state: Tensor | None) -> Iterator[None]:
+    """Draw inside as at ``state``, and leave the generators untouched."""
     if state is None:
         yield
         return
-    with torch.random.fork_rng([x.device] if x.is_cuda else []):
-        if x.is_cuda:
-            torch.cuda.set_rng_state(state, x.device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
         else:
             torch.set_rng_state(state)
         yield

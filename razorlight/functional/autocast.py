@@ -15,3 +15,8 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
     if eligible and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x`` in ``dtype``; itself if it is so already, with the record that lies on it."""
+    return x if x.dtype == dtype else x.to(dtype)

@@ -1,6 +1,7 @@
-"""Convolutions, plain and transposed, of 1 to 3 dimensions, whose input is stored by a codec."""
+"""Convolutions, plain and transposed, of 1 to 3 dimensions, whose input is stored for backward."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Codec
 from razorlight.functional.autocast import matmul_dtype
 from razorlight.functional.sizes import Size, each
-from razorlight.records import NOTHING, store
+from razorlight.records import NOTHING, Read, Storage, find, leave, store
 
 
 class _Convolution(Function):
@@ -24,13 +24,12 @@ class _Convolution(Function):
         bias: Tensor | None,
         geometry: tuple[Any, ...],
         dtype: torch.dtype,
-        read: Callable[..., Tensor] | None,
+        read: Read | None,
         *stored: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(weight, *stored)
         ctx.geometry, ctx.dtype, ctx.read, ctx.shape = geometry, dtype, read, x.shape
-        bias = None if bias is None else bias.to(dtype)
-        return torch.convolution(x.to(dtype), weight.to(dtype), bias, *geometry)
+        return _run(x, weight, bias, geometry=geometry, dtype=dtype)
 
     @staticmethod
     @once_differentiable
@@ -46,18 +45,30 @@ class _Convolution(Function):
         return *gradients, None, None, None, *(None,) * len(stored)
 
 
+def _run(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...], dtype: torch.dtype
+) -> Tensor:
+    bias = None if bias is None else bias.to(dtype)
+    return torch.convolution(x.to(dtype), weight.to(dtype), bias, *geometry)
+
+
 def _convolution(
-    codec: Codec, x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any
+    storage: Storage, x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any
 ) -> Tensor:
     if x.ndim == weight.ndim - 1:
-        return _convolution(codec, x[None], weight, bias, *geometry)[0]
+        return _convolution(storage, x[None], weight, bias, *geometry)[0]
     dtype = matmul_dtype(x)
-    record = store(x, codec, dtype) if weight.requires_grad else NOTHING
-    return _Convolution.apply(x, weight, bias, geometry, dtype, record.read, *record.tensors)
+    record = store(x, storage, dtype) if weight.requires_grad else NOTHING
+    out: Tensor = _Convolution.apply(x, weight, bias, geometry, dtype, record.read, *record.tensors)
+    known = record if weight.requires_grad else find(x, storage, dtype)
+    if storage.reruns and known is not None and not known.products:
+        function = partial(_run, geometry=geometry, dtype=dtype)
+        leave(out, known.rerun(function, weight, bias), storage)
+    return out
 
 
 def conv(
-    codec: Codec,
+    storage: Storage,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -66,12 +77,12 @@ def conv(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """:func:`torch.nn.functional.conv2d` (and 1d, 3d); ``input`` is stored by ``codec``.
+    """:func:`torch.nn.functional.conv2d` (and 1d, 3d); ``input`` is stored.
 
     The gradients of ``input`` and ``bias`` are exact; nothing is stored if ``weight`` needs none.
 
     Args:
-        codec: how ``input`` is stored for the gradient of ``weight``.
+        storage: how ``input`` is stored for the gradient of ``weight``.
         input: ``(batch, in, *spatial)`` or ``(in, *spatial)``.
         weight: ``(out, in / groups, *kernel)``.
         bias: ``(out,)``.
@@ -89,12 +100,12 @@ def conv(
         input, padding = _named_padding(input, padding, weight.shape[2:], dilation)
     padding = each(padding, rank)
     return _convolution(
-        codec, input, weight, bias, stride, padding, dilation, False, [0] * rank, groups
+        storage, input, weight, bias, stride, padding, dilation, False, [0] * rank, groups
     )
 
 
 def conv_transpose(
-    codec: Codec,
+    storage: Storage,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -107,7 +118,7 @@ def conv_transpose(
     """:func:`torch.nn.functional.conv_transpose2d`; stored and exact as in :func:`conv`.
 
     Args:
-        codec: how ``input`` is stored for the gradient of ``weight``.
+        storage: how ``input`` is stored for the gradient of ``weight``.
         input: ``(batch, in, *spatial)`` or ``(in, *spatial)``.
         weight: ``(in, out / groups, *kernel)``.
         bias: ``(out,)``.
@@ -122,7 +133,7 @@ def conv_transpose(
         each(size, rank) for size in (stride, padding, dilation, output_padding)
     )
     return _convolution(
-        codec, input, weight, bias, stride, padding, dilation, True, output_padding, groups
+        storage, input, weight, bias, stride, padding, dilation, True, output_padding, groups
     )
 
 
@@ -143,7 +154,7 @@ class _Pad(Function):
 
 
 def pad(
-    codec: Codec,
+    storage: Storage,
     input: Tensor,
     pad: Sequence[int],
     mode: str = "constant",
@@ -151,7 +162,7 @@ def pad(
 ) -> Tensor:
     """:func:`torch.nn.functional.pad`; exact, and nothing is stored.
 
-    torch keeps the whole input for "reflect" and "replicate". ``codec`` is not used.
+    torch keeps the whole input for "reflect" and "replicate". ``storage`` is not used.
     """
     if mode not in ("reflect", "replicate"):
         return F.pad(input, pad, mode, value)

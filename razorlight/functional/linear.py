@@ -1,17 +1,16 @@
-"""Linear and matrix product whose operands are stored by a codec."""
+"""Linear and matrix product whose operands are stored for backward."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Codec
-from razorlight.functional.autocast import matmul_dtype
-from razorlight.records import NOTHING, join, store
+from razorlight.functional.autocast import cast, matmul_dtype
+from razorlight.records import NOTHING, Read, Record, Storage, find, join, leave, origin_of, store
 
 
 class _Linear(Function):
@@ -22,33 +21,50 @@ class _Linear(Function):
         weight: Tensor,
         bias: Tensor | None,
         dtype: torch.dtype,
-        read: Callable[..., Tensor],
+        read: Read,
         *stored: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(weight if ctx.needs_input_grad[0] else None, *stored)
         ctx.dtype, ctx.read, ctx.stored = dtype, read, len(stored)
-        return F.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+        return _linear(x, weight, bias, dtype=dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, *stored = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        # tokens flattened first: a batched product would hold a weight gradient for each sample
-        flat = grad.reshape(-1, grad.shape[-1])
-        d_weight = flat.mT @ ctx.read(*stored).flatten(0, -2) if needs_weight else None
+        d_weight = _weight_gradient(grad, ctx.read(*stored)) if needs_weight else None
         d_x = grad @ weight.to(ctx.dtype) if needs_x else None
-        d_bias = flat.sum(0) if needs_bias else None
+        d_bias = grad.flatten(0, -2).sum(0) if needs_bias else None
         return d_x, d_weight, d_bias, None, None, *(None,) * ctx.stored
 
 
-def linear(codec: Codec, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """:func:`torch.nn.functional.linear`; ``codec`` stores ``input`` for the weight's gradient.
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return F.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+
+
+def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    # tokens flattened first: a batched product would hold a weight gradient for each sample
+    return grad.flatten(0, -2).mT @ x.flatten(0, -2)
+
+
+class _Origin(NamedTuple):
+    """What a Linear's output was made of, for a scale that follows it."""
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    record: Record
+    dtype: torch.dtype
+
+
+def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """:func:`torch.nn.functional.linear`; ``input`` is stored for the weight's gradient.
 
     The gradients of ``input`` and ``bias`` are exact.
 
     Args:
-        codec: how ``input`` is stored, if ``weight`` needs a gradient; else nothing is.
+        storage: how ``input`` is stored, if ``weight`` needs a gradient; else nothing is.
         input: ``(..., in)``.
         weight: ``(out, in)``.
         bias: ``(out,)``.
@@ -58,16 +74,93 @@ def linear(codec: Codec, input: Tensor, weight: Tensor, bias: Tensor | None = No
     """
     dtype = matmul_dtype(input)
     if input.ndim == 1:
-        return linear(codec, input[None], weight, bias)[0]
-    record = store(input, codec, dtype) if weight.requires_grad else NOTHING
-    return _Linear.apply(input, weight, bias, dtype, record.read, *record.tensors)
+        return linear(storage, input[None], weight, bias)[0]
+    record = store(input, storage, dtype) if weight.requires_grad else NOTHING
+    out: Tensor = _Linear.apply(input, weight, bias, dtype, record.read, *record.tensors)
+    known = record if weight.requires_grad else find(input, storage, dtype)
+    derived = None
+    if storage.reruns and known is not None and not known.products:
+        derived = known.rerun(partial(_linear, dtype=dtype), weight, bias)
+    origin = _Origin(input, weight, bias, record, dtype) if weight.requires_grad else None
+    leave(out, derived, storage, origin)
+    return out
+
+
+class _ScaledLinear(Function):
+    """``scale * linear(x)``, whose gradients need ``x`` alone and not the Linear's output.
+
+    With ``G = g^T x``, that of the weight is ``scale G`` row by row, and that of the scale is the
+    row sum of ``weight * G`` plus ``bias * sum(g)``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        scale: Tensor,
+        product: Tensor,
+        dtype: torch.dtype,
+        read: Read,
+        *stored: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(weight, bias, scale, *stored)
+        ctx.dtype, ctx.read = dtype, read
+        return product * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        weight, bias, scale, *stored = ctx.saved_tensors
+        # an autocast product is scaled in float32; its gradient comes back in the Linear's dtype
+        whole = _weight_gradient(grad.to(ctx.dtype), ctx.read(*stored)).to(weight.dtype)
+        total = grad.flatten(0, -2).sum(0)
+        d_scale = (whole * weight).sum(1) + (0 if bias is None else total * bias)
+        d_weight = whole.mul_(scale[:, None])
+        d_bias = None if bias is None else total * scale
+        d_x = (grad * scale).to(ctx.dtype) @ weight.to(ctx.dtype)
+        nones = (None,) * (3 + len(stored))
+        return d_x, d_weight, d_bias, d_scale.to(scale.dtype), *nones
+
+
+class _Scale(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, read: Read, *stored: Tensor) -> Tensor:
+        ctx.save_for_backward(scale, *stored)
+        ctx.read, ctx.dtype = read, x.dtype
+        return x * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        scale, *stored = ctx.saved_tensors
+        d_scale = (grad * ctx.read(*stored)).sum_to_size(scale.shape) if stored else None
+        return (grad * scale).to(ctx.dtype), d_scale, None, *(None,) * len(stored)
+
+
+def scale(storage: Storage, input: Tensor, other: Tensor) -> Tensor:
+    """``input * other`` of ``(..., n)`` and a learned scale ``(n,)``, as in layer scale.
+
+    Where ``input`` is a Linear's output, nothing is stored: the gradients of both follow from the
+    Linear's input (:class:`_ScaledLinear`). Else ``input`` is stored for the gradient of the scale.
+    Any other product is left to torch.
+    """
+    if not (storage.shares and isinstance(other, nn.Parameter)):
+        return input * other
+    origin: _Origin | None = origin_of(input)
+    if other.requires_grad and other.ndim == 1 and origin is not None:
+        x, weight, bias, record, dtype = origin
+        return _ScaledLinear.apply(
+            x, weight, bias, other, input.detach(), dtype, record.read, *record.tensors
+        )
+    record = store(input, storage) if other.requires_grad else NOTHING
+    return _Scale.apply(input, other, record.read, *record.tensors)
 
 
 class _Matmul(Function):
     @staticmethod
-    def forward(
-        ctx: Any, a: Tensor, b: Tensor, read: Callable[..., Sequence[Tensor]], *stored: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, read: Read, *stored: Tensor) -> Tensor:
         ctx.save_for_backward(*stored)
         ctx.read, ctx.shapes = read, (a.shape, b.shape)
         return a @ b
@@ -82,8 +175,8 @@ class _Matmul(Function):
         return d_a, d_b, None, *(None,) * len(stored)
 
 
-def matmul(codec: Codec, input: Tensor, other: Tensor) -> Tensor:
-    """:func:`torch.matmul` of ``(..., n, m)`` and ``(..., m, p)``; both are stored by ``codec``.
+def matmul(storage: Storage, input: Tensor, other: Tensor) -> Tensor:
+    """:func:`torch.matmul` of ``(..., n, m)`` and ``(..., m, p)``; both are stored.
 
     Both gradients are approximate where the codec is: each reads the other operand. Vectors are
     left to torch.
@@ -91,9 +184,9 @@ def matmul(codec: Codec, input: Tensor, other: Tensor) -> Tensor:
     if min(input.ndim, other.ndim) < 2:
         return torch.matmul(input, other)
     dtype = matmul_dtype(input)
-    a, b = input.to(dtype), other.to(dtype)
+    a, b = cast(input, dtype), cast(other, dtype)
     record = join(
-        store(a, codec) if b.requires_grad else NOTHING,
-        store(b, codec) if a.requires_grad else NOTHING,
+        store(a, storage) if b.requires_grad else NOTHING,
+        store(b, storage) if a.requires_grad else NOTHING,
     )
     return _Matmul.apply(a, b, record.read, *record.tensors)

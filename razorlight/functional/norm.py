@@ -1,8 +1,10 @@
-"""Normalisations whose input is stored by a codec, beside their exact statistics."""
+"""Normalisations: one record of the normalised input, for their backward and what follows."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,50 +12,187 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Codec
-from razorlight.records import NOTHING, store
+from razorlight.codecs import encode
+from razorlight.records import (
+    NOTHING,
+    Read,
+    Record,
+    Storage,
+    find,
+    leave,
+    one_of_several,
+    reader,
+    store,
+)
 
 aten = torch.ops.aten
 
 
-class _BatchNorm(Function):
+class _Norm(Protocol):
+    """A kind of norm by batch statistics: ``weight * (x - mean) * rstd + bias``."""
+
+    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
+        """The shape in which weight and bias broadcast to ``x``."""
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The output, and mean and 1/std in shapes that broadcast to ``x``."""
+
+    def backward(
+        self,
+        grad: Tensor,
+        normalised: Tensor,
+        rstd: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        needs: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of input, weight and bias, where needed, from ``(x - mean) * rstd``."""
+
+
+class _Normalise(Function):
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        running: tuple[Tensor | None, Tensor | None],
-        momentum: float,
-        eps: float,
-        read: Callable[..., Tensor],
+        norm: _Norm,
+        storage: Storage,
+        read: Read | None,
         *stored: Tensor,
-    ) -> Tensor:
-        # what F.batch_norm itself calls; it hands out the batch's mean and 1/std besides
-        out, mean, invstd, *_ = torch._batch_norm_impl_index(
-            x, weight, bias, *running, True, momentum, eps, torch.backends.cudnn.enabled
-        )
-        ctx.save_for_backward(weight, mean, invstd, *stored)
-        ctx.eps, ctx.read = eps, read
-        return out
+    ) -> tuple[Tensor, ...]:
+        out, mean, rstd = norm.forward(x, weight, bias)
+        encoded = () if read else encode(storage.codec, _standardise(x, mean, rstd))
+        record = _standardised(x, storage, Record(stored, read), mean, rstd, encoded)
+        ctx.save_for_backward(weight, bias, rstd, *record.tensors)
+        ctx.norm, ctx.read, ctx.stored = norm, record.read, len(stored)
+        ctx.mark_non_differentiable(mean, rstd, *encoded)
+        return out, mean, rstd, *encoded
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, mean, invstd, *stored = ctx.saved_tensors
-        gradients = aten.native_batch_norm_backward(
-            grad,
-            ctx.read(*stored),
-            weight,
-            None,
-            None,
-            mean,
-            invstd,
-            True,
-            ctx.eps,
-            list(ctx.needs_input_grad[:3]),
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        weight, bias, rstd, *stored = ctx.saved_tensors
+        normalised = ctx.read(*stored).to(grad.dtype)
+        needs = list(ctx.needs_input_grad[:3])
+        gradients = ctx.norm.backward(grad, normalised, rstd, weight, bias, needs)
+        return *gradients, None, None, None, *(None,) * ctx.stored
+
+
+def _normalise(
+    storage: Storage, x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: _Norm
+) -> Tensor:
+    # as published, the input is what is stored; where records are shared, the normalised input is:
+    # its entries are of one size, whatever the scale of the input
+    source = (find(x, storage) if storage.shares else store(x, storage)) or NOTHING
+    out, mean, rstd, *encoded = _Normalise.apply(
+        x, weight, bias, norm, storage, source.read, *source.tensors
+    )
+    out = one_of_several(out)
+    record = _standardised(x, storage, source, mean, rstd, encoded)
+    affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
+    leave(out, record.then(partial(_affine, dtype=out.dtype), *affine), storage)
+    return out
+
+
+def _standardised(
+    x: Tensor,
+    storage: Storage,
+    source: Record,
+    mean: Tensor,
+    rstd: Tensor,
+    encoded: Sequence[Tensor],
+) -> Record:
+    """The record of the normalised input: encoded, or derived from that of the input."""
+    if source.read:
+        return source.then(_standardise, mean, rstd)
+    return Record(tuple(encoded), reader(x, storage.codec, x.dtype))
+
+
+def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return (x.to(wide) - mean).mul_(rstd).to(x.dtype)
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    if weight is not None:
+        x = x * weight
+    return (x if bias is None else x + bias).to(dtype)
+
+
+@dataclass
+class _BatchNorm:
+    running: tuple[Tensor | None, Tensor | None]
+    momentum: float
+    eps: float
+
+    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
+        return (-1, *(1,) * (x.ndim - 2))
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        # what F.batch_norm itself calls; it hands out the batch's mean and 1/std besides
+        cudnn = torch.backends.cudnn.enabled
+        out, mean, rstd, *_ = torch._batch_norm_impl_index(
+            x, weight, bias, *self.running, True, self.momentum, self.eps, cudnn
         )
-        return *gradients, None, None, None, None, *(None,) * len(stored)
+        return out, mean.view(self.affine_shape(x)), rstd.view(self.affine_shape(x))
+
+    def backward(
+        self,
+        grad: Tensor,
+        normalised: Tensor,
+        rstd: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        needs: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        rstd = rstd.flatten()
+        scale = rstd if weight is None else weight * rstd
+        zeros, ones = torch.zeros_like(rstd), torch.ones_like(rstd)
+        gradients: tuple[Tensor | None, ...] = aten.native_batch_norm_backward(
+            grad, normalised, scale, None, None, zeros, ones, True, self.eps, needs
+        )
+        return gradients
+
+
+def batch_norm(
+    storage: Storage,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """:func:`torch.nn.functional.batch_norm` of ``input`` ``(batch, channels, ...)``.
+
+    With batch statistics (``training``) the input or the normalised input is stored, and the
+    gradients of ``input`` and ``weight`` are approximate. With running statistics the gradient of
+    ``input`` is exact, and nothing is stored unless ``weight`` needs a gradient. That of ``bias``
+    is always exact.
+
+    Returns:
+        The shape of ``input``, bit for bit that of torch.
+    """
+    if training:
+        norm = _BatchNorm((running_mean, running_var), momentum, eps)
+        return _normalise(storage, input, weight, bias, norm)
+    needed = weight is not None and weight.requires_grad
+    record = store(input, storage) if needed else find(input, storage) or NOTHING
+    stored = record if needed else NOTHING
+    out: Tensor = _FrozenBatchNorm.apply(
+        input, weight, bias, running_mean, running_var, eps, stored.read, *stored.tensors
+    )
+    if record.read:
+        function = partial(F.batch_norm, eps=eps)
+        leave(out, record.then(function, running_mean, running_var, weight, bias), storage)
+    return out
 
 
 class _FrozenBatchNorm(Function):
@@ -68,7 +207,7 @@ class _FrozenBatchNorm(Function):
         running_mean: Tensor,
         running_var: Tensor,
         eps: float,
-        read: Callable[..., Tensor] | None,
+        read: Read | None,
         *stored: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(weight, running_mean, running_var, *stored)
@@ -86,68 +225,37 @@ class _FrozenBatchNorm(Function):
         return *gradients, None, None, None, None, *(None,) * len(stored)
 
 
-def batch_norm(
-    codec: Codec,
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """:func:`torch.nn.functional.batch_norm` of ``input`` ``(batch, channels, ...)``.
+@dataclass
+class _LayerNorm:
+    shape: list[int]
+    eps: float
 
-    With batch statistics (``training``) ``codec`` stores ``input``, and the gradients of ``input``
-    and ``weight`` are approximate. With running statistics the gradient of ``input`` is exact, and
-    nothing is stored unless ``weight`` needs a gradient. That of ``bias`` is always exact.
+    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(self.shape)
 
-    Returns:
-        The shape of ``input``, bit for bit that of torch.
-    """
-    if not training:
-        record = store(input, codec) if weight is not None and weight.requires_grad else NOTHING
-        return _FrozenBatchNorm.apply(
-            input, weight, bias, running_mean, running_var, eps, record.read, *record.tensors
-        )
-    record = store(input, codec)
-    running = (running_mean, running_var)
-    return _BatchNorm.apply(
-        input, weight, bias, running, momentum, eps, record.read, *record.tensors
-    )
-
-
-class _LayerNorm(Function):
-    @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.native_layer_norm(x, self.shape, weight, bias, self.eps)
+
+    def backward(
+        self,
+        grad: Tensor,
+        normalised: Tensor,
+        rstd: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        shape: Sequence[int],
-        eps: float,
-        read: Callable[..., Tensor],
-        *stored: Tensor,
-    ) -> Tensor:
-        out, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, eps)
-        ctx.save_for_backward(weight, bias, mean, rstd, *stored)
-        ctx.shape, ctx.read = shape, read
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias, mean, rstd, *stored = ctx.saved_tensors
-        x = ctx.read(*stored).to(grad.dtype)
-        gradients = aten.native_layer_norm_backward(
-            grad, x, ctx.shape, mean, rstd, weight, bias, list(ctx.needs_input_grad[:3])
+        needs: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        zeros, ones = torch.zeros_like(rstd), torch.ones_like(rstd)
+        d_x, d_weight, d_bias = aten.native_layer_norm_backward(
+            grad, normalised, self.shape, zeros, ones, weight, bias, needs
         )
-        return *gradients, None, None, None, *(None,) * len(stored)
+        return (d_x.mul_(rstd) if needs[0] else None), d_weight, d_bias
 
 
 def layer_norm(
-    codec: Codec,
+    storage: Storage,
     input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
@@ -156,46 +264,59 @@ def layer_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.layer_norm` of ``input`` ``(..., *normalized_shape)``.
 
-    Mean and 1/std are kept exactly, ``input`` by ``codec``: the gradients of ``input`` and
-    ``weight`` are approximate, that of ``bias`` is exact. The output is bit for bit that of torch.
+    1/std is kept exactly; the gradients of ``input`` and ``weight`` are approximate where the codec
+    is, that of ``bias`` is exact. The output is bit for bit that of torch.
     """
-    record = store(input, codec)
-    shape = list(normalized_shape)
-    return _LayerNorm.apply(input, weight, bias, shape, eps, record.read, *record.tensors)
+    return _normalise(storage, input, weight, bias, _LayerNorm(list(normalized_shape), eps))
 
 
-class _GroupNorm(Function):
-    @staticmethod
+@dataclass
+class _GroupNorm:
+    groups: int
+    eps: float
+
+    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
+        return (-1, *(1,) * (x.ndim - 2))
+
     def forward(
-        ctx: Any,
-        x: Tensor,
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        out, *statistics = aten.native_group_norm(x, weight, bias, *self._geometry(x), self.eps)
+        per_group = x.shape[1] // self.groups
+        mean, rstd = (
+            value.repeat_interleave(per_group, 1).view(x.shape[0], *self.affine_shape(x))
+            for value in statistics
+        )
+        return out, mean, rstd
+
+    def backward(
+        self,
+        grad: Tensor,
+        normalised: Tensor,
+        rstd: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        groups: int,
-        eps: float,
-        read: Callable[..., Tensor],
-        *stored: Tensor,
-    ) -> Tensor:
-        batch, channels, *spatial = x.shape
-        ctx.geometry = (batch, channels, math.prod(spatial), groups)
-        out, mean, rstd = aten.native_group_norm(x, weight, bias, *ctx.geometry, eps)
-        ctx.save_for_backward(weight, mean, rstd, *stored)
-        ctx.read = read
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, mean, rstd, *stored = ctx.saved_tensors
-        x = ctx.read(*stored).to(grad.dtype)
-        gradients = aten.native_group_norm_backward(
-            grad.contiguous(), x, mean, rstd, weight, *ctx.geometry, list(ctx.needs_input_grad[:3])
+        needs: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        zeros = rstd.new_zeros(grad.shape[0], self.groups)
+        d_x, d_weight, d_bias = aten.native_group_norm_backward(
+            grad.contiguous(),
+            normalised,
+            zeros,
+            zeros + 1,
+            weight,
+            *self._geometry(grad),
+            needs,
         )
-        return *gradients, None, None, None, *(None,) * len(stored)
+        return (d_x.mul_(rstd) if needs[0] else None), d_weight, d_bias
+
+    def _geometry(self, x: Tensor) -> tuple[int, int, int, int]:
+        batch, channels, *spatial = x.shape
+        return batch, channels, math.prod(spatial), self.groups
 
 
 def group_norm(
-    codec: Codec,
+    storage: Storage,
     input: Tensor,
     num_groups: int,
     weight: Tensor | None = None,
@@ -204,10 +325,8 @@ def group_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.group_norm` of ``input`` ``(batch, channels, ...)``.
 
-    Mean and 1/std of each group are kept exactly, ``input`` by ``codec``; gradients as in
-    :func:`layer_norm`.
+    Stored, and approximate, as in :func:`layer_norm`.
     """
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         input = input.float()  # autocast does so for F.group_norm, not for the native operation
-    record = store(input, codec)
-    return _GroupNorm.apply(input, weight, bias, num_groups, eps, record.read, *record.tensors)
+    return _normalise(storage, input, weight, bias, _GroupNorm(num_groups, eps))

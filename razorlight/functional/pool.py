@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Codec
 from razorlight.functional.sizes import Size, each
+from razorlight.records import Storage
 
 
 class _MaxPool2d(Function):
@@ -43,7 +43,7 @@ class _MaxPool2d(Function):
 
 
 def max_pool2d(
-    codec: Codec,
+    storage: Storage,
     input: Tensor,
     kernel_size: Size,
     stride: Size | None = None,
@@ -55,7 +55,7 @@ def max_pool2d(
     """:func:`torch.nn.functional.max_pool2d`; exact.
 
     One uint8 an output entry is stored (its place in the window), where torch keeps the input and
-    int64 indices. The window must have at most 256 entries; ``codec`` is not used.
+    int64 indices. The window must have at most 256 entries; ``storage`` is not used.
     """
     stride = stride or kernel_size
     return _MaxPool2d.apply(input, kernel_size, stride, padding, dilation, ceil_mode)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from razorlight.codecs import Codec, Dense, Mask, Uniform
 from razorlight.errors import RazorError
-from razorlight.functional import FUNCTIONS
+from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
+from razorlight.records import Storage, hand_on, one_of_several
 
 TorchFunction = Callable[..., Any]
 
@@ -20,8 +22,12 @@ TorchFunction = Callable[..., Any]
 class Role(Enum):
     """What a layer reads in backward, and so which codecs may store it."""
 
-    VALUE = "value"
-    """An operand of a product or a norm: any codec of numbers."""
+    NORM = "norm"
+    """The input of a norm, normalised where records are shared."""
+    PRODUCT = "product"
+    """The input of a product with a weight."""
+    ATTENTION = "attention"
+    """Queries, keys and values, and probabilities where they are formed."""
     SLOPE = "slope"
     """The input of a curved activation: not to be pruned, since its slope at 0 is not 0."""
     BITS = "bits"
@@ -41,7 +47,7 @@ class RazorLayer(nn.Module):
 
     While the dense forward runs, the torch functions named in :attr:`functions` are replaced by
     those of :mod:`razorlight.functional`. Parameters, buffers, hooks and ``state_dict`` are those
-    of the dense layer; only the class differs, and :attr:`razor_codec` says how it stores.
+    of the dense layer; only the class differs, and :attr:`razor_storage` says how it stores.
 
     Without gradients it is the dense layer; in eval mode too, unless :attr:`in_eval`.
     """
@@ -51,13 +57,13 @@ class RazorLayer(nn.Module):
     role: ClassVar[Role]
     in_eval: ClassVar[bool]
     runs: ClassVar[frozenset[str]]
-    razor_codec: Codec
+    razor_storage: Storage
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""
         if not (torch.is_grad_enabled() and (self.training or self.in_eval)):
             return super().forward(*args, **kwargs)
-        with _ReplacedFunctions(self.functions, self.razor_codec):
+        with _ReplacedFunctions(self.functions, self.razor_storage):
             return super().forward(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -67,25 +73,49 @@ class RazorLayer(nn.Module):
 
 
 class _ReplacedFunctions(TorchFunctionMode):
-    def __init__(self, functions: frozenset[TorchFunction], codec: Codec) -> None:
+    def __init__(self, functions: frozenset[TorchFunction], storage: Storage) -> None:
         super().__init__()
-        self.functions, self.codec = functions, codec
+        self.functions, self.storage = functions, storage
 
     def __torch_function__(
         self, func: TorchFunction, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if not torch.is_grad_enabled():  # inside the autograd Functions of inner layers
+            return func(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             with self:
                 return multi_head_attention_forward(*args, **kwargs)
-        operands = (*args, *kwargs.values())
-        if (
-            func in self.functions
-            and torch.is_grad_enabled()  # off inside the autograd Functions of inner layers
-            and any(isinstance(x, Tensor) and x.requires_grad for x in operands)
-        ):
-            return FUNCTIONS[func](self.codec, *args, **kwargs)
-        return func(*args, **kwargs)
+        if func in self.functions and _needs_gradient((*args, *kwargs.values())):
+            return FUNCTIONS[func](self.storage, *args, **kwargs)
+        out = func(*args, **kwargs)
+        return _carry(func, out, *args, **kwargs) if func in MOVES and self.storage.shares else out
+
+
+def _needs_gradient(operands: Iterable[Any]) -> bool:
+    return any(isinstance(x, Tensor) and x.requires_grad for x in operands)
+
+
+def _carry(func: TorchFunction, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Hand what is known of ``x`` on to ``out = func(x, *args, **kwargs)``, or to each part."""
+    if isinstance(out, Tensor):
+        hand_on(x, out, partial(_move, func=func, args=args, kwargs=kwargs))
+        return out
+    parts = tuple(one_of_several(part) for part in out)
+    for i, part in enumerate(parts):
+        hand_on(x, part, partial(_move, func=func, args=args, kwargs=kwargs, part=i))
+    return parts
+
+
+def _move(
+    x: Tensor,
+    func: TorchFunction,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    part: int | None = None,
+) -> Tensor:
+    moved = func(x, *args, **kwargs)
+    return moved if part is None else moved[part]
 
 
 REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
@@ -94,7 +124,7 @@ REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
 def register(
     *classes: type[nn.Module],
     functions: Iterable[TorchFunction],
-    role: Role = Role.VALUE,
+    role: Role,
     in_eval: bool | None = None,
     runs: Iterable[str] = (),
 ) -> None:
@@ -106,16 +136,17 @@ def register(
             :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
             razor layers too.
         role: what is stored, the same for all of ``functions``.
-        in_eval: active in eval mode too (wherever gradients are recorded). By default so if the
-            role is not VALUE: nothing is pruned there, and layers inside a frozen norm stand in
-            eval mode while the network trains.
+        in_eval: active in eval mode too (wherever gradients are recorded). By default so for gates
+            and curved activations: nothing is pruned there, and layers inside a frozen norm stand
+            in eval mode while the network trains.
         runs: names of children whose weights the forward uses without calling them.
 
     Raises:
         RazorError: for a function that has no counterpart.
 
     Example:
-        >>> register(MyAttention, functions=[F.scaled_dot_product_attention])
+        >>> attention = [F.scaled_dot_product_attention]
+        >>> register(MyAttention, functions=attention, role=Role.ATTENTION)
     """
     functions = frozenset(functions)
     if unknown := functions - FUNCTIONS.keys():
@@ -126,7 +157,7 @@ def register(
             "dense_class": dense,
             "functions": functions,
             "role": role,
-            "in_eval": role is not Role.VALUE if in_eval is None else in_eval,
+            "in_eval": role in (Role.BITS, Role.SLOPE) if in_eval is None else in_eval,
             "runs": frozenset(runs),
             "__doc__": dense.__doc__,
             "__module__": __name__,

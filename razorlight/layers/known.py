@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from razorlight.layers.base import Role, TorchFunction, register
 
-register(nn.Linear, timm.layers.Linear, functions=[F.linear])
+register(nn.Linear, timm.layers.Linear, functions=[F.linear], role=Role.PRODUCT)
 
-register(nn.Conv1d, functions=[F.conv1d, F.pad])
+register(nn.Conv1d, functions=[F.conv1d, F.pad], role=Role.PRODUCT)
 register(
     nn.Conv2d,
     timm.layers.Conv2dSame,
@@ -30,15 +30,17 @@ register(
     timm.layers.StdConv2d,
     timm.layers.StdConv2dSame,
     functions=[F.conv2d, F.pad],
+    role=Role.PRODUCT,
 )
-register(nn.Conv3d, functions=[F.conv3d, F.pad])
-register(nn.ConvTranspose2d, functions=[F.conv_transpose2d])
+register(nn.Conv3d, functions=[F.conv3d, F.pad], role=Role.PRODUCT)
+register(nn.ConvTranspose2d, functions=[F.conv_transpose2d], role=Role.PRODUCT)
 
 register(
     nn.BatchNorm1d,
     nn.BatchNorm2d,
     timm.layers.BatchNormAct2d,
     functions=[F.batch_norm],
+    role=Role.NORM,
     in_eval=True,  # frozen statistics: torch would keep the whole input, and nothing is needed
 )
 register(
@@ -47,6 +49,7 @@ register(
     timm.layers.GroupNorm1,
     timm.layers.GroupNormAct,
     functions=[F.group_norm],
+    role=Role.NORM,
 )
 register(
     nn.LayerNorm,
@@ -58,6 +61,7 @@ register(
     smp_mit.LayerNorm,
     smp_upernet.LayerNorm2d,
     functions=[F.layer_norm],
+    role=Role.NORM,
 )
 
 register(nn.ReLU, functions=[F.relu], role=Role.BITS)
@@ -76,6 +80,8 @@ register(
 register(nn.SiLU, functions=[F.silu], role=Role.SLOPE)
 register(nn.Hardswish, functions=[F.hardswish], role=Role.SLOPE)
 
+register(timm.layers.LayerScale, functions=[Tensor.mul], role=Role.PRODUCT)
+
 _SOFTMAX: list[TorchFunction] = [F.softmax, torch.softmax, Tensor.softmax]
 _ATTENTION: list[TorchFunction] = [
     F.scaled_dot_product_attention,  # fused
@@ -85,7 +91,7 @@ _ATTENTION: list[TorchFunction] = [
     Tensor.matmul,
     Tensor.__matmul__,
 ]
-register(nn.Softmax, functions=_SOFTMAX)
+register(nn.Softmax, functions=_SOFTMAX, role=Role.ATTENTION)
 register(
     timm.layers.Attention,
     timm.layers.AttentionRope,
@@ -93,15 +99,23 @@ register(
     timm.models.vision_transformer_relpos.RelPosAttention,
     smp_mit.Attention,
     functions=_ATTENTION,
+    role=Role.ATTENTION,
 )
 register(
     timm.models.beit.Attention,
     timm.models.eva.EvaAttention,
     functions=[*_ATTENTION, F.linear],  # q and v have a bias and k has none: F.linear by hand
+    role=Role.ATTENTION,
 )
-register(nn.MultiheadAttention, functions=[*_ATTENTION, F.linear], runs=["out_proj"])
+register(
+    nn.MultiheadAttention,
+    functions=[*_ATTENTION, F.linear],
+    role=Role.ATTENTION,
+    runs=["out_proj"],
+)
 register(
     torchvision.models.swin_transformer.ShiftedWindowAttention,
     functions=[*_ATTENTION, F.linear],
+    role=Role.ATTENTION,
     runs=["qkv", "proj"],
 )

@@ -1,5 +1,13 @@
-"""Planning: which codec each layer gets."""
+"""Planning: how each layer stores."""
 
-from razorlight.planning.recipes import RECIPES, Recipe, find_recipe, paper
+from razorlight.planning.recipes import (
+    RECIPES,
+    Recipe,
+    balanced,
+    compact,
+    exact,
+    find_recipe,
+    paper,
+)
 
-__all__ = ["RECIPES", "Recipe", "find_recipe", "paper"]
+__all__ = ["RECIPES", "Recipe", "balanced", "compact", "exact", "find_recipe", "paper"]

@@ -5,53 +5,119 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from razorlight.codecs import Codec, Dense, Mask, TopK
+from razorlight.codecs import Codec, Dense, Mask, TopK, Uniform
 from razorlight.errors import RazorError
 from razorlight.layers import Role
+from razorlight.records import Storage
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The codec of each role: what a layer stores follows from what it reads in backward.
+    """How each kind of layer stores: a codec by its role, and what the layers do for each other.
 
     Attributes:
-        value: for operands of products and norms.
+        norm: for the inputs of norms.
+        product: for the inputs of products with a weight.
+        attention: for queries, keys and values.
         slope: for the inputs of curved activations.
         bits: for gates and positions.
+        shares: one record for each value, read and derived from by all who need it; else each
+            layer stores its own input.
+        reruns: the products that follow a stored value are run again in backward, instead of
+            storing what they give.
     """
 
-    value: Codec
+    norm: Codec
+    product: Codec
+    attention: Codec
     slope: Codec
     bits: Mask = field(default_factory=Mask)
+    shares: bool = True
+    reruns: bool = False
 
-    def codec(self, role: Role) -> Codec:
-        """The codec for a layer of ``role``."""
-        return {Role.VALUE: self.value, Role.SLOPE: self.slope, Role.BITS: self.bits}[role]
+    def storage(self, role: Role) -> Storage:
+        """How a layer of ``role`` stores."""
+        codec: Codec = getattr(self, role.value)
+        return Storage(codec, self.shares, self.reruns)
 
 
-def paper(sparsity: float = 0.9, values: Literal["fp32", "fp16", "bf16"] = "fp16") -> Recipe:
+def paper(
+    sparsity: float | None = None, values: Literal["fp32", "fp16", "bf16"] = "fp16"
+) -> Recipe:
     """Back Razor as published (Jiang et al., NeurIPS 2022, section 3), with an exact count.
 
     Operands of products and inputs of norms are pruned by magnitude in each sample; inputs of
-    curved activations are kept whole.
+    curved activations are kept whole. Each layer stores for itself.
 
     Args:
-        sparsity: share pruned, in [0, 1).
+        sparsity: share pruned, in [0, 1); 0.9 by default.
         values: precision of what is kept.
     """
-    return Recipe(value=TopK(sparsity, "sample", values), slope=Dense(values))
+    pruned = TopK(0.9 if sparsity is None else sparsity, "sample", values)
+    return Recipe(norm=pruned, product=pruned, attention=pruned, slope=Dense(values), shares=False)
 
 
-RECIPES: Mapping[str, Callable[[float], Recipe]] = {"paper": paper}
+def exact(sparsity: float | None = None) -> Recipe:
+    """Nothing is lost but rounding: what a gradient needs is stored once, or derived.
+
+    Raises:
+        RazorError: for a ``sparsity``.
+    """
+    if sparsity is not None:
+        raise RazorError("recipe exact prunes nothing: give no sparsity, or another recipe")
+    return Recipe(norm=Dense(), product=Dense(), attention=Dense(), slope=Dense())
 
 
-def find_recipe(name: str | Recipe, sparsity: float) -> Recipe:
+def balanced(sparsity: float | None = None) -> Recipe:
+    """Low-bit records; nothing heavier than an attention or a pointwise function is run again.
+
+    Args:
+        sparsity: share pruned, in [0, 1), of what only the gradient of a weight reads: the inputs
+            of products that have no record from a norm or an activation. None prunes nothing.
+    """
+    return Recipe(
+        norm=Uniform(4),
+        product=_product(Uniform(4), sparsity),
+        attention=Uniform(4, axis=-2),
+        slope=Uniform(4),
+    )
+
+
+def compact(sparsity: float | None = None, bits: int = 6) -> Recipe:
+    """Records of norms alone; the products behind them are run again in backward.
+
+    Args:
+        sparsity: as in :func:`balanced`.
+        bits: of the records, from which all else follows.
+    """
+    return Recipe(
+        norm=Uniform(bits),
+        product=_product(Uniform(bits), sparsity),
+        attention=Uniform(bits, axis=-2),
+        slope=Uniform(4),
+        reruns=True,
+    )
+
+
+def _product(codec: Codec, sparsity: float | None) -> Codec:
+    return codec if sparsity is None else TopK(sparsity, "block", "int8")
+
+
+RECIPES: Mapping[str, Callable[[float | None], Recipe]] = {
+    "balanced": balanced,
+    "compact": compact,
+    "exact": exact,
+    "paper": paper,
+}
+
+
+def find_recipe(name: str | Recipe, sparsity: float | None) -> Recipe:
     """The recipe of that name at that sparsity; a :class:`Recipe` is taken as it is.
 
     Raises:
         RazorError: for an unknown name, or a sparsity outside [0, 1).
     """
-    if not 0 <= sparsity < 1:
+    if sparsity is not None and not 0 <= sparsity < 1:
         raise RazorError(f"sparsity must be in [0, 1), the share that is pruned; got {sparsity}")
     if isinstance(name, Recipe):
         return name

@@ -167,4 +167,17 @@ ATTENTION = {
         (2, 6, 6, 16),
     ),
 }
-CASES = {**PRODUCTS, **NORMS, **GATES, **CURVES, **ATTENTION}
+SCALES = {
+    "timm LayerScale": (lambda: timm.layers.LayerScale(16), TOKENS),
+    "timm LayerScale behind Linear": (
+        lambda: nn.Sequential(nn.Linear(16, 16), timm.layers.LayerScale(16)),
+        TOKENS,
+    ),
+    "timm LayerScale behind Linear, no bias": (
+        lambda: nn.Sequential(
+            nn.Linear(16, 16, bias=False), nn.Dropout(0.0), timm.layers.LayerScale(16)
+        ),
+        TOKENS,
+    ),
+}
+CASES = {**SCALES, **PRODUCTS, **NORMS, **GATES, **CURVES, **ATTENTION}

@@ -1,6 +1,7 @@
 """Every layer against its dense self: forward, gradients, what is stored."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import timm.layers
@@ -11,12 +12,12 @@ from torch import nn
 from razorlight import Recipe, Uniform, razor_
 from razorlight.layers import REGISTRY, RazorLayer
 from razorlight.memory.meter import StorageMeter, model_tensors
-from razorlight.planning import paper
+from razorlight.planning import exact, paper
 
-EXACT = paper(0.0, "fp32")
+EXACT = [exact(), replace(exact(), reruns=True), paper(0.0, "fp32")]
 
 
-def pair(factory, recipe=EXACT, dtype=torch.float32):
+def pair(factory, recipe=EXACT[0], dtype=torch.float32):
     torch.manual_seed(0)
     dense = factory().to(dtype)
     with torch.no_grad():
@@ -38,36 +39,43 @@ def run(layer, shape, dtype=torch.float32, device_dtype=None):
     return out.detach(), x.grad, gradients
 
 
-def assert_same(result, expected, **tolerance):
+def assert_same(result, expected, tolerance):
+    """Equal outputs, and gradients within ``tolerance`` of the largest entry of each."""
     out, d_x, gradients = result
     assert torch.equal(out, expected[0])
-    torch.testing.assert_close(d_x, expected[1], **tolerance)
     assert gradients.keys() == expected[2].keys()
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, expected[2][name], msg=name, **tolerance)
+    pairs = {"input": (d_x, expected[1])}
+    pairs |= {name: (gradient, expected[2][name]) for name, gradient in gradients.items()}
+    largest = max(gradient.abs().max().item() for _, gradient in pairs.values())
+    for name, (gradient, dense) in pairs.items():
+        # a gradient that is zero in theory comes out as noise of the others' size
+        size = max(dense.abs().max().item(), 0.1 * largest)
+        torch.testing.assert_close(gradient, dense, rtol=tolerance, atol=tolerance * size, msg=name)
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-def test_equals_dense_when_nothing_is_pruned(case, dtype):
+@pytest.mark.parametrize("recipe", EXACT, ids=["exact", "exact reruns", "paper"])
+def test_equals_dense_when_nothing_is_lost(case, dtype, recipe):
     factory, shape = CASES[case]
-    dense, razor = pair(factory, dtype=dtype)
+    dense, razor = pair(factory, recipe, dtype=dtype)
     tolerance = {
-        torch.float32: {"rtol": 1e-5, "atol": 1e-6},
-        torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2},
-        torch.float64: {"rtol": 1e-4, "atol": 1e-5},  # the recipe stores at most 32 bits
+        torch.float32: 1e-5,
+        torch.bfloat16: 2e-2,
+        torch.float64: 1e-5,  # the recipes store at most 32 bits
     }[dtype]
-    assert_same(run(razor, shape, dtype), run(dense, shape, dtype), **tolerance)
+    assert_same(run(razor, shape, dtype), run(dense, shape, dtype), tolerance)
     for name, buffer in dense.named_buffers():
         assert torch.equal(buffer, razor.get_buffer(name))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_equals_dense_under_autocast(case):
+@pytest.mark.parametrize("recipe", EXACT, ids=["exact", "exact reruns", "paper"])
+def test_equals_dense_under_autocast(case, recipe):
     factory, shape = CASES[case]
-    dense, razor = pair(factory)
+    dense, razor = pair(factory, recipe)
     expected = run(dense, shape, device_dtype=torch.bfloat16)
-    assert_same(run(razor, shape, device_dtype=torch.bfloat16), expected, rtol=2e-2, atol=2e-2)
+    assert_same(run(razor, shape, device_dtype=torch.bfloat16), expected, 4e-2)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -87,16 +95,22 @@ def test_pruned(case, sparsity):
             torch.testing.assert_close(gradient, expected[2][name])
 
 
+def eight_bits(reruns):
+    codec = Uniform(8)
+    return Recipe(norm=codec, product=codec, attention=codec, slope=codec, reruns=reruns)
+
+
+@pytest.mark.parametrize("reruns", [False, True])
 @pytest.mark.parametrize("case", [case for case in CASES if case not in GATES])
-def test_eight_bits(case):
+def test_eight_bits(case, reruns):
     factory, shape = CASES[case]
-    dense, razor = pair(factory, Recipe(value=Uniform(8), slope=Uniform(8)))
+    dense, razor = pair(factory, eight_bits(reruns))
     (out, d_x, gradients), expected = run(razor, shape), run(dense, shape)
     assert torch.equal(out, expected[0])
     pairs = [(d_x, expected[1])] + [(gradients[name], expected[2][name]) for name in gradients]
     largest = max(gradient.abs().max().item() for _, gradient in pairs)
-    for gradient, exact in pairs:
-        torch.testing.assert_close(gradient, exact, rtol=0.05, atol=0.02 * largest)
+    for gradient, true in pairs:
+        torch.testing.assert_close(gradient, true, rtol=0.05, atol=0.02 * largest)
 
 
 def live_after_forward(layer, shape, train=True, grad=True):
@@ -171,7 +185,7 @@ def test_no_grad_costs_nothing(case):
 def test_eval_is_dense(case):
     factory, shape = CASES[case]
     dense, razor = pair(factory, paper(0.9))
-    assert_same(run(razor.eval(), shape), run(dense.eval(), shape), rtol=0, atol=0)
+    assert_same(run(razor.eval(), shape), run(dense.eval(), shape), 0)
 
 
 def test_every_registered_class_is_tested():
