@@ -151,9 +151,9 @@ class _Tag:
     origin: Any  # what a product was made of, for those that need it and not its value
 
 
-def reader(x: Tensor, codec: Codec, dtype: torch.dtype) -> Read:
-    """The function that gives ``x`` back in ``dtype`` from ``codec.encode(x)``."""
-    return partial(_decode, codec, x.shape, dtype)
+def reader(shape: torch.Size, codec: Codec, dtype: torch.dtype) -> Read:
+    """The function that gives a value of ``shape`` back in ``dtype`` from its encoding."""
+    return partial(_decode, codec, shape, dtype)
 
 
 def _decode(codec: Codec, shape: torch.Size, dtype: torch.dtype, *stored: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def store(
     encoded = encode(storage.codec, value)
     if overwritten:
         encoded = tuple(tensor.clone() if tensor is value else tensor for tensor in encoded)
-    record = Record(encoded, reader(x, storage.codec, dtype))
+    record = Record(encoded, reader(x.shape, storage.codec, dtype))
     if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
         _attach(x, record, dtype, storage.codec)
     return record

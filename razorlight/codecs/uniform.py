@@ -13,7 +13,13 @@ from razorlight.codecs.base import Codec
 from razorlight.codecs.packing import PLANES, pack, packed_bits, unpack
 from razorlight.errors import RazorError
 
+_EPSILON = 2**-8  # by how much rounding to bfloat16 may change a number, of itself
+_SHORT = 32  # entries; the ends of groups of fewer would take more than a bit an entry
 _TINY = torch.finfo(torch.float32).tiny  # in place of the step of a constant group
+
+_CHUNK = (
+    2**16
+)  # entries, in eighths: encoded in pieces that fit its caches, a CPU takes half as long
 
 
 class _Layout(NamedTuple):
@@ -41,7 +47,8 @@ class Uniform(Codec):
         bits: of a code: 2, 3, 4, 5, 6 or 8.
         group: entries that share their ends; a shorter line or sample is one group.
         axis: along which a group runs and ends, such as -1 for the entries of one token, or -2 for
-            one channel over tokens; None for the order in memory, across rows.
+            one channel over tokens; None for the order in memory, across rows, which is also the
+            one where there are fewer than 32 entries along ``axis``.
         stochastic: round up or down at random, such that the mean is right; else to the nearest.
 
     Raises:
@@ -62,11 +69,21 @@ class Uniform(Codec):
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        groups = self._as_groups(x.float())
+        layout = self._layout(x.shape)
+        lines = x.reshape(layout.outer, layout.line, layout.inner)
+        # whole bytes in each chunk, so that the chunks' bytes join
+        rows = max(1, _CHUNK // max(1, lines[:1].numel())) * 8
+        if x.device.type != "cpu" or rows >= layout.outer:
+            return self._encode(lines, layout)
+        chunks = [self._encode(chunk, layout) for chunk in lines.split(rows)]
+        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+    def _encode(self, lines: Tensor, layout: _Layout) -> tuple[Tensor, ...]:
+        groups = _as_groups(lines.float(), layout)
         lowest, highest = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
         # rounded outwards, so that no entry lies outside of the levels as they are stored
-        lowest = _round_to_bfloat16(lowest, -math.inf)
-        step = _round_to_bfloat16((highest - lowest.float()) / (2**self.bits - 1), math.inf)
+        lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
+        step = ((highest - lowest.float()) * ((1 + _EPSILON) / (2**self.bits - 1))).bfloat16()
         divisor = step.float().clamp_(min=_TINY)
         if self.stochastic:
             codes = (groups - lowest.float()).div_(divisor)
@@ -94,28 +111,21 @@ class Uniform(Codec):
         return packed_bits(ends * group, self.bits) + ends * 32
 
     def _layout(self, shape: Sequence[int]) -> _Layout:
-        if self.axis is None:
-            outer = shape[0] if len(shape) > 1 else 1
-            line, inner = math.prod(shape) // max(outer, 1), 1
-        elif -len(shape) <= self.axis < len(shape):
+        if self.axis is not None and not -len(shape) <= self.axis < len(shape):
+            raise RazorError(f"Uniform: a value of shape {tuple(shape)} has no axis {self.axis}")
+        if self.axis is not None and shape[self.axis] >= _SHORT:
             axis = self.axis % len(shape)
             outer, line, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
         else:
-            raise RazorError(f"Uniform: a value of shape {tuple(shape)} has no axis {self.axis}")
+            outer = shape[0] if len(shape) > 1 else 1
+            line, inner = math.prod(shape) // max(outer, 1), 1
         groups = max(1, -(-line // self.group))
         return _Layout(outer, line, inner, groups, max(1, -(-line // groups)))
 
-    def _as_groups(self, x: Tensor) -> Tensor:
-        outer, line, inner, groups, group = self._layout(x.shape)
-        lines = x.reshape(outer, line, inner)
-        if missing := groups * group - line:
-            last = lines[:, -1:] if line else lines.new_zeros(outer, 1, inner)
-            lines = torch.cat([lines, last.expand(-1, missing, -1)], dim=1)
-        return lines.view(outer, groups, group, inner)
 
-
-def _round_to_bfloat16(x: Tensor, towards: float) -> Tensor:
-    """Round float32 to a bfloat16 not on the other side of it than ``towards`` (+inf or -inf)."""
-    rounded = x.bfloat16()
-    over = rounded.float() < x if towards > 0 else rounded.float() > x
-    return torch.where(over, rounded.nextafter(rounded.new_tensor(towards)), rounded)
+def _as_groups(lines: Tensor, layout: _Layout) -> Tensor:
+    """``(outer, line, inner)`` as ``(outer, groups, group, inner)``."""
+    if missing := layout.groups * layout.group - layout.line:
+        last = lines[:, -1:] if layout.line else lines.new_zeros(len(lines), 1, layout.inner)
+        lines = torch.cat([lines, last.expand(-1, missing, -1)], dim=1)
+    return lines.view(len(lines), layout.groups, layout.group, layout.inner)

@@ -82,7 +82,7 @@ def _gate(
 
 
 def _mask(passes: Tensor, storage: Storage) -> Record:
-    return Record(encode(storage.codec, passes), reader(passes, storage.codec, torch.bool))
+    return Record(encode(storage.codec, passes), reader(passes.shape, storage.codec, torch.bool))
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:

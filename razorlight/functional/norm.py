@@ -34,6 +34,12 @@ class _Norm(Protocol):
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
         """The shape in which weight and bias broadcast to ``x``."""
 
+    def recorded_shape(self, x: Tensor) -> torch.Size:
+        """The shape ``(batch, tokens, channels)`` in which the normalised input is stored.
+
+        With channels of a size of their own behind; what has one size throughout has one channel.
+        """
+
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,8 +70,12 @@ class _Normalise(Function):
         *stored: Tensor,
     ) -> tuple[Tensor, ...]:
         out, mean, rstd = norm.forward(x, weight, bias)
-        encoded = () if read else encode(storage.codec, _standardise(x, mean, rstd))
-        record = _standardised(x, storage, Record(stored, read), mean, rstd, encoded)
+        encoded = (
+            ()
+            if read
+            else encode(storage.codec, _standardise(x, mean, rstd).reshape(norm.recorded_shape(x)))
+        )
+        record = _standardised(x, norm, storage, Record(stored, read), mean, rstd, encoded)
         ctx.save_for_backward(weight, bias, rstd, *record.tensors)
         ctx.norm, ctx.read, ctx.stored = norm, record.read, len(stored)
         ctx.mark_non_differentiable(mean, rstd, *encoded)
@@ -91,7 +101,7 @@ def _normalise(
         x, weight, bias, norm, storage, source.read, *source.tensors
     )
     out = one_of_several(out)
-    record = _standardised(x, storage, source, mean, rstd, encoded)
+    record = _standardised(x, norm, storage, source, mean, rstd, encoded)
     affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
     leave(out, record.then(partial(_affine, dtype=out.dtype), *affine), storage)
     return out
@@ -99,6 +109,7 @@ def _normalise(
 
 def _standardised(
     x: Tensor,
+    norm: _Norm,
     storage: Storage,
     source: Record,
     mean: Tensor,
@@ -108,7 +119,8 @@ def _standardised(
     """The record of the normalised input: encoded, or derived from that of the input."""
     if source.read:
         return source.then(_standardise, mean, rstd)
-    return Record(tuple(encoded), reader(x, storage.codec, x.dtype))
+    read = reader(norm.recorded_shape(x), storage.codec, x.dtype)
+    return Record(tuple(encoded), read).then(partial(torch.reshape, shape=x.shape))
 
 
 def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
@@ -127,6 +139,9 @@ class _BatchNorm:
     running: tuple[Tensor | None, Tensor | None]
     momentum: float
     eps: float
+
+    def recorded_shape(self, x: Tensor) -> torch.Size:
+        return torch.Size((len(x), math.prod(x.shape[1:]), 1))
 
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
         return (-1, *(1,) * (x.ndim - 2))
@@ -230,6 +245,11 @@ class _LayerNorm:
     shape: list[int]
     eps: float
 
+    def recorded_shape(self, x: Tensor) -> torch.Size:
+        channels = math.prod(self.shape)
+        batch = len(x) if x.ndim > len(self.shape) else 1
+        return torch.Size((batch, math.prod(x.shape) // max(batch * channels, 1), channels))
+
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
         return tuple(self.shape)
 
@@ -274,6 +294,9 @@ def layer_norm(
 class _GroupNorm:
     groups: int
     eps: float
+
+    def recorded_shape(self, x: Tensor) -> torch.Size:
+        return torch.Size((len(x), math.prod(x.shape[1:]), 1))
 
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
         return (-1, *(1,) * (x.ndim - 2))

@@ -76,14 +76,14 @@ def balanced(sparsity: float | None = None) -> Recipe:
             of products that have no record from a norm or an activation. None prunes nothing.
     """
     return Recipe(
-        norm=Uniform(4),
+        norm=Uniform(4, axis=-2),
         product=_product(Uniform(4), sparsity),
         attention=Uniform(4, axis=-2),
-        slope=Uniform(4),
+        slope=Uniform(3, axis=-2),
     )
 
 
-def compact(sparsity: float | None = None, bits: int = 6) -> Recipe:
+def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
     """Records of norms alone; the products behind them are run again in backward.
 
     Args:
@@ -91,10 +91,10 @@ def compact(sparsity: float | None = None, bits: int = 6) -> Recipe:
         bits: of the records, from which all else follows.
     """
     return Recipe(
-        norm=Uniform(bits),
+        norm=Uniform(bits, axis=-2),
         product=_product(Uniform(bits), sparsity),
         attention=Uniform(bits, axis=-2),
-        slope=Uniform(4),
+        slope=Uniform(4, axis=-2),
         reruns=True,
     )
 
