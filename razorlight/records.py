@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
-from razorlight.codecs import Codec, decode, encode
+from razorlight.codecs import Codec, Dense, decode, encode
 
 Read = Callable[..., Any]
 
@@ -45,20 +45,28 @@ class Record(NamedTuple):
         tensors: what is stored.
         read: gives the value from them.
         products: how many products are run again on the way.
+        fresh: whether each reading gives a new tensor, which its reader may overwrite.
     """
 
     tensors: tuple[Tensor, ...]
     read: Read | None
     products: int = 0
+    fresh: bool = False
 
-    def then(self, function: Read, *more: Tensor | None) -> "Record":
-        """The record of ``function(value, *more)``."""
+    def then(self, function: Read, *more: Tensor | None, fresh: bool = False) -> "Record":
+        """The record of ``function(value, *more)``.
+
+        Args:
+            function: gives the derived value; it may overwrite a fresh one.
+            more: tensors that it needs besides.
+            fresh: whether it makes a new tensor; if not, the derived value is one as it was before.
+        """
         assert self.read is not None
         given = [tensor.detach() if tensor is not None else None for tensor in more]
         tensors = (*self.tensors, *(tensor for tensor in given if tensor is not None))
         present = tuple(tensor is not None for tensor in given)
         read = partial(_then, self.read, len(self.tensors), function, present)
-        return Record(tensors, read, self.products)
+        return Record(tensors, read, self.products, self.fresh or fresh)
 
     def rerun(self, function: Read, *more: Tensor | None) -> "Record":
         """The record of a product ``function(value, *more)``, run once for successive readers."""
@@ -84,18 +92,24 @@ def _to(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 def join(*records: Record) -> Record:
     """One record of several values: it reads back a list, with None for :data:`NOTHING`."""
-    tensors = tuple(tensor for record in records for tensor in record.tensors)
-    readers = [(record.read, len(record.tensors)) for record in records]
+    tensors: list[Tensor] = []  # each once, though several values may derive from it
+    readers = []
+    for record in records:
+        places = []
+        for tensor in record.tensors:
+            known = [i for i, other in enumerate(tensors) if other is tensor]
+            places.append(known[0] if known else len(tensors))
+            if not known:
+                tensors.append(tensor)
+        readers.append((record.read, places))
     products = max(record.products for record in records)
-    return Record(tensors, partial(_read_all, readers), products)
+    return Record(tuple(tensors), partial(_read_all, readers), products)
 
 
-def _read_all(readers: list[tuple[Read | None, int]], *tensors: Tensor) -> list[Tensor | None]:
-    values, start = [], 0
-    for read, count in readers:
-        values.append(read(*tensors[start : start + count]) if read else None)
-        start += count
-    return values
+def _read_all(
+    readers: list[tuple[Read | None, list[int]]], *tensors: Tensor
+) -> list[Tensor | None]:
+    return [read(*(tensors[i] for i in places)) if read else None for read, places in readers]
 
 
 def kept(read: Read | None) -> Read:
@@ -151,9 +165,12 @@ class _Tag:
     origin: Any  # what a product was made of, for those that need it and not its value
 
 
-def reader(shape: torch.Size, codec: Codec, dtype: torch.dtype) -> Read:
-    """The function that gives a value of ``shape`` back in ``dtype`` from its encoding."""
-    return partial(_decode, codec, shape, dtype)
+def encoded_record(
+    encoded: Sequence[Tensor], shape: torch.Size, codec: Codec, dtype: torch.dtype
+) -> Record:
+    """The record of a value of ``shape`` and ``dtype`` from its encoding."""
+    read = partial(_decode, codec, shape, dtype)
+    return Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
 
 
 def _decode(codec: Codec, shape: torch.Size, dtype: torch.dtype, *stored: Tensor) -> Tensor:
@@ -179,9 +196,9 @@ def store(
         return found
     value = x.detach().to(dtype)
     encoded = encode(storage.codec, value)
-    if overwritten:
-        encoded = tuple(tensor.clone() if tensor is value else tensor for tensor in encoded)
-    record = Record(encoded, reader(x.shape, storage.codec, dtype))
+    if overwritten and not torch.compiler.is_compiling():
+        encoded = tuple(t.clone() if t.data_ptr() == x.data_ptr() else t for t in encoded)
+    record = encoded_record(encoded, x.shape, storage.codec, dtype)
     if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
         _attach(x, record, dtype, storage.codec)
     return record

@@ -3,7 +3,7 @@
 from razorlight.codecs.base import Codec
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.mask import Mask
-from razorlight.codecs.operators import decode, encode
+from razorlight.codecs.operators import decode, encode, encode_made
 from razorlight.codecs.parsing import CODECS, parse_codec
 from razorlight.codecs.slope import Slope
 from razorlight.codecs.topk import TopK
@@ -19,5 +19,6 @@ __all__ = [
     "Uniform",
     "decode",
     "encode",
+    "encode_made",
     "parse_codec",
 ]

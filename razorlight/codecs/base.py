@@ -16,6 +16,11 @@ class Codec(ABC):
     in YAML (:func:`razorlight.codecs.parse_codec`).
     """
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether the encodings of samples (dim 0), eight at a time, join to that of all."""
+        return False
+
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors to store in place of ``x`` (any shape)."""

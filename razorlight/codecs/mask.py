@@ -22,7 +22,14 @@ class Mask(Codec):
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        return unpack_bits(stored[0], shape)
+        """Return the mask: boolean, or 0 and 1 of a number's ``dtype``."""
+        if dtype == torch.bool:
+            return unpack_bits(stored[0], shape)
+        # looked up byte by byte: half the time of making numbers of booleans
+        bits = torch.arange(256)[:, None] >> torch.arange(8) & 1
+        table = bits.to(dtype).to(stored[0].device, non_blocking=True)
+        numbers = table.index_select(0, stored[0].to(torch.int32)).flatten()
+        return numbers[: math.prod(shape)].view(shape)
 
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:

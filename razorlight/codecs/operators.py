@@ -6,7 +6,8 @@ it returns.
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,13 +16,34 @@ from razorlight.codecs.base import Codec
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
+_PIECE = 2**19  # entries: encoded in pieces that fit its caches, a CPU takes half as long
+
 
 def encode(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
     """``codec.encode(x)``, opaque to a compiler."""
     if not torch.compiler.is_compiling():
-        return codec.encode(x)
+        return encode_made(codec, x.shape, x.device, lambda samples: x[samples])
     # a copy in words only: whether there is one is the compiler's business
     return (x.clone(),) if _keeps(codec, x.dtype) else tuple(_encode(x, _spec(codec)))
+
+
+def encode_made(
+    codec: Codec, shape: torch.Size, device: torch.device, make: Callable[[slice], Tensor]
+) -> tuple[Tensor, ...]:
+    """Encode a value that need not exist as a whole.
+
+    Args:
+        codec: how.
+        shape: of the value.
+        device: where it is made.
+        make: gives the value of some samples (a slice of dim 0).
+    """
+    # eight samples fill whole bytes, so that the pieces' bytes join
+    count = 8 * max(1, _PIECE // 8 // max(1, math.prod(shape[1:])))
+    if device.type != "cpu" or not codec.by_sample or len(shape) < 2 or count >= shape[0]:
+        return codec.encode(make(slice(None)))
+    pieces = [codec.encode(make(slice(i, i + count))) for i in range(0, shape[0], count)]
+    return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
 
 
 def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: torch.dtype) -> Tensor:

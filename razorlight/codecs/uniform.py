@@ -67,19 +67,14 @@ class Uniform(Codec):
         if self.group < 1:
             raise RazorError(f"Uniform: group must be at least 1, got {self.group}")
 
+    @property
+    @override
+    def by_sample(self) -> bool:
+        return self.axis is None or self.axis < 0
+
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        layout = self._layout(x.shape)
-        lines = x.reshape(layout.outer, layout.line, layout.inner)
-        # whole bytes in each chunk, so that the chunks' bytes join
-        rows = max(1, _CHUNK // max(1, lines[:1].numel())) * 8
-        if x.device.type != "cpu" or rows >= layout.outer:
-            return self._encode(lines, layout)
-        chunks = [self._encode(chunk, layout) for chunk in lines.split(rows)]
-        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
-
-    def _encode(self, lines: Tensor, layout: _Layout) -> tuple[Tensor, ...]:
-        groups = _as_groups(lines.float(), layout)
+        groups = self._as_groups(x.float())
         lowest, highest = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
         # rounded outwards, so that no entry lies outside of the levels as they are stored
         lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
@@ -122,10 +117,10 @@ class Uniform(Codec):
         groups = max(1, -(-line // self.group))
         return _Layout(outer, line, inner, groups, max(1, -(-line // groups)))
 
-
-def _as_groups(lines: Tensor, layout: _Layout) -> Tensor:
-    """``(outer, line, inner)`` as ``(outer, groups, group, inner)``."""
-    if missing := layout.groups * layout.group - layout.line:
-        last = lines[:, -1:] if layout.line else lines.new_zeros(len(lines), 1, layout.inner)
-        lines = torch.cat([lines, last.expand(-1, missing, -1)], dim=1)
-    return lines.view(len(lines), layout.groups, layout.group, layout.inner)
+    def _as_groups(self, x: Tensor) -> Tensor:
+        outer, line, inner, groups, group = self._layout(x.shape)
+        lines = x.reshape(outer, line, inner)
+        if missing := groups * group - line:
+            last = lines[:, -1:] if line else lines.new_zeros(outer, 1, inner)
+            lines = torch.cat([lines, last.expand(-1, missing, -1)], dim=1)
+        return lines.view(outer, groups, group, inner)

@@ -11,7 +11,17 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import encode
-from razorlight.records import Read, Record, Storage, find, hand_on, join, leave, reader, store
+from razorlight.records import (
+    Read,
+    Record,
+    Storage,
+    encoded_record,
+    find,
+    hand_on,
+    join,
+    leave,
+    store,
+)
 
 aten = torch.ops.aten
 
@@ -46,23 +56,19 @@ class _Activation(Function):
 
 
 def _activate(
-    storage: Storage,
     x: Tensor,
     function: Callable[..., Tensor],
     gradient: Callable[[Tensor, Tensor], Tensor],
     inplace: bool,
     record: Record,
-    known: Record | None,
 ) -> Tensor:
-    """Apply ``function``, whose ``gradient`` reads ``record``; ``known`` of ``x`` goes on."""
+    """Apply ``function``, whose ``gradient`` reads ``record``."""
     if inplace and torch.compiler.is_compiling():
         # the compiled graph of a Function that overwrites its input may have a wrong gradient
         # (torch 2.14); copied back, it is right, and the compiler makes it in place again
         out = _Activation.apply(x, function, gradient, False, record.read, *record.tensors)
-        out = x.copy_(out)
-    else:
-        out = _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
-    leave(out, known.then(function) if known else None, storage)
+        return x.copy_(out)
+    out = _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
     return out
 
 
@@ -75,18 +81,23 @@ def _gate(
     inplace: bool,
 ) -> Tensor:
     """A piecewise linear activation: slope 1 where ``passes``, else ``slope``."""
+    known = find(x, storage)
     gradient = partial(_gate_gradient, slope=slope)
-    return _activate(
-        storage, x, function, gradient, inplace, _mask(passes, storage), find(x, storage)
-    )
+    out = _activate(x, function, gradient, inplace, _mask(passes, storage, x.dtype))
+    if known:
+        leave(out, known.then(partial(function, inplace=known.fresh), fresh=True), storage)
+    return out
 
 
-def _mask(passes: Tensor, storage: Storage) -> Record:
-    return Record(encode(storage.codec, passes), reader(passes.shape, storage.codec, torch.bool))
+def _mask(passes: Tensor, storage: Storage, dtype: torch.dtype) -> Record:
+    """The record of a mask, read back as 0 and 1 of ``dtype``."""
+    return encoded_record(encode(storage.codec, passes), passes.shape, storage.codec, dtype)
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
-    return torch.where(passes, grad, grad * slope if slope else 0)
+    if slope:
+        return torch.where(passes != 0, grad, grad * slope)
+    return passes.mul_(grad)
 
 
 def relu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
@@ -125,7 +136,9 @@ def _smooth(
     inplace: bool = False,
 ) -> Tensor:
     record = store(x, storage, overwritten=inplace)
-    return _activate(storage, x, function, gradient, inplace, record, record)
+    out = _activate(x, function, gradient, inplace, record)
+    leave(out, record.then(function, fresh=True), storage)
+    return out
 
 
 def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
@@ -174,7 +187,7 @@ class _Dropout(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         stored = ctx.saved_tensors
-        grad = torch.where(ctx.read(*stored), grad * ctx.scale, 0)
+        grad = ctx.read(*stored).mul_(ctx.scale).mul_(grad)
         return grad, None, None, None, None, *(None,) * len(stored)
 
 
@@ -188,7 +201,7 @@ def dropout(
         return out
     # torch draws the noise of its shape, whatever the values: ones give the noise itself
     noise = F.dropout(torch.ones_like(input, requires_grad=False), p)
-    mask = _mask(noise != 0, storage)
+    mask = _mask(noise != 0, storage, input.dtype)
     known = find(input, storage)
     scale = 1 / (1 - p) if p < 1 else 0.0
     if inplace and torch.compiler.is_compiling():  # as in _activate
@@ -198,10 +211,10 @@ def dropout(
         out = _Dropout.apply(input, noise, scale, inplace, mask.read, *mask.tensors)
     if known:
         both = join(known, mask)
-        leave(out, both.then(partial(_dropped, scale=scale)), storage)
+        leave(out, both.then(partial(_dropped, scale=scale), fresh=True), storage)
     return out
 
 
 def _dropped(value_and_kept: Sequence[Tensor], scale: float) -> Tensor:
     value, kept = value_and_kept
-    return torch.where(kept, value * scale, 0)
+    return kept.mul_(scale).mul_(value)

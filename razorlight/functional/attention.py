@@ -21,11 +21,11 @@ from razorlight.records import (
     Record,
     Storage,
     drop_kept,
+    encoded_record,
     join,
     leave,
     leave_stored,
     one_of_several,
-    reader,
     store,
 )
 
@@ -39,7 +39,8 @@ class _Softmax(Function):
         stored = encode(storage.codec, out.detach())
         ctx.save_for_backward(*stored)
         ctx.mark_non_differentiable(*stored)
-        ctx.dim, ctx.dtype, ctx.read = dim, x.dtype, reader(out.shape, storage.codec, out.dtype)
+        ctx.dim, ctx.dtype = dim, x.dtype
+        ctx.read = encoded_record(stored, out.shape, storage.codec, out.dtype).read
         return out, *stored
 
     @staticmethod
@@ -66,7 +67,7 @@ def softmax(
         return F.softmax(input, dim, dtype=dtype)
     out, *stored = _Softmax.apply(input, dim, dtype, storage)
     out = one_of_several(out)
-    record = Record(tuple(stored), reader(out.shape, storage.codec, out.dtype))
+    record = encoded_record(stored, out.shape, storage.codec, out.dtype)
     leave_stored(out, record, storage)
     return out
 

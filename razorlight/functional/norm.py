@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import encode
+from razorlight.codecs import Codec, encode, encode_made
 from razorlight.records import (
     NOTHING,
     Read,
     Record,
     Storage,
+    encoded_record,
     find,
     leave,
     one_of_several,
-    reader,
     store,
 )
 
@@ -70,11 +70,7 @@ class _Normalise(Function):
         *stored: Tensor,
     ) -> tuple[Tensor, ...]:
         out, mean, rstd = norm.forward(x, weight, bias)
-        encoded = (
-            ()
-            if read
-            else encode(storage.codec, _standardise(x, mean, rstd).reshape(norm.recorded_shape(x)))
-        )
+        encoded = () if read else _encode(storage.codec, x, mean, rstd, norm.recorded_shape(x))
         record = _standardised(x, norm, storage, Record(stored, read), mean, rstd, encoded)
         ctx.save_for_backward(weight, bias, rstd, *record.tensors)
         ctx.norm, ctx.read, ctx.stored = norm, record.read, len(stored)
@@ -103,7 +99,8 @@ def _normalise(
     out = one_of_several(out)
     record = _standardised(x, norm, storage, source, mean, rstd, encoded)
     affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
-    leave(out, record.then(partial(_affine, dtype=out.dtype), *affine), storage)
+    function = partial(_affine, dtype=out.dtype, overwrite=record.fresh)
+    leave(out, record.then(function, *affine, fresh=True), storage)
     return out
 
 
@@ -118,9 +115,24 @@ def _standardised(
 ) -> Record:
     """The record of the normalised input: encoded, or derived from that of the input."""
     if source.read:
-        return source.then(_standardise, mean, rstd)
-    read = reader(norm.recorded_shape(x), storage.codec, x.dtype)
-    return Record(tuple(encoded), read).then(partial(torch.reshape, shape=x.shape))
+        return source.then(_standardise, mean, rstd, fresh=True)
+    shape = norm.recorded_shape(x)
+    record = encoded_record(encoded, shape, storage.codec, x.dtype)
+    return record.then(partial(torch.reshape, shape=x.shape))
+
+
+def _encode(
+    codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, shape: torch.Size
+) -> tuple[Tensor, ...]:
+    if torch.compiler.is_compiling() or shape[0] != len(x):
+        return encode(codec, _standardise(x, mean, rstd).reshape(shape))
+    statistics = (mean, rstd)
+
+    def make(samples: slice) -> Tensor:
+        some = (value[samples] if value.ndim == x.ndim else value for value in statistics)
+        return _standardise(x[samples], *some).reshape(-1, *shape[1:])
+
+    return encode_made(codec, shape, x.device, make)
 
 
 def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
@@ -128,10 +140,13 @@ def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     return (x.to(wide) - mean).mul_(rstd).to(x.dtype)
 
 
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+def _affine(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype, overwrite: bool
+) -> Tensor:
+    out = x.to(dtype) if overwrite else x.to(dtype, copy=True)
     if weight is not None:
-        x = x * weight
-    return (x if bias is None else x + bias).to(dtype)
+        out.mul_(weight)
+    return out if bias is None else out.add_(bias)
 
 
 @dataclass
@@ -206,7 +221,8 @@ def batch_norm(
     )
     if record.read:
         function = partial(F.batch_norm, eps=eps)
-        leave(out, record.then(function, running_mean, running_var, weight, bias), storage)
+        more = (running_mean, running_var, weight, bias)
+        leave(out, record.then(function, *more, fresh=True), storage)
     return out
 
 

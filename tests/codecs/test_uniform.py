@@ -51,8 +51,8 @@ def test_size():
     # four bits a code, and two bfloat16 for each 128
     assert Uniform(4, 128).nbits((8, 256), torch.float32) == 8 * 256 * 4 + 16 * 32
     # small maps: groups go on across rows and channels, unless an axis is given
-    assert Uniform(4, 128).nbits((1, 16, 32, 49), torch.float32) == 6272 * 4 + 49 * 32
-    assert Uniform(4, 128, axis=-1).nbits((1, 16, 32, 49), torch.float32) == 6272 * 4 + 896 * 32
+    assert Uniform(4, 128).nbits((1, 16, 8, 49), torch.float32) == 6272 * 4 + 49 * 32
+    assert Uniform(4, 128, axis=-1).nbits((1, 16, 8, 49), torch.float32) == 6272 * 4 + 128 * 32
 
 
 def test_stochastic_rounding_is_unbiased():
