@@ -165,12 +165,32 @@ class _Tag:
     origin: Any  # what a product was made of, for those that need it and not its value
 
 
+def in_memory(x: Tensor) -> Tensor:
+    """``x`` as it lies in memory: one with channels last as ``(batch, places, channels)``."""
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return x.permute(0, 2, 3, 1).flatten(1, 2) if last and not x.is_contiguous() else x
+
+
+def _channels_last(value: Tensor, shape: torch.Size) -> Tensor:
+    batch, channels, height, width = shape
+    return value.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
 def encoded_record(
-    encoded: Sequence[Tensor], shape: torch.Size, codec: Codec, dtype: torch.dtype
+    encoded: Sequence[Tensor], x: Tensor, codec: Codec, dtype: torch.dtype
 ) -> Record:
-    """The record of a value of ``shape`` and ``dtype`` from its encoding."""
-    read = partial(_decode, codec, shape, dtype)
-    return Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
+    """The record of a value in ``dtype`` from its encoding :func:`in_memory`.
+
+    Args:
+        encoded: what ``codec`` made of the value.
+        x: a tensor of the value's shape and memory format.
+        codec: that encoded it.
+        dtype: of the value.
+    """
+    lying = in_memory(x)
+    read = partial(_decode, codec, lying.shape, dtype)
+    record = Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
+    return record if lying is x else record.then(partial(_channels_last, shape=x.shape))
 
 
 def _decode(codec: Codec, shape: torch.Size, dtype: torch.dtype, *stored: Tensor) -> Tensor:
@@ -195,10 +215,10 @@ def store(
     if (found := find(x, storage, dtype)) is not None:
         return found
     value = x.detach().to(dtype)
-    encoded = encode(storage.codec, value)
+    encoded = encode(storage.codec, in_memory(value))
     if overwritten and not torch.compiler.is_compiling():
         encoded = tuple(t.clone() if t.data_ptr() == x.data_ptr() else t for t in encoded)
-    record = encoded_record(encoded, x.shape, storage.codec, dtype)
+    record = encoded_record(encoded, x, storage.codec, dtype)
     if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
         _attach(x, record, dtype, storage.codec)
     return record

@@ -18,6 +18,7 @@ from razorlight.records import (
     encoded_record,
     find,
     hand_on,
+    in_memory,
     join,
     leave,
     store,
@@ -91,7 +92,8 @@ def _gate(
 
 def _mask(passes: Tensor, storage: Storage, dtype: torch.dtype) -> Record:
     """The record of a mask, read back as 0 and 1 of ``dtype``."""
-    return encoded_record(encode(storage.codec, passes), passes.shape, storage.codec, dtype)
+    encoded = encode(storage.codec, in_memory(passes))
+    return encoded_record(encoded, passes, storage.codec, dtype)
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:

@@ -22,6 +22,7 @@ from razorlight.records import (
     Storage,
     drop_kept,
     encoded_record,
+    in_memory,
     join,
     leave,
     leave_stored,
@@ -36,11 +37,11 @@ class _Softmax(Function):
         ctx: Any, x: Tensor, dim: int, dtype: torch.dtype | None, storage: Storage
     ) -> tuple[Tensor, ...]:
         out = F.softmax(x, dim, dtype=dtype)
-        stored = encode(storage.codec, out.detach())
+        stored = encode(storage.codec, in_memory(out.detach()))
         ctx.save_for_backward(*stored)
         ctx.mark_non_differentiable(*stored)
         ctx.dim, ctx.dtype = dim, x.dtype
-        ctx.read = encoded_record(stored, out.shape, storage.codec, out.dtype).read
+        ctx.read = encoded_record(stored, out, storage.codec, out.dtype).read
         return out, *stored
 
     @staticmethod
@@ -67,7 +68,7 @@ def softmax(
         return F.softmax(input, dim, dtype=dtype)
     out, *stored = _Softmax.apply(input, dim, dtype, storage)
     out = one_of_several(out)
-    record = encoded_record(stored, out.shape, storage.codec, out.dtype)
+    record = encoded_record(stored, out, storage.codec, out.dtype)
     leave_stored(out, record, storage)
     return out
 

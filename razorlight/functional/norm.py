@@ -20,6 +20,7 @@ from razorlight.records import (
     Storage,
     encoded_record,
     find,
+    in_memory,
     leave,
     one_of_several,
     store,
@@ -35,9 +36,9 @@ class _Norm(Protocol):
         """The shape in which weight and bias broadcast to ``x``."""
 
     def recorded_shape(self, x: Tensor) -> torch.Size:
-        """The shape ``(batch, tokens, channels)`` in which the normalised input is stored.
+        """The shape ``(batch, tokens, channels)`` in which it is stored, if its channels are last.
 
-        With channels of a size of their own behind; what has one size throughout has one channel.
+        A map with its channels first is one channel: once normalised, all have the same size.
         """
 
     def forward(
@@ -70,7 +71,7 @@ class _Normalise(Function):
         *stored: Tensor,
     ) -> tuple[Tensor, ...]:
         out, mean, rstd = norm.forward(x, weight, bias)
-        encoded = () if read else _encode(storage.codec, x, mean, rstd, norm.recorded_shape(x))
+        encoded = () if read else _encode(storage.codec, x, mean, rstd, norm)
         record = _standardised(x, norm, storage, Record(stored, read), mean, rstd, encoded)
         ctx.save_for_backward(weight, bias, rstd, *record.tensors)
         ctx.norm, ctx.read, ctx.stored = norm, record.read, len(stored)
@@ -116,21 +117,25 @@ def _standardised(
     """The record of the normalised input: encoded, or derived from that of the input."""
     if source.read:
         return source.then(_standardise, mean, rstd, fresh=True)
-    shape = norm.recorded_shape(x)
-    record = encoded_record(encoded, shape, storage.codec, x.dtype)
+    lying = in_memory(x)
+    if lying is not x:
+        return encoded_record(encoded, x, storage.codec, x.dtype)
+    # only the shape of this matters
+    form = x.detach().reshape(norm.recorded_shape(x))
+    record = encoded_record(encoded, form, storage.codec, x.dtype)
     return record.then(partial(torch.reshape, shape=x.shape))
 
 
-def _encode(
-    codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, shape: torch.Size
-) -> tuple[Tensor, ...]:
+def _encode(codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, norm: _Norm) -> tuple[Tensor, ...]:
+    lying = in_memory(x)
+    shape = norm.recorded_shape(x) if lying is x else lying.shape
     if torch.compiler.is_compiling() or shape[0] != len(x):
-        return encode(codec, _standardise(x, mean, rstd).reshape(shape))
+        return encode(codec, in_memory(_standardise(x, mean, rstd)).reshape(shape))
     statistics = (mean, rstd)
 
     def make(samples: slice) -> Tensor:
         some = (value[samples] if value.ndim == x.ndim else value for value in statistics)
-        return _standardise(x[samples], *some).reshape(-1, *shape[1:])
+        return in_memory(_standardise(x[samples], *some)).reshape(-1, *shape[1:])
 
     return encode_made(codec, shape, x.device, make)
 

@@ -77,7 +77,7 @@ def balanced(sparsity: float | None = None) -> Recipe:
     """
     return Recipe(
         norm=Uniform(4, axis=-2),
-        product=_product(Uniform(4), sparsity),
+        product=_product(Uniform(4, axis=-2), sparsity),
         attention=Uniform(4, axis=-2),
         slope=Uniform(3, axis=-2),
     )
@@ -92,7 +92,7 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
     """
     return Recipe(
         norm=Uniform(bits, axis=-2),
-        product=_product(Uniform(bits), sparsity),
+        product=_product(Uniform(bits, axis=-2), sparsity),
         attention=Uniform(bits, axis=-2),
         slope=Uniform(4, axis=-2),
         reruns=True,
