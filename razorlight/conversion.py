@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import timm.layers
 from torch import nn
 
 from razorlight.codecs import Codec, Dense, parse_codec
@@ -17,6 +18,7 @@ from razorlight.records import Storage
 from razorlight.report import Line, Report
 
 _PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
+_PADDING = (timm.layers.Conv2dSame, timm.layers.StdConv2dSame, timm.layers.ScaledStdConv2dSame)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
@@ -171,7 +173,8 @@ def _ends(model: nn.Module) -> _Ends:
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*_PRODUCTS, *_NORMS))]
     if not layers:
         return _Ends()
-    first = layers[0][0] if isinstance(layers[0][1], _PRODUCTS) else None
+    reads_batch = isinstance(layers[0][1], _PRODUCTS) and not isinstance(layers[0][1], _PADDING)
+    first = layers[0][0] if reads_batch else None
     head, last = layers.pop()
     if not isinstance(last, nn.Linear):
         return _Ends(first)

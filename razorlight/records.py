@@ -216,12 +216,17 @@ def store(
         return found
     value = x.detach().to(dtype)
     encoded = encode(storage.codec, in_memory(value))
-    if overwritten and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and (overwritten or _is_small_part(x)):
         encoded = tuple(t.clone() if t.data_ptr() == x.data_ptr() else t for t in encoded)
     record = encoded_record(encoded, x, storage.codec, dtype)
     if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
         _attach(x, record, dtype, storage.codec)
     return record
+
+
+def _is_small_part(x: Tensor) -> bool:
+    """Whether ``x`` would keep a much larger tensor alive, as one token of each sample does."""
+    return x.nbytes * 4 <= x.untyped_storage().nbytes()
 
 
 def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Record | None:

@@ -6,8 +6,18 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torch.library import opcheck
 
-from razorlight import razor_
+from razorlight import Dense, Uniform, razor_
+from razorlight.codecs import CODECS
+from razorlight.codecs.operators import _decode, _encode, _spec
+from razorlight.functional.attention import _gradients_operator
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    yield
+    torch._dynamo.reset()
 
 
 def convolutional():
@@ -58,3 +68,85 @@ def test_compiled_whole(build, recipe):
         out.square().sum().backward()
     for (name, a), b in zip(eager.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def stored(model, x):
+    """Bytes that autograd keeps beside parameters, inputs and outputs, each storage once.
+
+    Nor do the copies of images and kernels count that Inductor makes in a layout that it prefers.
+    """
+    copied = {x.shape, *(p.shape for p in model.parameters() if p.ndim == 4)}
+    known = {t.untyped_storage().data_ptr() for t in (x, *model.parameters(), *model.buffers())}
+    storages = {}
+
+    def note(tensor):
+        if tensor.shape in copied:
+            return tensor
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = model(x)
+    known.add(out.untyped_storage().data_ptr())
+    return sum(size for place, size in storages.items() if place not in known)
+
+
+def resnet():
+    return timm.create_model("resnet10t")
+
+
+@pytest.mark.parametrize(
+    ("build", "recipe"), [(transformer, "balanced"), (transformer, "compact"), (resnet, "balanced")]
+)
+def test_compiled_stores_what_eager_stores(build, recipe):
+    torch.manual_seed(0)
+    eager = build()
+    razor_(eager, recipe)
+    compiled = copy.deepcopy(eager)
+    compiled.compile(fullgraph=True)  # by Inductor
+    x = torch.randn(8, 3, 32, 32)
+    compiled(x).sum().backward()
+    assert stored(compiled, x) <= 1.1 * stored(eager, x)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_as_operators(name):
+    codec = Dense("fp16") if name == "dense" else CODECS[name]()
+    x = torch.randn(4, 6, 40)
+    if name == "mask":
+        x = x > 0
+    spec = _spec(codec)
+    opcheck(_encode, (x, spec))
+    dtype = torch.bool if name == "mask" else x.dtype
+    opcheck(_decode, (_encode(x, spec), spec, x.shape, dtype))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_attention_as_an_operator(masked):
+    query, key, value, grad = torch.randn(4, 2, 3, 9, 8)
+    mask = torch.randn(9, 9) if masked else None
+    options = (False, None, False, [True, True, True, masked])
+    opcheck(
+        _gradients_operator,
+        (grad, query, key, value, mask, *options),
+        # the other two cannot look into what differentiates inside
+        test_utils=("test_autograd_registration", "test_aot_dispatch_dynamic"),
+    )
+
+
+def test_a_change_in_place_between_two_layers_is_refused():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.linear = nn.LayerNorm(16), nn.Linear(16, 16)
+
+        def forward(self, x):
+            y = self.norm(x)
+            y.mul_(2)
+            return self.linear(y)
+
+    model = Block()
+    razor_(model, include=["*"], overrides={"norm": Uniform(8)})
+    model.compile(fullgraph=True, backend="aot_eager")
+    with pytest.raises(Exception, match="changed in place between two layers"):
+        model(torch.randn(2, 3, 16))

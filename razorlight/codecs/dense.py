@@ -36,10 +36,7 @@ class Dense(Codec):
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        stored = saturating_cast(x, storage_dtype(x.dtype, self.values))
-        # a small part of a tensor, such as one token of each sample, would keep the whole alive
-        part = stored.nbytes * 4 <= stored.untyped_storage().nbytes()
-        return (stored.clone(memory_format=torch.contiguous_format) if part else stored,)
+        return (saturating_cast(x, storage_dtype(x.dtype, self.values)),)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
