@@ -73,6 +73,11 @@ class Record(NamedTuple):
         derived = self.then(function, *more)
         return Record(derived.tensors, kept(derived.read), self.products + 1)
 
+    def for_neighbours(self) -> "Record":
+        """This record, read once for readers that follow one another in backward."""
+        # what is run again is kept already
+        return self if self.products else self._replace(read=kept(self.read), fresh=False)
+
     def to(self, dtype: torch.dtype) -> "Record":
         """The record of the value in ``dtype``."""
         return self.then(partial(_to, dtype=dtype))

@@ -138,6 +138,8 @@ def _smooth(
     inplace: bool = False,
 ) -> Tensor:
     record = store(x, storage, overwritten=inplace)
+    if storage.shares:  # the product that follows reads it just before
+        record = record.for_neighbours()
     out = _activate(x, function, gradient, inplace, record)
     leave(out, record.then(function, fresh=True), storage)
     return out
