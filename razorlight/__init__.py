@@ -1,7 +1,7 @@
 """razorlight: train pretrained networks in a fraction of the activation memory."""
 
 from razorlight.callbacks import BackRazor, MemoryProfiler
-from razorlight.codecs import Codec, Dense, Mask, TopK, Uniform
+from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
 from razorlight.conversion import is_converted, razor_, restore_
 from razorlight.errors import RazorError
 from razorlight.layers import register
@@ -20,6 +20,7 @@ __all__ = [
     "RazorError",
     "Recipe",
     "Report",
+    "Slope",
     "TopK",
     "Uniform",
     "is_converted",

@@ -1,8 +1,9 @@
 """Activations: one bit an entry where the slope has two values, the stored input elsewhere."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import encode
+from razorlight.codecs import Slope, encode
 from razorlight.records import (
     Read,
     Record,
@@ -133,10 +134,15 @@ def hardtanh(
 def _smooth(
     storage: Storage,
     x: Tensor,
+    name: Literal["gelu", "gelu_tanh", "silu", "hardswish"],
     function: Callable[..., Tensor],
     gradient: Callable[[Tensor, Tensor], Tensor],
     inplace: bool = False,
 ) -> Tensor:
+    if isinstance(storage.codec, Slope) and find(x, storage) is None:
+        codec = replace(storage.codec, function=name)
+        slopes = encoded_record(encode(codec, in_memory(x.detach())), x, codec, x.dtype)
+        return _activate(x, function, _times_slope, inplace, slopes)
     record = store(x, storage, overwritten=inplace)
     if storage.shares:  # the product that follows reads it just before
         record = record.for_neighbours()
@@ -145,14 +151,21 @@ def _smooth(
     return out
 
 
+def _times_slope(grad: Tensor, slopes: Tensor) -> Tensor:
+    return slopes.mul_(grad)
+
+
 def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
     """:func:`torch.nn.functional.gelu`, both forms; the input is stored.
 
     The codec must not prune: the slope at 0 is one half, so a zero put in would pass a gradient.
+    The codec :class:`~razorlight.codecs.Slope` stores the slope in place of an input that has no
+    record; what follows then stores for itself.
     """
     return _smooth(
         storage,
         input,
+        "gelu" if approximate == "none" else "gelu_tanh",
         partial(F.gelu, approximate=approximate),
         partial(aten.gelu_backward, approximate=approximate),
     )
@@ -160,12 +173,12 @@ def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
 
 def silu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.silu`; the input is stored as in :func:`gelu`."""
-    return _smooth(storage, input, F.silu, aten.silu_backward, inplace)
+    return _smooth(storage, input, "silu", F.silu, aten.silu_backward, inplace)
 
 
 def hardswish(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.hardswish`; the input is stored as in :func:`gelu`."""
-    return _smooth(storage, input, F.hardswish, aten.hardswish_backward, inplace)
+    return _smooth(storage, input, "hardswish", F.hardswish, aten.hardswish_backward, inplace)
 
 
 class _Dropout(Function):

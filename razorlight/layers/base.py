@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from razorlight.codecs import Codec, Dense, Mask, Uniform
+from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
@@ -38,8 +38,8 @@ class Role(Enum):
         if self is Role.BITS:
             return isinstance(codec, Mask)
         if self is Role.SLOPE:
-            return isinstance(codec, Dense | Uniform)
-        return not isinstance(codec, Mask)
+            return isinstance(codec, Dense | Uniform | Slope)
+        return not isinstance(codec, Mask | Slope)
 
 
 class RazorLayer(nn.Module):

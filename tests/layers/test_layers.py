@@ -9,7 +9,7 @@ import torch
 from layer_cases import CASES, CURVES, GATES, NORMS, PRODUCTS, TOKENS, timm_unit
 from torch import nn
 
-from razorlight import Recipe, Uniform, razor_
+from razorlight import Recipe, Slope, Uniform, razor_
 from razorlight.layers import REGISTRY, RazorLayer
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import exact, paper
@@ -111,6 +111,19 @@ def test_eight_bits(case, reruns):
     largest = max(gradient.abs().max().item() for _, gradient in pairs)
     for gradient, true in pairs:
         torch.testing.assert_close(gradient, true, rtol=0.05, atol=0.02 * largest)
+
+
+@pytest.mark.parametrize("case", CURVES)
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_slopes(case, bits):
+    factory, shape = CURVES[case]
+    dense, razor = pair(factory)
+    razor_(razor, include=["*"], overrides={"*": Slope(bits)})
+    (out, d_x, _), expected = run(razor, shape), run(dense, shape)
+    assert torch.equal(out, expected[0])
+    similar = torch.nn.functional.cosine_similarity(d_x.flatten(), expected[1].flatten(), dim=0)
+    assert similar > {2: 0.95, 3: 0.985, 4: 0.995}[bits]
+    assert live_after_forward(razor, (4, 16, 32, 32)) == 4 * 16 * 32 * 32 * bits // 8
 
 
 def live_after_forward(layer, shape, train=True, grad=True):
