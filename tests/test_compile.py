@@ -1,6 +1,7 @@
 """torch.compile traces razor layers whole, and computes what eager does."""
 
 import copy
+import shutil
 
 import pytest
 import timm
@@ -95,6 +96,7 @@ def resnet():
     return timm.create_model("resnet10t")
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
 @pytest.mark.parametrize(
     ("build", "recipe"), [(transformer, "balanced"), (transformer, "compact"), (resnet, "balanced")]
 )
