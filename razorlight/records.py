@@ -198,6 +198,11 @@ def encoded_record(
     return record if lying is x else record.then(partial(_channels_last, shape=x.shape))
 
 
+def record_of(x: Tensor, codec: Codec, dtype: torch.dtype) -> Record:
+    """Encode ``x``; its record gives it back in ``dtype``."""
+    return encoded_record(encode(codec, in_memory(x)), x, codec, dtype)
+
+
 def _decode(codec: Codec, shape: torch.Size, dtype: torch.dtype, *stored: Tensor) -> Tensor:
     return decode(codec, stored, shape, dtype)
 
@@ -278,6 +283,18 @@ def leave(x: Tensor, record: Record | None, storage: Storage, origin: Any = None
     """
     if storage.shares and not (record is None and origin is None):
         _attach(x, record, x.dtype, None, origin)
+
+
+def run_again(
+    record: Record | None, storage: Storage, function: Read, *more: Tensor | None
+) -> Record | None:
+    """The record of a product ``function(value, *more)``, if ``storage`` runs products again.
+
+    A value stays at most one product away from a stored one; further ones are stored themselves.
+    """
+    if storage.reruns and record is not None and not record.products:
+        return record.rerun(function, *more)
+    return None
 
 
 def leave_stored(x: Tensor, record: Record, storage: Storage) -> None:

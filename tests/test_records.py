@@ -158,6 +158,15 @@ def test_inside_checkpointed_blocks(recipe):
     assert torch.equal(razor(IMAGES), dense(IMAGES))
 
 
+def assert_lossless(dense, x):
+    razor = copy.deepcopy(dense)
+    razor_(razor, LOSSLESS, include=["*"])
+    for model in (dense, razor):
+        model(x).square().sum().backward()
+    for a, b in zip(dense.parameters(), razor.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
+
+
 def test_shared_layer_called_twice():
     class Twice(nn.Module):
         def __init__(self):
@@ -167,14 +176,7 @@ def test_shared_layer_called_twice():
         def forward(self, x):
             return self.linear(self.norm(self.linear(self.norm(x))))
 
-    dense = Twice()
-    razor = copy.deepcopy(dense)
-    razor_(razor, LOSSLESS, include=["*"])
-    x = torch.randn(4, 8, 16)
-    for model in (dense, razor):
-        model(x).square().sum().backward()
-    for a, b in zip(dense.parameters(), razor.parameters(), strict=True):
-        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
+    assert_lossless(Twice(), torch.randn(4, 8, 16))
 
 
 def test_what_is_changed_in_place_behind_a_norm_is_not_derived_from_it():
@@ -189,14 +191,7 @@ def test_what_is_changed_in_place_behind_a_norm_is_not_derived_from_it():
             y[:, 0] = 1.0
             return self.linear(y)
 
-    dense = Block()
-    razor = copy.deepcopy(dense)
-    razor_(razor, LOSSLESS, include=["*"])
-    x = torch.randn(4, 8, 16)
-    for model in (dense, razor):
-        model(x).square().sum().backward()
-    for a, b in zip(dense.parameters(), razor.parameters(), strict=True):
-        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-5)
+    assert_lossless(Block(), torch.randn(4, 8, 16))
 
 
 def test_a_hook_on_a_scaled_output_still_sees_its_gradient():

@@ -11,17 +11,16 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Slope, encode
+from razorlight.codecs import Slope
 from razorlight.records import (
     Read,
     Record,
     Storage,
-    encoded_record,
     find,
     hand_on,
-    in_memory,
     join,
     leave,
+    record_of,
     store,
 )
 
@@ -70,8 +69,7 @@ def _activate(
         # (torch 2.14); copied back, it is right, and the compiler makes it in place again
         out = _Activation.apply(x, function, gradient, False, record.read, *record.tensors)
         return x.copy_(out)
-    out = _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
-    return out
+    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
 
 
 def _gate(
@@ -84,7 +82,7 @@ def _gate(
 ) -> Tensor:
     """A piecewise linear activation: slope 1 where ``passes``, else ``slope``."""
     known = find(x, storage)
-    gradient = partial(_gate_gradient, slope=slope)
+    gradient = partial(_gate_gradient, slope=slope) if slope else _times_slope
     out = _activate(x, function, gradient, inplace, _mask(passes, storage, x.dtype))
     if known:
         leave(out, known.then(partial(function, inplace=known.fresh), fresh=True), storage)
@@ -93,14 +91,15 @@ def _gate(
 
 def _mask(passes: Tensor, storage: Storage, dtype: torch.dtype) -> Record:
     """The record of a mask, read back as 0 and 1 of ``dtype``."""
-    encoded = encode(storage.codec, in_memory(passes))
-    return encoded_record(encoded, passes, storage.codec, dtype)
+    return record_of(passes, storage.codec, dtype)
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
-    if slope:
-        return torch.where(passes != 0, grad, grad * slope)
-    return passes.mul_(grad)
+    return torch.where(passes != 0, grad, grad * slope)
+
+
+def _times_slope(grad: Tensor, slopes: Tensor) -> Tensor:
+    return slopes.mul_(grad)
 
 
 def relu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
@@ -141,7 +140,7 @@ def _smooth(
 ) -> Tensor:
     if isinstance(storage.codec, Slope) and find(x, storage) is None:
         codec = replace(storage.codec, function=name)
-        slopes = encoded_record(encode(codec, in_memory(x.detach())), x, codec, x.dtype)
+        slopes = record_of(x.detach(), codec, x.dtype)
         return _activate(x, function, _times_slope, inplace, slopes)
     record = store(x, storage, overwritten=inplace)
     if storage.shares:  # the product that follows reads it just before
@@ -149,10 +148,6 @@ def _smooth(
     out = _activate(x, function, gradient, inplace, record)
     leave(out, record.then(function, fresh=True), storage)
     return out
-
-
-def _times_slope(grad: Tensor, slopes: Tensor) -> Tensor:
-    return slopes.mul_(grad)
 
 
 def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:

@@ -1,6 +1,6 @@
 """Softmax and attention whose operands are stored for backward."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -121,11 +121,13 @@ def _run(
     with torch.autocast(device.type, enabled=False), _restored_rng(device, rng_state):
         out, pull, *_ = torch.func.vjp(attend, *wanted)
 
-    def pullback(grad: Tensor) -> list[Tensor | None]:
-        gradients = iter(pull(grad))
-        return [next(gradients) if needed else None for needed in needs]
+    return out, lambda grad: _spread(pull(grad), needs)
 
-    return out, pullback
+
+def _spread(gradients: Iterable[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
+    """``gradients`` at the places that need one, None at the others."""
+    following = iter(gradients)
+    return [next(following) if needed else None for needed in needs]
 
 
 class _Attention(Function):
@@ -161,12 +163,10 @@ def _compiled_gradients(
     grad: Tensor, operands: Sequence[Any], kernel: _Kernel, needs: Sequence[bool]
 ) -> list[Tensor | None]:
     _, *tensors = operands
-    gradients = iter(
-        _gradients_operator(
-            grad, *tensors, kernel.is_causal, kernel.scale, kernel.enable_gqa, needs
-        )
+    gradients = _gradients_operator(
+        grad, *tensors, kernel.is_causal, kernel.scale, kernel.enable_gqa, needs
     )
-    return [next(gradients) if needed else None for needed in needs]
+    return _spread(gradients, needs)
 
 
 def _gradients_by_operator(

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import matmul_dtype
 from razorlight.functional.sizes import Size, each
-from razorlight.records import NOTHING, Read, Storage, find, leave, store
+from razorlight.records import NOTHING, Read, Storage, find, leave, run_again, store
 
 
 class _Convolution(Function):
@@ -61,9 +61,8 @@ def _convolution(
     record = store(x, storage, dtype) if weight.requires_grad else NOTHING
     out: Tensor = _Convolution.apply(x, weight, bias, geometry, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(x, storage, dtype)
-    if storage.reruns and known is not None and not known.products:
-        function = partial(_run, geometry=geometry, dtype=dtype)
-        leave(out, known.rerun(function, weight, bias), storage)
+    function = partial(_run, geometry=geometry, dtype=dtype)
+    leave(out, run_again(known, storage, function, weight, bias), storage)
     return out
 
 

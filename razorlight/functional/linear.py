@@ -10,7 +10,18 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import cast, matmul_dtype
-from razorlight.records import NOTHING, Read, Record, Storage, find, join, leave, origin_of, store
+from razorlight.records import (
+    NOTHING,
+    Read,
+    Record,
+    Storage,
+    find,
+    join,
+    leave,
+    origin_of,
+    run_again,
+    store,
+)
 
 
 class _Linear(Function):
@@ -78,9 +89,7 @@ def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None 
     record = store(input, storage, dtype) if weight.requires_grad else NOTHING
     out: Tensor = _Linear.apply(input, weight, bias, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(input, storage, dtype)
-    derived = None
-    if storage.reruns and known is not None and not known.products:
-        derived = known.rerun(partial(_linear, dtype=dtype), weight, bias)
+    derived = run_again(known, storage, partial(_linear, dtype=dtype), weight, bias)
     origin = _Origin(input, weight, bias, record, dtype) if weight.requires_grad else None
     leave(out, derived, storage, origin)
     return out

@@ -1,10 +1,11 @@
 """Normalisations: one record of the normalised input, for their backward and what follows."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,23 +30,27 @@ from razorlight.records import (
 aten = torch.ops.aten
 
 
-class _Norm(Protocol):
+class _Norm(ABC):
     """A kind of norm by batch statistics: ``weight * (x - mean) * rstd + bias``."""
 
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
-        """The shape in which weight and bias broadcast to ``x``."""
+        """The shape in which weight and bias broadcast to ``x``: of channels first."""
+        return (-1, *(1,) * (x.ndim - 2))
 
     def recorded_shape(self, x: Tensor) -> torch.Size:
         """The shape ``(batch, tokens, channels)`` in which it is stored, if its channels are last.
 
         A map with its channels first is one channel: once normalised, all have the same size.
         """
+        return torch.Size((len(x), math.prod(x.shape[1:]), 1))
 
+    @abstractmethod
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The output, and mean and 1/std in shapes that broadcast to ``x``."""
 
+    @abstractmethod
     def backward(
         self,
         grad: Tensor,
@@ -120,8 +125,7 @@ def _standardised(
     lying = in_memory(x)
     if lying is not x:
         return encoded_record(encoded, x, storage.codec, x.dtype)
-    # only the shape of this matters
-    form = x.detach().reshape(norm.recorded_shape(x))
+    form = x.new_empty(()).expand(norm.recorded_shape(x))  # its shape alone matters
     record = encoded_record(encoded, form, storage.codec, x.dtype)
     return record.then(partial(torch.reshape, shape=x.shape))
 
@@ -155,16 +159,10 @@ def _affine(
 
 
 @dataclass
-class _BatchNorm:
+class _BatchNorm(_Norm):
     running: tuple[Tensor | None, Tensor | None]
     momentum: float
     eps: float
-
-    def recorded_shape(self, x: Tensor) -> torch.Size:
-        return torch.Size((len(x), math.prod(x.shape[1:]), 1))
-
-    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
-        return (-1, *(1,) * (x.ndim - 2))
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -262,7 +260,7 @@ class _FrozenBatchNorm(Function):
 
 
 @dataclass
-class _LayerNorm:
+class _LayerNorm(_Norm):
     shape: list[int]
     eps: float
 
@@ -312,15 +310,9 @@ def layer_norm(
 
 
 @dataclass
-class _GroupNorm:
+class _GroupNorm(_Norm):
     groups: int
     eps: float
-
-    def recorded_shape(self, x: Tensor) -> torch.Size:
-        return torch.Size((len(x), math.prod(x.shape[1:]), 1))
-
-    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
-        return (-1, *(1,) * (x.ndim - 2))
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
