@@ -1,17 +1,17 @@
 """Convert a network's layers in place, and back."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import timm.layers
 from torch import nn
 
-from razorlight.codecs import Codec, Dense, parse_codec
+from razorlight.codecs import Codec, Dense, Mask, parse_codec
 from razorlight.errors import RazorError
 from razorlight.functional.sizes import each
-from razorlight.layers import REGISTRY, RazorLayer
+from razorlight.layers import REGISTRY, RazorLayer, Role
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
 from razorlight.records import Storage
@@ -62,8 +62,9 @@ def razor_(
 
     ends = _ends(model) if include is None else _Ends()
     skipped = _reasons_to_skip(model, chosen, ends, include, exclude)
+    frozen = _gates_of_frozen_products(model)
     plan = {
-        name: _storage_for(name, razor_class, chosen, ends, codecs)
+        name: _storage_for(name, razor_class, chosen, ends, frozen, codecs)
         for name, _, razor_class in _known_layers(model)
         if name not in skipped
     }
@@ -110,20 +111,35 @@ def _storage_for(
     layer: type[RazorLayer],
     recipe: Recipe,
     ends: "_Ends",
+    gates_of_frozen_products: Set[str],
     overrides: Mapping[str, Codec],
 ) -> Storage:
     storage = recipe.storage(layer.role)
     if name == ends.head:  # its input is small, and every gradient passes through it
         storage = replace(storage, codec=Dense())
+    if name in gates_of_frozen_products:  # no one else needs its output
+        storage = replace(storage, codec=Mask())
     for glob, codec in overrides.items():
         if matches(name, glob) and layer.role.accepts(codec):
             storage = replace(storage, codec=codec)
-    return storage
+    return replace(storage, codec=layer.role.fit(storage.codec))
+
+
+def _gates_of_frozen_products(model: nn.Module) -> set[str]:
+    """Gates after which comes a product, in the order of the modules, that is not trained."""
+    gates, trained = set(), False
+    for name, layer, razor_class in reversed([*_known_layers(model)]):
+        if razor_class.role is Role.PRODUCT:
+            trained = any(p.requires_grad for p in layer.parameters(recurse=False))
+        elif razor_class.role is Role.GATE and not trained:
+            gates.add(name)
+    return gates
 
 
 def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, Storage]) -> None:
     for glob, codec in overrides.items():
-        if codec not in (chosen.codec for name, chosen in plan.items() if matches(name, glob)):
+        chosen = {storage.codec for name, storage in plan.items() if matches(name, glob)}
+        if chosen.isdisjoint(role.fit(codec) for role in Role):
             raise RazorError(
                 f"overrides: no layer that {glob!r} matches can be stored by {codec}: it is left "
                 "dense, gates store bits, and the input of a curved activation is never pruned"
@@ -149,6 +165,8 @@ def _reasons_to_skip(
             reasons[name] = "not included"
         elif matches_any(name, exclude or ()):
             reasons[name] = "excluded"
+        elif razor_class.role is Role.CARRIER and not recipe.shares:
+            reasons[name] = "no record goes on by this recipe"
         elif isinstance(layer, nn.MaxPool2d) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
     return reasons
@@ -191,7 +209,9 @@ def _describe(
     for name, layer in model.named_modules():
         dense = _dense_class(layer)
         if name in plan:
-            yield Line(name, dense.__name__, "converted", str(plan[name]))
+            carrier = REGISTRY[dense].role is Role.CARRIER
+            how = "records go on through it" if carrier else str(plan[name])
+            yield Line(name, dense.__name__, "converted", how)
         elif name in skipped:
             yield Line(name, dense.__name__, "skipped", skipped[name])
         elif isinstance(layer, relatives):

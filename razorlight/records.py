@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
-from razorlight.codecs import Codec, Dense, decode, encode
+from razorlight.codecs import Codec, Dense, TopK, decode, encode
 
 Read = Callable[..., Any]
 
@@ -24,15 +24,16 @@ class Storage:
         codec: for a value that has no record yet.
         shares: one record for each value: the layer reads the one that lies on its input, whoever
             made it, and leaves one on its output that derives it.
-        reruns: what derives the output may run this layer's product again in backward.
+        reruns: multiply-adds for an entry of the output up to which this layer's product may be run
+            again in backward, to derive the output.
     """
 
     codec: Codec
     shares: bool = False
-    reruns: bool = False
+    reruns: float = 0
 
     def __str__(self) -> str:
-        return f"{self.codec}{', shared' * self.shares}{', run again' * self.reruns}"
+        return f"{self.codec}{', shared' * self.shares}{', run again' * (self.reruns > 0)}"
 
 
 class Record(NamedTuple):
@@ -46,12 +47,14 @@ class Record(NamedTuple):
         read: gives the value from them.
         products: how many products are run again on the way.
         fresh: whether each reading gives a new tensor, which its reader may overwrite.
+        kept: whether reading starts from a value that is kept for the next reader.
     """
 
     tensors: tuple[Tensor, ...]
     read: Read | None
     products: int = 0
     fresh: bool = False
+    kept: bool = False
 
     def then(self, function: Read, *more: Tensor | None, fresh: bool = False) -> "Record":
         """The record of ``function(value, *more)``.
@@ -66,17 +69,18 @@ class Record(NamedTuple):
         tensors = (*self.tensors, *(tensor for tensor in given if tensor is not None))
         present = tuple(tensor is not None for tensor in given)
         read = partial(_then, self.read, len(self.tensors), function, present)
-        return Record(tensors, read, self.products, self.fresh or fresh)
+        return Record(tensors, read, self.products, self.fresh or fresh, self.kept)
 
     def rerun(self, function: Read, *more: Tensor | None) -> "Record":
         """The record of a product ``function(value, *more)``, run once for successive readers."""
         derived = self.then(function, *more)
-        return Record(derived.tensors, kept(derived.read), self.products + 1)
+        return Record(derived.tensors, kept(derived.read), self.products + 1, kept=True)
 
     def for_neighbours(self) -> "Record":
         """This record, read once for readers that follow one another in backward."""
-        # what is run again is kept already
-        return self if self.products else self._replace(read=kept(self.read), fresh=False)
+        if self.kept:
+            return self
+        return self._replace(read=kept(self.read), fresh=False, kept=True)
 
     def to(self, dtype: torch.dtype) -> "Record":
         """The record of the value in ``dtype``."""
@@ -108,7 +112,8 @@ def join(*records: Record) -> Record:
                 tensors.append(tensor)
         readers.append((record.read, places))
     products = max(record.products for record in records)
-    return Record(tuple(tensors), partial(_read_all, readers), products)
+    starts_kept = any(record.kept for record in records)
+    return Record(tuple(tensors), partial(_read_all, readers), products, kept=starts_kept)
 
 
 def _read_all(
@@ -124,9 +129,10 @@ def kept(read: Read | None) -> Read:
     return read if torch.compiler.is_compiling() else _Kept(read)
 
 
-def drop_kept() -> None:
-    """Drop the value that a reader keeps, once its last use is known."""
-    _Kept.drop()
+def drop_kept(read: Read) -> None:
+    """Drop the value that ``read`` keeps, if it does, once its last use is known."""
+    if isinstance(read, _Kept):
+        read.value = None
 
 
 class _Kept:
@@ -140,23 +146,23 @@ class _Kept:
     _latest = threading.local()
 
     def __init__(self, read: Read) -> None:
-        self._read, self._value = read, None
+        self._read, self.value = read, None
 
     def __call__(self, *tensors: Tensor) -> Any:
-        if self._value is None:
+        if self.value is None:
             _Kept.drop()
             value = self._read(*tensors)
             _Kept.drop()  # what it was derived from
-            self._value = value
+            self.value = value
             _Kept._latest.owner = weakref.ref(self)
             Variable._execution_engine.queue_callback(_Kept.drop)
-        return self._value
+        return self.value
 
     @staticmethod
     def drop() -> None:
         owner = getattr(_Kept._latest, "owner", lambda: None)()
         if owner is not None:
-            owner._value = None
+            owner.value = None
 
 
 @dataclass  # a compiler sets no named tuple as a tensor's attribute
@@ -170,10 +176,26 @@ class _Tag:
     origin: Any  # what a product was made of, for those that need it and not its value
 
 
-def in_memory(x: Tensor) -> Tensor:
-    """``x`` as it lies in memory: one with channels last as ``(batch, places, channels)``."""
-    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    return x.permute(0, 2, 3, 1).flatten(1, 2) if last and not x.is_contiguous() else x
+def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None) -> Tensor:
+    """``x`` as it lies in memory, its tokens or places in dim -2.
+
+    Args:
+        x: any value.
+        channels: the dim that holds its channels. 1: ``(batch, channels, *spatial)`` is seen as
+            ``(batch, channels, places, 1)``, or as ``(batch, places, channels)`` where its channels
+            lie last. -1: ``(batch, *tokens, channels)`` is seen as ``(batch, tokens, channels)``.
+            None: ``x`` as it is.
+        like: as this one lies; ``x`` itself by default.
+    """
+    like = x if like is None else like
+    if like.ndim < 3 or not like.numel():
+        return x
+    if like.is_contiguous():
+        if channels == -1:
+            return x if x.ndim == 3 else x.flatten(1, -2)
+        return x if channels is None else x.reshape(*x.shape[:2], -1, 1)
+    last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
+    return x.permute(0, 2, 3, 1).flatten(1, 2) if last and channels == 1 else x
 
 
 def _channels_last(value: Tensor, shape: torch.Size) -> Tensor:
@@ -182,7 +204,11 @@ def _channels_last(value: Tensor, shape: torch.Size) -> Tensor:
 
 
 def encoded_record(
-    encoded: Sequence[Tensor], x: Tensor, codec: Codec, dtype: torch.dtype
+    encoded: Sequence[Tensor],
+    x: Tensor,
+    codec: Codec,
+    dtype: torch.dtype,
+    channels: int | None = None,
 ) -> Record:
     """The record of a value in ``dtype`` from its encoding :func:`in_memory`.
 
@@ -191,25 +217,33 @@ def encoded_record(
         x: a tensor of the value's shape and memory format.
         codec: that encoded it.
         dtype: of the value.
+        channels: as for :func:`in_memory`.
     """
-    lying = in_memory(x)
-    read = partial(_decode, codec, lying.shape, dtype)
-    record = Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
-    return record if lying is x else record.then(partial(_channels_last, shape=x.shape))
+    lying = in_memory(x, channels)
+    back = torch.reshape if lying is x or x.is_contiguous() else _channels_last
+    read = partial(_decode, codec, lying.shape, dtype, partial(back, shape=x.shape))
+    return Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
 
 
-def record_of(x: Tensor, codec: Codec, dtype: torch.dtype) -> Record:
+def record_of(x: Tensor, codec: Codec, dtype: torch.dtype, channels: int | None = None) -> Record:
     """Encode ``x``; its record gives it back in ``dtype``."""
-    return encoded_record(encode(codec, in_memory(x)), x, codec, dtype)
+    return encoded_record(encode(codec, in_memory(x, channels)), x, codec, dtype, channels)
 
 
-def _decode(codec: Codec, shape: torch.Size, dtype: torch.dtype, *stored: Tensor) -> Tensor:
-    return decode(codec, stored, shape, dtype)
+def _decode(
+    codec: Codec, shape: torch.Size, dtype: torch.dtype, back: Read, *stored: Tensor
+) -> Tensor:
+    value: Tensor = back(decode(codec, stored, shape, dtype))
+    return value
 
 
 @torch.no_grad()
 def store(
-    x: Tensor, storage: Storage, dtype: torch.dtype | None = None, overwritten: bool = False
+    x: Tensor,
+    storage: Storage,
+    dtype: torch.dtype | None = None,
+    overwritten: bool = False,
+    channels: int | None = None,
 ) -> Record:
     """The record of ``x``: the one that lies on it, or a new one, which is left there.
 
@@ -220,15 +254,22 @@ def store(
         storage: how to store it, and whether another layer's record will do.
         dtype: the dtype in which the operation uses ``x`` (autocast); its own by default.
         overwritten: the operation is in place, so the record may not share memory with ``x``.
+        channels: as for :func:`in_memory`.
     """
     dtype = dtype or x.dtype
     if (found := find(x, storage, dtype)) is not None:
         return found
+    source = origin_of(x)
+    if isinstance(source, _Source):
+        parts = [store(part, storage, dtype, channels=channels) for part in source.parts]
+        record = source.derive(parts)
+        _attach(x, record, dtype, None)
+        return record
     value = x.detach().to(dtype)
-    encoded = encode(storage.codec, in_memory(value))
+    encoded = encode(storage.codec, in_memory(value, channels, like=x))
     if not torch.compiler.is_compiling() and (overwritten or _is_small_part(x)):
         encoded = tuple(t.clone() if t.data_ptr() == x.data_ptr() else t for t in encoded)
-    record = encoded_record(encoded, x, storage.codec, dtype)
+    record = encoded_record(encoded, x, storage.codec, dtype, channels)
     if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
         _attach(x, record, dtype, storage.codec)
     return record
@@ -245,7 +286,8 @@ def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Recor
     tag = _tag(x)
     if tag is None or tag.record is None:
         return None
-    if not storage.shares and (tag.codec, tag.dtype) != (storage.codec, dtype):
+    pruned = isinstance(tag.codec, TopK)  # good for nothing but the gradient of a weight
+    if (pruned or not storage.shares) and (tag.codec, tag.dtype) != (storage.codec, dtype):
         return None
     return tag.record if tag.dtype == dtype else tag.record.to(dtype)
 
@@ -286,14 +328,22 @@ def leave(x: Tensor, record: Record | None, storage: Storage, origin: Any = None
 
 
 def run_again(
-    record: Record | None, storage: Storage, function: Read, *more: Tensor | None
+    record: Record | None, storage: Storage, function: Read, weight: Tensor, bias: Tensor | None
 ) -> Record | None:
-    """The record of a product ``function(value, *more)``, if ``storage`` runs products again.
+    """The record of a product ``function(value, weight, bias)``, if ``storage`` runs it again.
 
     A value stays at most one product away from a stored one; further ones are stored themselves.
+
+    Args:
+        record: of the value.
+        storage: of the layer.
+        function: the product.
+        weight: its entries for one output channel are as many as the multiply-adds for an entry.
+        bias: of the product.
     """
-    if storage.reruns and record is not None and not record.products:
-        return record.rerun(function, *more)
+    cost = weight[0].numel()
+    if record is not None and not record.products and cost <= storage.reruns:
+        return record.rerun(function, weight, bias)
     return None
 
 
@@ -321,14 +371,43 @@ def one_of_several(out: Tensor) -> Tensor:
     return out.view_as(out) if torch.compiler.is_compiling() else out
 
 
+class _Source(NamedTuple):
+    """What a larger value was made of: it is stored there, if at all.
+
+    Attributes:
+        parts: the tensors.
+        function: gives the value from the first of them, or from all as a list.
+        joined: whether it takes the list.
+    """
+
+    parts: Sequence[Tensor]
+    function: Read
+    joined: bool
+
+    def derive(self, records: Sequence[Record]) -> Record:
+        """The record of the value."""
+        return (join(*records) if self.joined else records[0]).then(self.function, fresh=True)
+
+
 def hand_on(x: Tensor, out: Tensor, function: Read | None = None) -> None:
     """Leave on ``out`` what lies on ``x``: as it is, or its record derived by ``function``."""
-    if (tag := _tag(x)) is None:
-        return
+    tag = _tag(x)
     if function is None:
-        _attach(out, tag.record, tag.dtype, tag.codec, tag.origin)
-    elif tag.record is not None:
+        if tag is not None:
+            _attach(out, tag.record, tag.dtype, tag.codec, tag.origin)
+    elif tag is not None and tag.record is not None:
         _attach(out, tag.record.then(function), tag.dtype, None)
+    elif out.numel() > x.numel():
+        _attach(out, None, out.dtype, None, _Source((x,), function, joined=False))
+
+
+def hand_on_joined(xs: Sequence[Tensor], out: Tensor, function: Read) -> None:
+    """Leave on ``out = function(xs)`` that it can be derived from ``xs``, or their record."""
+    source = _Source(tuple(xs), function, joined=True)
+    tags = [_tag(x) for x in xs]
+    records = [tag.record for tag in tags if tag is not None and tag.record is not None]
+    known = source.derive(records) if len(records) == len(tags) else None
+    _attach(out, known, out.dtype, None, source)
 
 
 def _attach(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.library import opcheck
 
-from razorlight import Dense, Uniform, razor_
+from razorlight import Dense, Slope, Uniform, razor_
 from razorlight.codecs import CODECS
 from razorlight.codecs.operators import _decode, _encode, _spec
 from razorlight.functional.attention import _gradients_operator, _like_operands
@@ -52,6 +52,20 @@ def transformer_written_out():
     for block in model.blocks:
         block.attn.fused_attn = False
     return model
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("curve", [nn.GELU, nn.SiLU])
+def test_slopes_compiled(curve, bits):
+    torch.manual_seed(0)
+    eager = nn.Sequential(nn.Linear(8, 64), curve(), nn.Linear(64, 4))
+    razor_(eager, "paper", include=["1"], overrides={"1": Slope(bits)})
+    compiled = copy.deepcopy(eager)
+    compiled.compile(fullgraph=True, backend="aot_eager")
+    x = torch.randn(64, 8)
+    for model in (eager, compiled):
+        model(x).square().sum().backward()
+    torch.testing.assert_close(eager[0].weight.grad, compiled[0].weight.grad)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "exact", "balanced", "compact"])

@@ -7,7 +7,17 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from razorlight import Dense, Mask, RazorError, TopK, is_converted, razor_, register, restore_
+from razorlight import (
+    Dense,
+    Mask,
+    RazorError,
+    TopK,
+    Uniform,
+    is_converted,
+    razor_,
+    register,
+    restore_,
+)
 from razorlight.layers import REGISTRY, RazorLayer, Role
 
 
@@ -40,11 +50,15 @@ def test_every_layer_is_named():
         "3": TopK(0.8),
         "4": Dense("fp16"),
     }
-    assert reasons(report) == {"0": "first layer: its input is the batch", "6": "head"}
+    assert reasons(report) == {
+        "0": "first layer: its input is the batch",
+        "5": "no record goes on by this recipe",
+        "6": "head",
+    }
     printed = str(report)
     assert all(line.name in printed for line in report.lines)
     assert max(map(len, printed.splitlines()[:-1])) <= 80
-    assert report.summary().startswith("converted 4 of 6 layers")
+    assert report.summary().startswith("converted 4 of 7 layers")
 
 
 def test_head_of_a_vit_and_its_norm():
@@ -61,7 +75,8 @@ def test_include_exclude_overrides():
     model = network()
     report = razor_(model, "paper", include=["0", "[1-3]"], exclude=["2"], overrides={"3": "dense"})
     assert codecs(model) == {"0": TopK(0.9), "1": TopK(0.9), "3": Dense()}
-    assert reasons(report) == {"2": "excluded", "4": "not included", "6": "not included"}
+    left = dict.fromkeys(("4", "5", "6"), "not included")
+    assert reasons(report) == {"2": "excluded", **left}
 
 
 def test_a_glob_names_a_whole_subtree():
@@ -76,7 +91,14 @@ def test_last_override_wins_where_it_fits():
     razor_(model, overrides={"*": block, "3": TopK(0.7)})
     assert codecs(model)["1"] == TopK(0.5, "block")
     assert codecs(model)["3"] == TopK(0.7)
-    assert codecs(model)["2"] == Mask()
+    assert codecs(model)["2"] == Uniform(3, axis=-2, keeps="zeros")
+
+
+def test_carriers_are_named_and_store_nothing():
+    report = razor_(network(), "balanced", overrides={"*": "dense"})
+    assert {line.name: line.detail for line in report.only("converted")}["5"] == (
+        "records go on through it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import timm
 import torch
-import torch.nn.functional as F
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
@@ -25,7 +24,7 @@ from torch.utils.data import Subset
 from torchvision.transforms import v2
 from typing_extensions import override
 
-from razorlight import RazorError, razor_
+from razorlight import RazorError, is_converted, razor_
 from razorlight.data.base import RazorDataModule, Samples, Split
 from razorlight.data.class_names import CIFAR10_CLASSES
 from razorlight.data.segmentation_folder import SegmentationFolder
@@ -180,6 +179,9 @@ class Trainee:
         self.model = model
         self.optimizer = optimizer
         self.precision = precision
+        self.criterion = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX)
+        if is_converted(model):
+            razor_(self.criterion)
         self.device = next(model.parameters()).device
 
     def loss(self, batch: Batch, seed: int = 0) -> Tensor:
@@ -188,7 +190,8 @@ class Trainee:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                return F.cross_entropy(self.model(images), targets, ignore_index=IGNORE_INDEX)
+                loss: Tensor = self.criterion(self.model(images), targets)
+                return loss
 
     def step(self, batch: Batch, seed: int = 0) -> float:
         """Forward, backward and update.

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,10 +17,19 @@ class Codec(ABC):
     in YAML (:func:`razorlight.codecs.parse_codec`).
     """
 
-    @property
-    def by_sample(self) -> bool:
-        """Whether the encodings of samples (dim 0), eight at a time, join to that of all."""
-        return False
+    def samples_together(self, shape: Sequence[int]) -> int | None:
+        """How many samples (of dim 0) at a time are encoded for themselves; None if it is all.
+
+        The encodings of multiples of so many, joined in dim 0, are that of the whole.
+        """
+        return None
+
+    def keeping(self, what: Literal["signs", "zeros"]) -> "Codec":
+        """The codec that keeps signs, or the zeros of what is rectified; itself if there is none.
+
+        See :class:`~razorlight.codecs.Uniform`.
+        """
+        return self
 
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -16,7 +16,9 @@ from razorlight.codecs.base import Codec
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
-_PIECE = 2**19  # entries: encoded in pieces that fit its caches, a CPU takes half as long
+# Entries. The temporaries of larger values, of 32 MiB or more, are fresh pages of the system each
+# time on a CPU, and these take longer than the encoding.
+_PIECE = 2**20
 
 
 def encode(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
@@ -38,9 +40,9 @@ def encode_made(
         device: where it is made.
         make: gives the value of some samples (a slice of dim 0).
     """
-    # eight samples fill whole bytes, so that the pieces' bytes join
-    count = 8 * max(1, _PIECE // 8 // max(1, math.prod(shape[1:])))
-    if device.type != "cpu" or not codec.by_sample or len(shape) < 2 or count >= shape[0]:
+    together = codec.samples_together(shape) if device.type == "cpu" else None
+    count = together and together * max(1, _PIECE // max(1, together * math.prod(shape[1:])))
+    if count is None or count >= shape[0]:
         return codec.encode(make(slice(None)))
     pieces = [codec.encode(make(slice(i, i + count))) for i in range(0, shape[0], count)]
     return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))

@@ -10,8 +10,6 @@ from torch import Tensor
 PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,)}
 """A code of so many bits, cut into parts that fill bytes evenly: low part first."""
 
-_BIT_I_OF_BYTE_I = 0x8040201008040201 - 2**64  # as a signed 64-bit integer
-
 
 def pack(codes: Tensor, bits: int) -> list[Tensor]:
     """Pack codes ``(n,)`` uint8 below ``2**bits``: one uint8 tensor for each of the planes."""
@@ -49,9 +47,7 @@ def pack_bits(mask: Tensor) -> Tensor:
 
 def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
     """Inverse of :func:`pack_bits`: a boolean tensor of ``shape``."""
-    # each byte is copied to all eight bytes of a word, and byte i keeps only its bit i
-    words = (packed.to(torch.int64) * 0x0101010101010101) & _BIT_I_OF_BYTE_I
-    return words.view(torch.uint8).ne(0)[: math.prod(shape)].view(torch.Size(shape))
+    return _unpack_1(packed, math.prod(shape)).view(torch.bool).view(torch.Size(shape))
 
 
 # Below, several codes are read as one little-endian word and moved all at once, by shifts: a pass
@@ -63,7 +59,10 @@ def _pack_1(codes: Tensor) -> Tensor:
 
 
 def _unpack_1(packed: Tensor, n: int) -> Tensor:
-    return unpack_bits(packed, (n,)).view(torch.uint8)
+    # looked up byte by byte, which is several times faster than taking eight bits apart
+    bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).to(torch.uint8)
+    words = bits.view(torch.int64).flatten().to(packed.device, non_blocking=True)
+    return words.index_select(0, packed.to(torch.int32)).view(torch.uint8)[:n]
 
 
 def _pack_2(codes: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from razorlight.codecs.packing import pack, packed_bits, unpack
 from razorlight.codecs.slope_tables import CELLS_A_UNIT, STEPS
 from razorlight.errors import RazorError
 
+Curve = Literal["gelu", "gelu_tanh", "silu", "hardswish"]
+
 
 def _levels(function: str, bits: int) -> list[float]:
     """The slopes that codes 0, 1, ... stand for."""
@@ -65,7 +67,7 @@ class Slope(Codec):
     """
 
     bits: int = 3
-    function: Literal["gelu", "gelu_tanh", "silu", "hardswish"] = "gelu"
+    function: Curve = "gelu"
 
     def __post_init__(self) -> None:
         functions, widths = (list(dict.fromkeys(field)) for field in zip(*STEPS, strict=True))

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
@@ -14,22 +15,26 @@ from razorlight.codecs.packing import PLANES, pack, packed_bits, unpack
 from razorlight.errors import RazorError
 
 _EPSILON = 2**-8  # by how much rounding to bfloat16 may change a number, of itself
-_SHORT = 32  # entries; the ends of groups of fewer would take more than a bit an entry
+_SHORT = 32  # entries; the ends of groups of fewer would take most of a bit an entry
+_FARTHEST = 126  # steps from zero to a group's lowest level: an int8, whatever rounding does
+_WIDER = 2.0  # steps of negative entries than those of positive ones, where signs are kept
 _TINY = torch.finfo(torch.float32).tiny  # in place of the step of a constant group
-
-_CHUNK = (
-    2**16
-)  # entries, in eighths: encoded in pieces that fit its caches, a CPU takes half as long
 
 
 class _Layout(NamedTuple):
-    """A tensor seen as ``(outer, groups * group, inner)``; the entries of dim 1 are grouped."""
+    """A tensor seen as ``(outer, block, between, line, inner)``, dims 1 and 3 to be grouped."""
 
     outer: int
-    line: int  # entries of dim 1 before padding
+    block: int  # samples whose lines go together
+    between: int
+    line: int
     inner: int
-    groups: int
-    group: int
+
+    def groups(self, group: int) -> tuple[int, int]:
+        """How many groups of at most ``group`` a line of all samples takes, and of what size."""
+        entries = self.block * self.line
+        count = max(1, -(-entries // group))
+        return count, max(1, -(-entries // count))
 
 
 @dataclass(frozen=True)
@@ -37,90 +42,164 @@ class Uniform(Codec):
     """Keep every entry as one of ``2**bits`` evenly spaced levels between a group's ends.
 
     Consecutive entries of a sample (dim 0), or along ``axis``, form groups of at most ``group``, as
-    even as can be. A group stores its lowest value and the step between levels in bfloat16, whose
-    range is that of float32. Min-max quantisation, as in ActNN (Chen et al., ICML 2021, section
-    3.2). An entry moves by at most half a step (a whole one if stochastic).
+    even as can be. A group stores its lowest level and the step between levels, this one in
+    bfloat16, whose range is that of float32. Min-max quantisation, as in ActNN (Chen et al., ICML
+    2021, section 3.2). An entry moves by at most half a step (a whole one if stochastic).
 
-    Infinities and NaN make their whole group NaN: a run that diverges is seen to diverge.
+    Infinities and NaN spoil their whole group: a run that diverges is seen to diverge.
 
     Args:
         bits: of a code: 2, 3, 4, 5, 6 or 8.
         group: entries that share their ends; a shorter line or sample is one group.
-        axis: along which a group runs and ends, such as -1 for the entries of one token, or -2 for
-            one channel over tokens; None for the order in memory, across rows, which is also the
-            one where there are fewer than 32 entries along ``axis``.
+        axis: along which a group runs, such as -1 for the entries of one token, or -2 for one
+            channel over tokens; where that is short, over those of up to eight samples, and where
+            these are fewer than 32 entries, as for None: in the order in memory, across rows.
         stochastic: round up or down at random, such that the mean is right; else to the nearest.
+        keeps: "ends": the lowest and highest entry of a group are levels; "signs": zero lies
+            between two levels, so that no entry changes its sign, and negative entries, which a
+            rectifier behind does not let through, are kept in steps twice as wide; "zeros": what
+            is stored is the entry rectified, ``max(x, 0)``, and its zeros are a level of their own,
+            so that no other entry becomes one.
 
     Raises:
-        RazorError: for other ``bits``, or a ``group`` below 1; in use, for a value without that
-            ``axis``.
+        RazorError: for other ``bits``, a ``group`` below 1, or stochastic rounding of what keeps
+            signs or zeros; in use, for a value without that ``axis``.
     """
 
     bits: int = 4
-    group: int = 128
+    group: int = 256
     axis: int | None = None
     stochastic: bool = False
+    keeps: Literal["ends", "signs", "zeros"] = "ends"
 
     def __post_init__(self) -> None:
         if self.bits not in PLANES:
             raise RazorError(f"Uniform: bits must be one of {list(PLANES)}, got {self.bits}")
         if self.group < 1:
             raise RazorError(f"Uniform: group must be at least 1, got {self.group}")
+        if self.keeps not in ("ends", "signs", "zeros"):
+            raise RazorError(f"Uniform: keeps must be ends, signs or zeros, got {self.keeps!r}")
+        if self.stochastic and self.keeps != "ends":
+            raise RazorError(f"Uniform: stochastic rounding does not keep {self.keeps}")
 
-    @property
     @override
-    def by_sample(self) -> bool:
-        return self.axis is None or self.axis < 0
+    def samples_together(self, shape: Sequence[int]) -> int | None:
+        if len(shape) < 2 or shape[0] % 8 or (self.axis is not None and self.axis >= 0):
+            return None
+        layout = self._layout(shape)
+        count, group = layout.groups(self.group)
+        codes = count * group * layout.between * layout.inner
+        return layout.block if codes % 8 == 0 else 8  # so that they fill whole bytes
+
+    @override
+    def keeping(self, what: Literal["signs", "zeros"]) -> "Uniform":
+        return replace(self, keeps=what, stochastic=False)
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         groups = self._as_groups(x.float())
-        lowest, highest = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
-        # rounded outwards, so that no entry lies outside of the levels as they are stored
-        lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
-        step = ((highest - lowest.float()) * ((1 + _EPSILON) / (2**self.bits - 1))).bfloat16()
-        divisor = step.float().clamp_(min=_TINY)
-        if self.stochastic:
-            codes = (groups - lowest.float()).div_(divisor)
-            codes.add_(torch.rand_like(codes))
-        else:  # the half that makes truncation rounding, added before the division
-            codes = (groups - (lowest.float() - divisor / 2)).div_(divisor)
+        if self.keeps == "signs":
+            groups = F.leaky_relu(groups, 1 / _WIDER)
+        ends = self._ends(groups)
+        codes = self._codes(groups, *ends)
         # by way of int16: float32 to uint8 takes five times as long on a CPU
         packed = pack(codes.to(torch.int16).to(torch.uint8).flatten(), self.bits)
-        return *packed, lowest, step
+        return *packed, *ends
+
+    def _ends(self, groups: Tensor) -> tuple[Tensor, ...]:
+        """What is stored of each group besides the codes: of its lowest level, and the step."""
+        highest = groups.amax(2, keepdim=True)
+        if self.keeps == "zeros":
+            return (self._step(highest.clamp_(min=0)),)
+        lowest = groups.amin(2, keepdim=True)
+        if self.keeps == "signs":
+            reach = torch.maximum(highest, -lowest)
+            step = torch.maximum(self._step(highest - lowest), (reach / _FARTHEST).bfloat16())
+            return (lowest / _divisor(step)).floor_().to(torch.int8), step
+        # rounded outwards, so that no entry lies outside of the levels as they are stored
+        lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
+        return lowest, self._step(highest - lowest.float())
+
+    def _step(self, span: Tensor) -> Tensor:
+        return (span * ((1 + _EPSILON) / (2**self.bits - 1))).bfloat16()
+
+    def _codes(self, groups: Tensor, *ends: Tensor) -> Tensor:
+        """The number of each entry's level, to be truncated."""
+        divisor = _divisor(ends[-1])
+        if self.keeps == "zeros":
+            return (groups / divisor).ceil_().clamp_(min=0)
+        if self.keeps == "signs":
+            return (groups / divisor).floor_().to(torch.int16).sub_(ends[0])
+        lowest = ends[0].float()
+        if self.stochastic:
+            codes = (groups - lowest).div_(divisor)
+            return codes.add_(torch.rand_like(codes))
+        # the half that makes truncation rounding, added before the division
+        return (groups - (lowest - divisor / 2)).div_(divisor)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        *packed, lowest, step = stored
+        planes = len(PLANES[self.bits])
+        packed, ends = stored[:planes], stored[planes:]
         layout = self._layout(shape)
-        padded = (layout.outer, layout.groups, layout.group, layout.inner)
+        count, group = layout.groups(self.group)
+        padded = (layout.outer * layout.between, count, group, layout.inner)
         codes = unpack(packed, self.bits, math.prod(padded)).view(padded)
-        values = codes.float().mul_(step.float()).add_(lowest.float())
-        lines = values.flatten(1, 2)[:, : layout.line]
+        values = codes.float().mul_(ends[-1].float()).add_(self._lowest_level(*ends))
+        if self.keeps == "zeros":
+            values.clamp_(min=0)
+        if self.keeps == "signs":
+            F.leaky_relu_(values, _WIDER)
+        lines = values.flatten(1, 2)[:, : layout.block * layout.line]
+        if layout.block > 1 and layout.between > 1:
+            outer, block, between, line, inner = layout
+            lines = lines.reshape(outer, between, block, line, inner).transpose(1, 2)
         return lines.to(dtype).reshape(shape)
+
+    def _lowest_level(self, *ends: Tensor) -> Tensor:
+        step = ends[-1].float()
+        if self.keeps == "zeros":
+            return step / -2  # and so zero, rectified
+        if self.keeps == "signs":
+            return (ends[0] + 0.5) * step
+        return ends[0].float()
 
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        outer, _, inner, groups, group = self._layout(shape)
-        ends = outer * groups * inner
-        return packed_bits(ends * group, self.bits) + ends * 32
+        layout = self._layout(shape)
+        count, group = layout.groups(self.group)
+        ends = layout.outer * layout.between * count * layout.inner
+        bits = {"ends": 32, "signs": 24, "zeros": 16}[self.keeps]
+        return packed_bits(ends * group, self.bits) + ends * bits
 
     def _layout(self, shape: Sequence[int]) -> _Layout:
         if self.axis is not None and not -len(shape) <= self.axis < len(shape):
             raise RazorError(f"Uniform: a value of shape {tuple(shape)} has no axis {self.axis}")
-        if self.axis is not None and shape[self.axis] >= _SHORT:
+        if self.axis is not None:
             axis = self.axis % len(shape)
-            outer, line, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-        else:
-            outer = shape[0] if len(shape) > 1 else 1
-            line, inner = math.prod(shape) // max(outer, 1), 1
-        groups = max(1, -(-line // self.group))
-        return _Layout(outer, line, inner, groups, max(1, -(-line // groups)))
+            line, inner = shape[axis], math.prod(shape[axis + 1 :])
+            samples = shape[0] if axis else 1
+            # of eight, which is what a piece of a batch holds (razorlight.codecs.encode_made)
+            blocks = [b for b in (8, 4, 2) if samples % b == 0 and b * line <= self.group]
+            block = blocks[0] if blocks else 1
+            if block * line >= _SHORT:
+                return _Layout(samples // block, block, math.prod(shape[1:axis]), line, inner)
+        outer = shape[0] if len(shape) > 1 else 1
+        return _Layout(outer, 1, 1, math.prod(shape) // max(outer, 1), 1)
 
     def _as_groups(self, x: Tensor) -> Tensor:
-        outer, line, inner, groups, group = self._layout(x.shape)
-        lines = x.reshape(outer, line, inner)
-        if missing := groups * group - line:
-            last = lines[:, -1:] if line else lines.new_zeros(outer, 1, inner)
+        layout = self._layout(x.shape)
+        outer, block, between, line, inner = layout
+        lines = x
+        if block > 1 and between > 1:
+            lines = x.reshape(layout).transpose(1, 2)
+        lines = lines.reshape(outer * between, block * line, inner)
+        count, group = layout.groups(self.group)
+        if missing := count * group - block * line:
+            last = lines[:, -1:] if line else lines.new_zeros(len(lines), 1, inner)
             lines = torch.cat([lines, last.expand(-1, missing, -1)], dim=1)
-        return lines.view(outer, groups, group, inner)
+        return lines.view(-1, count, group, inner)
+
+
+def _divisor(step: Tensor) -> Tensor:
+    return step.float().clamp_(min=_TINY)

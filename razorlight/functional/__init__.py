@@ -23,6 +23,7 @@ from razorlight.functional.activation import (
 from razorlight.functional.attention import scaled_dot_product_attention, softmax
 from razorlight.functional.conv import conv, conv_transpose, pad
 from razorlight.functional.linear import linear, matmul, scale
+from razorlight.functional.loss import cross_entropy
 from razorlight.functional.norm import batch_norm, group_norm, layer_norm
 from razorlight.functional.pool import max_pool2d
 
@@ -31,6 +32,7 @@ __all__ = [
     "batch_norm",
     "conv",
     "conv_transpose",
+    "cross_entropy",
     "dropout",
     "gelu",
     "group_norm",
@@ -57,6 +59,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     Tensor.__matmul__: matmul,
     torch.mul: scale,
     Tensor.mul: scale,
+    Tensor.__mul__: scale,
     F.conv1d: conv,
     F.conv2d: conv,
     F.conv3d: conv,
@@ -76,12 +79,16 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.softmax: softmax,
     torch.softmax: softmax,
     Tensor.softmax: softmax,
+    F.cross_entropy: cross_entropy,
     F.scaled_dot_product_attention: scaled_dot_product_attention,
 }
 
-# Functions that only move entries: what is known of their input holds for their output.
+# Functions that move entries, or hardly more: what is known of their input gives their output.
 MOVES: frozenset[Callable[..., Any]] = frozenset(
     {
+        F.interpolate,
+        F.pad,
+        torch.cat,
         torch.chunk,
         torch.flatten,
         torch.permute,

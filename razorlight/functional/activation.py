@@ -1,9 +1,8 @@
-"""Activations: one bit an entry where the slope has two values, the stored input elsewhere."""
+"""Activations: a gate where the slope has two values, the stored input elsewhere."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,20 +10,26 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.codecs import Slope
+from razorlight.codecs import Mask, Slope
+from razorlight.codecs.slope import Curve
 from razorlight.records import (
     Read,
     Record,
     Storage,
+    drop_kept,
     find,
     hand_on,
     join,
     leave,
+    origin_of,
     record_of,
     store,
 )
 
 aten = torch.ops.aten
+
+# made beforehand: of a codec that is made while it traces a compiler sees no fields
+_SLOPES = {(bits, curve): Slope(bits, curve) for bits in (2, 3, 4) for curve in get_args(Curve)}
 
 
 class _Activation(Function):
@@ -53,6 +58,7 @@ class _Activation(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         stored = ctx.saved_tensors
         d_x = ctx.gradient(grad, ctx.read(*stored))
+        drop_kept(ctx.read)  # what followed has read it before
         return d_x, None, None, None, None, *(None,) * len(stored)
 
 
@@ -75,23 +81,54 @@ def _activate(
 def _gate(
     storage: Storage,
     x: Tensor,
-    passes: Tensor,
-    slope: float,
     function: Callable[..., Tensor],
+    gradient: Callable[[Tensor, Tensor], Tensor],
     inplace: bool,
+    passes: Callable[[Tensor], Tensor],
+    slope: float = 0.0,
+    keeps: Literal["signs", "zeros"] | None = None,
 ) -> Tensor:
-    """A piecewise linear activation: slope 1 where ``passes``, else ``slope``."""
+    """A piecewise linear activation: slope 1 where the input ``passes``, else ``slope``.
+
+    A mask stores that in one bit. With another codec it is read from the record of the output that
+    the product behind needs anyway, if there is one, or if that codec can make one.
+
+    Args:
+        storage: how.
+        x: the input.
+        function: the activation.
+        gradient: the input's, from the output's and the output.
+        inplace: change ``x``.
+        passes: the gate.
+        slope: where it is closed.
+        keeps: what a record must keep for its output to show the gate; zeros are what the codec of
+            a gate keeps. None if it takes more.
+    """
     known = find(x, storage)
-    gradient = partial(_gate_gradient, slope=slope) if slope else _times_slope
-    out = _activate(x, function, gradient, inplace, _mask(passes, storage, x.dtype))
-    if known:
-        leave(out, known.then(partial(function, inplace=known.fresh), fresh=True), storage)
+    by_value = keeps is not None and not isinstance(storage.codec, Mask)
+    if known is None and by_value and keeps == "zeros":
+        known = record_of(x.detach(), storage.codec, x.dtype, _channels(x))
+    # what is run again from a stored value may be on the other side of the gate
+    by_value = by_value and known is not None and not known.products
+    output = known and known.then(partial(function, inplace=known.fresh), fresh=True)
+    if by_value and output:
+        read = output = output.for_neighbours()
+    else:
+        read = _mask(passes(x.detach()), x)
+        gradient = partial(_gate_gradient, slope=slope) if slope else _times_slope
+    out = _activate(x, function, gradient, inplace, read)
+    leave(out, output, storage)
     return out
 
 
-def _mask(passes: Tensor, storage: Storage, dtype: torch.dtype) -> Record:
-    """The record of a mask, read back as 0 and 1 of ``dtype``."""
-    return record_of(passes, storage.codec, dtype)
+def _mask(passes: Tensor, x: Tensor) -> Record:
+    """The record of a mask of ``x``, read back as 0 and 1 of its dtype."""
+    return record_of(passes, Mask(), x.dtype, _channels(x))
+
+
+def _channels(x: Tensor) -> int:
+    """The dim of the channels: the last one of tokens, and behind a Linear."""
+    return -1 if x.ndim == 3 or origin_of(x) is not None else 1
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
@@ -103,17 +140,34 @@ def _times_slope(grad: Tensor, slopes: Tensor) -> Tensor:
 
 
 def relu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
-    """:func:`torch.nn.functional.relu` of any shape; one bit an entry is stored, exactly."""
+    """:func:`torch.nn.functional.relu` of any shape; its gate is stored, or its output."""
     # "not below" and not "above": NaN goes through, as in torch
-    return _gate(storage, input, ~(input.detach() <= 0), 0.0, F.relu, inplace)
+    return _gate(
+        storage,
+        input,
+        F.relu,
+        partial(aten.threshold_backward, threshold=0),
+        inplace,
+        lambda x: ~(x <= 0),
+        keeps="zeros",
+    )
 
 
 def leaky_relu(
     storage: Storage, input: Tensor, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
-    """:func:`torch.nn.functional.leaky_relu`; one bit an entry is stored, exactly."""
-    function = partial(F.leaky_relu, negative_slope=negative_slope)
-    return _gate(storage, input, input.detach() > 0, negative_slope, function, inplace)
+    """:func:`torch.nn.functional.leaky_relu`; stored as in :func:`relu`."""
+    invertible = negative_slope > 0  # else the output does not show the gate
+    return _gate(
+        storage,
+        input,
+        partial(F.leaky_relu, negative_slope=negative_slope),
+        partial(aten.leaky_relu_backward, negative_slope=negative_slope, self_is_result=invertible),
+        inplace,
+        lambda x: x > 0,
+        negative_slope,
+        keeps="signs" if invertible else None,
+    )
 
 
 def hardtanh(
@@ -123,26 +177,33 @@ def hardtanh(
     max_val: float = 1.0,
     inplace: bool = False,
 ) -> Tensor:
-    """:func:`torch.nn.functional.hardtanh`, and so ReLU6; one bit an entry is stored, exactly."""
-    value = input.detach()
-    function = partial(F.hardtanh, min_val=min_val, max_val=max_val)
-    passes = ~((value <= min_val) | (value >= max_val))
-    return _gate(storage, input, passes, 0.0, function, inplace)
+    """:func:`torch.nn.functional.hardtanh`, and so ReLU6; one bit an entry is stored, exactly.
+
+    No codec keeps on which side of both edges an entry lies.
+    """
+    return _gate(
+        storage,
+        input,
+        partial(F.hardtanh, min_val=min_val, max_val=max_val),
+        _times_slope,
+        inplace,
+        lambda x: ~((x <= min_val) | (x >= max_val)),
+    )
 
 
 def _smooth(
     storage: Storage,
     x: Tensor,
-    name: Literal["gelu", "gelu_tanh", "silu", "hardswish"],
+    name: Curve,
     function: Callable[..., Tensor],
     gradient: Callable[[Tensor, Tensor], Tensor],
     inplace: bool = False,
 ) -> Tensor:
     if isinstance(storage.codec, Slope) and find(x, storage) is None:
-        codec = replace(storage.codec, function=name)
+        codec = _SLOPES[storage.codec.bits, name]
         slopes = record_of(x.detach(), codec, x.dtype)
         return _activate(x, function, _times_slope, inplace, slopes)
-    record = store(x, storage, overwritten=inplace)
+    record = store(x, storage, overwritten=inplace, channels=_channels(x))
     if storage.shares:  # the product that follows reads it just before
         record = record.for_neighbours()
     out = _activate(x, function, gradient, inplace, record)
@@ -213,7 +274,7 @@ def dropout(
         return out
     # torch draws the noise of its shape, whatever the values: ones give the noise itself
     noise = F.dropout(torch.ones_like(input, requires_grad=False), p)
-    mask = _mask(noise != 0, storage, input.dtype)
+    mask = _mask(noise != 0, input)
     known = find(input, storage)
     scale = 1 / (1 - p) if p < 1 else 0.0
     if inplace and torch.compiler.is_compiling():  # as in _activate

@@ -154,7 +154,7 @@ class _Attention(Function):
             gradients = _compiled_gradients(grad, ctx.rerun(*stored), ctx.kernel, ctx.needs)
         else:
             _, pullback = ctx.rerun(*stored)
-            drop_kept()
+            drop_kept(ctx.rerun)
             gradients = pullback(grad)
         return *gradients, None, None, *(None,) * len(stored)
 

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import matmul_dtype
 from razorlight.functional.sizes import Size, each
-from razorlight.records import NOTHING, Read, Storage, find, leave, run_again, store
+from razorlight.records import NOTHING, Read, Storage, find, hand_on, leave, run_again, store
 
 
 class _Convolution(Function):
@@ -35,12 +35,18 @@ class _Convolution(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, *stored = ctx.saved_tensors
-        # the input's gradient needs the shape of the input and none of its values
-        x = ctx.read(*stored) if ctx.read else grad.new_empty(()).expand(ctx.shape)
+        weight = weight.to(ctx.dtype)
+        if ctx.read:
+            x = ctx.read(*stored)
+        else:  # the input's gradient needs the shape of the input and none of its values
+            x = grad.new_empty(()).expand(ctx.shape)
+            if grad.ndim == 4 and grad.is_contiguous(memory_format=torch.channels_last):
+                # then by the weight the kernel sees in which memory format it is
+                weight = weight.clone(memory_format=torch.channels_last)
         needs = list(ctx.needs_input_grad[:3])
         bias_shape = [grad.shape[1]] if needs[2] else None
         gradients = torch.ops.aten.convolution_backward(
-            grad, x, weight.to(ctx.dtype), bias_shape, *ctx.geometry, needs
+            grad, x, weight, bias_shape, *ctx.geometry, needs
         )
         return *gradients, None, None, None, *(None,) * len(stored)
 
@@ -58,7 +64,7 @@ def _convolution(
     if x.ndim == weight.ndim - 1:
         return _convolution(storage, x[None], weight, bias, *geometry)[0]
     dtype = matmul_dtype(x)
-    record = store(x, storage, dtype) if weight.requires_grad else NOTHING
+    record = store(x, storage, dtype, channels=1) if weight.requires_grad else NOTHING
     out: Tensor = _Convolution.apply(x, weight, bias, geometry, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(x, storage, dtype)
     function = partial(_run, geometry=geometry, dtype=dtype)
@@ -161,11 +167,16 @@ def pad(
 ) -> Tensor:
     """:func:`torch.nn.functional.pad`; exact, and nothing is stored.
 
-    torch keeps the whole input for "reflect" and "replicate". ``storage`` is not used.
+    torch keeps the whole input for "reflect" and "replicate". ``storage`` is not used, but a record
+    of the input goes on, padded.
     """
-    if mode not in ("reflect", "replicate"):
-        return F.pad(input, pad, mode, value)
-    return _Pad.apply(input, pad, mode)
+    if mode in ("reflect", "replicate"):
+        out: Tensor = _Pad.apply(input, pad, mode)
+    else:
+        out = F.pad(input, pad, mode, value)
+    if storage.shares:
+        hand_on(input, out, partial(F.pad, pad=pad, mode=mode, value=value))
+    return out
 
 
 def _named_padding(

@@ -86,7 +86,7 @@ def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None 
     dtype = matmul_dtype(input)
     if input.ndim == 1:
         return linear(storage, input[None], weight, bias)[0]
-    record = store(input, storage, dtype) if weight.requires_grad else NOTHING
+    record = store(input, storage, dtype, channels=-1) if weight.requires_grad else NOTHING
     out: Tensor = _Linear.apply(input, weight, bias, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(input, storage, dtype)
     derived = run_again(known, storage, partial(_linear, dtype=dtype), weight, bias)
@@ -149,22 +149,30 @@ class _Scale(Function):
 
 
 def scale(storage: Storage, input: Tensor, other: Tensor) -> Tensor:
-    """``input * other`` of ``(..., n)`` and a learned scale ``(n,)``, as in layer scale.
+    """``input * other`` where ``other`` is much the smaller: layer scale, squeeze and excitation.
 
-    Where ``input`` is a Linear's output, nothing is stored: the gradients of both follow from the
-    Linear's input (:class:`_ScaledLinear`). Else ``input`` is stored for the gradient of the scale.
-    Any other product is left to torch.
+    ``input`` is stored for the gradient of ``other``, and ``other`` as it is. Nothing is stored if
+    ``input`` is a Linear's output and ``other`` a learned scale ``(n,)``: the gradients of both
+    follow from the Linear's input (:class:`_ScaledLinear`). Any other product is left to torch.
     """
-    if not (storage.shares and isinstance(other, nn.Parameter)):
+    if not (storage.shares and isinstance(other, Tensor) and _broadcasts(other, input)):
         return input * other
     origin: _Origin | None = origin_of(input)
-    if other.requires_grad and other.ndim == 1 and origin is not None:
+    if isinstance(other, nn.Parameter) and other.requires_grad and other.ndim == 1 and origin:
         x, weight, bias, record, dtype = origin
         return _ScaledLinear.apply(
             x, weight, bias, other, input.detach(), dtype, record.read, *record.tensors
         )
-    record = store(input, storage) if other.requires_grad else NOTHING
+    channels = -1 if other.ndim == 1 else 1
+    record = store(input, storage, channels=channels) if other.requires_grad else NOTHING
     return _Scale.apply(input, other, record.read, *record.tensors)
+
+
+def _broadcasts(other: Tensor, x: Tensor) -> bool:
+    """Whether each entry of ``other`` meets many of ``x``."""
+    return (
+        8 * other.numel() <= x.numel() and torch.broadcast_shapes(other.shape, x.shape) == x.shape
+    )
 
 
 class _Matmul(Function):

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from razorlight.records import (
     Read,
     Record,
     Storage,
+    drop_kept,
     encoded_record,
     find,
     in_memory,
@@ -29,20 +30,36 @@ from razorlight.records import (
 
 aten = torch.ops.aten
 
+_FARTHEST = 8.0  # standard deviations: what lies beyond is on one side of the centre anyway
+
 
 class _Norm(ABC):
-    """A kind of norm by batch statistics: ``weight * (x - mean) * rstd + bias``."""
+    """A kind of norm by batch statistics: ``weight * (x - mean) * rstd + bias``.
+
+    Where a rectifier may follow, what is stored goes the way of the output and is zero with it, so
+    that a codec that keeps signs keeps the gate: ``(x - mean) * rstd - centre``, with ``rstd``
+    negative where ``weight`` is.
+    """
+
+    channels: ClassVar[int] = 1
+    rectified: ClassVar[bool] = True
 
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
         """The shape in which weight and bias broadcast to ``x``: of channels first."""
         return (-1, *(1,) * (x.ndim - 2))
 
-    def recorded_shape(self, x: Tensor) -> torch.Size:
-        """The shape ``(batch, tokens, channels)`` in which it is stored, if its channels are last.
-
-        A map with its channels first is one channel: once normalised, all have the same size.
-        """
-        return torch.Size((len(x), math.prod(x.shape[1:]), 1))
+    def turned(
+        self, weight: Tensor | None, bias: Tensor | None, rstd: Tensor, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """1/std with its sign, and the centre."""
+        if not self.rectified or weight is None:
+            return rstd, rstd.new_zeros(())
+        weight = weight.to(rstd.dtype)
+        rstd = rstd * torch.where(weight < 0, -1, 1).view(self.affine_shape(x))
+        if bias is None:
+            return rstd, rstd.new_zeros(())
+        zero = torch.where(weight == 0, 0, -bias / weight.abs()).clamp(-_FARTHEST, _FARTHEST)
+        return rstd, zero.to(rstd.dtype).view(self.affine_shape(x))
 
     @abstractmethod
     def forward(
@@ -54,13 +71,14 @@ class _Norm(ABC):
     def backward(
         self,
         grad: Tensor,
-        normalised: Tensor,
+        centred: Tensor,
+        centre: Tensor,
         rstd: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
     ) -> tuple[Tensor | None, ...]:
-        """The gradients of input, weight and bias, where needed, from ``(x - mean) * rstd``."""
+        """The gradients of input, weight and bias, where needed, from what was stored."""
 
 
 class _Normalise(Function):
@@ -71,26 +89,30 @@ class _Normalise(Function):
         weight: Tensor | None,
         bias: Tensor | None,
         norm: _Norm,
-        storage: Storage,
+        codec: Codec,
+        form: Record,
         read: Read | None,
         *stored: Tensor,
     ) -> tuple[Tensor, ...]:
         out, mean, rstd = norm.forward(x, weight, bias)
-        encoded = () if read else _encode(storage.codec, x, mean, rstd, norm)
-        record = _standardised(x, norm, storage, Record(stored, read), mean, rstd, encoded)
-        ctx.save_for_backward(weight, bias, rstd, *record.tensors)
+        rstd, centre = norm.turned(weight, bias, rstd, x)
+        mean = mean + centre / rstd
+        encoded = () if read else _encode(codec, x, mean, rstd, norm)
+        record = _centred(Record(stored, read), mean, rstd, form, encoded)
+        ctx.save_for_backward(weight, bias, rstd, centre, *record.tensors)
         ctx.norm, ctx.read, ctx.stored = norm, record.read, len(stored)
-        ctx.mark_non_differentiable(mean, rstd, *encoded)
-        return out, mean, rstd, *encoded
+        ctx.mark_non_differentiable(mean, rstd, centre, *encoded)
+        return out, mean, rstd, centre, *encoded
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias, rstd, *stored = ctx.saved_tensors
-        normalised = ctx.read(*stored).to(grad.dtype)
+        weight, bias, rstd, centre, *stored = ctx.saved_tensors
+        centred = ctx.read(*stored).to(grad.dtype)
         needs = list(ctx.needs_input_grad[:3])
-        gradients = ctx.norm.backward(grad, normalised, rstd, weight, bias, needs)
-        return *gradients, None, None, None, *(None,) * ctx.stored
+        gradients = ctx.norm.backward(grad, centred, centre, rstd, weight, bias, needs)
+        drop_kept(ctx.read)  # what followed has read it before
+        return *gradients, None, None, None, None, *(None,) * ctx.stored
 
 
 def _normalise(
@@ -98,48 +120,41 @@ def _normalise(
 ) -> Tensor:
     # as published, the input is what is stored; where records are shared, the normalised input is:
     # its entries are of one size, whatever the scale of the input
-    source = (find(x, storage) if storage.shares else store(x, storage)) or NOTHING
-    out, mean, rstd, *encoded = _Normalise.apply(
-        x, weight, bias, norm, storage, source.read, *source.tensors
+    share = find(x, storage) if storage.shares else store(x, storage, channels=norm.channels)
+    source = share or NOTHING
+    codec = storage.codec
+    form = encoded_record((), x, codec, x.dtype, norm.channels)
+    if storage.shares and norm.rectified:  # the product behind reads it just before
+        form = form.for_neighbours()
+    out, mean, rstd, centre, *encoded = _Normalise.apply(
+        x, weight, bias, norm, codec, form, source.read, *source.tensors
     )
     out = one_of_several(out)
-    record = _standardised(x, norm, storage, source, mean, rstd, encoded)
+    record = _centred(source, mean, rstd, form, encoded)
     affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
-    function = partial(_affine, dtype=out.dtype, overwrite=record.fresh)
-    leave(out, record.then(function, *affine, fresh=True), storage)
+    function = partial(_affine, dtype=out.dtype, overwrite=record.fresh, turned=norm.rectified)
+    leave(out, record.then(function, centre, *affine, fresh=True), storage)
     return out
 
 
-def _standardised(
-    x: Tensor,
-    norm: _Norm,
-    storage: Storage,
-    source: Record,
-    mean: Tensor,
-    rstd: Tensor,
-    encoded: Sequence[Tensor],
+def _centred(
+    source: Record, mean: Tensor, rstd: Tensor, form: Record, encoded: Sequence[Tensor]
 ) -> Record:
-    """The record of the normalised input: encoded, or derived from that of the input."""
+    """The record of the normalised input off its centre: encoded, or derived from the input's."""
     if source.read:
         return source.then(_standardise, mean, rstd, fresh=True)
-    lying = in_memory(x)
-    if lying is not x:
-        return encoded_record(encoded, x, storage.codec, x.dtype)
-    form = x.new_empty(()).expand(norm.recorded_shape(x))  # its shape alone matters
-    record = encoded_record(encoded, form, storage.codec, x.dtype)
-    return record.then(partial(torch.reshape, shape=x.shape))
+    return form._replace(tensors=tuple(encoded))
 
 
 def _encode(codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, norm: _Norm) -> tuple[Tensor, ...]:
-    lying = in_memory(x)
-    shape = norm.recorded_shape(x) if lying is x else lying.shape
+    shape = in_memory(x, norm.channels).shape
     if torch.compiler.is_compiling() or shape[0] != len(x):
-        return encode(codec, in_memory(_standardise(x, mean, rstd)).reshape(shape))
+        return encode(codec, in_memory(_standardise(x, mean, rstd), norm.channels, like=x))
     statistics = (mean, rstd)
 
     def make(samples: slice) -> Tensor:
         some = (value[samples] if value.ndim == x.ndim else value for value in statistics)
-        return in_memory(_standardise(x[samples], *some)).reshape(-1, *shape[1:])
+        return in_memory(_standardise(x[samples], *some), norm.channels, like=x)
 
     return encode_made(codec, shape, x.device, make)
 
@@ -150,12 +165,23 @@ def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
 
 
 def _affine(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, dtype: torch.dtype, overwrite: bool
+    centred: Tensor,
+    centre: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    overwrite: bool,
+    turned: bool,
 ) -> Tensor:
-    out = x.to(dtype) if overwrite else x.to(dtype, copy=True)
-    if weight is not None:
-        out.mul_(weight)
-    return out if bias is None else out.add_(bias)
+    out, shift = centred.to(dtype), bias
+    if weight is None:
+        out = out if overwrite else out.clone()
+    else:
+        weight = weight.abs() if turned else weight
+        out = out.mul_(weight) if overwrite else (out * weight).to(dtype)
+        # where the centre is that of the output, nothing is left to add, and signs stay
+        shift = centre * weight if bias is None else centre * weight + bias
+    return out if shift is None else out.add_(shift)
 
 
 @dataclass
@@ -177,17 +203,18 @@ class _BatchNorm(_Norm):
     def backward(
         self,
         grad: Tensor,
-        normalised: Tensor,
+        centred: Tensor,
+        centre: Tensor,
         rstd: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
     ) -> tuple[Tensor | None, ...]:
-        rstd = rstd.flatten()
+        rstd, centre = rstd.flatten(), centre.flatten()
         scale = rstd if weight is None else weight * rstd
-        zeros, ones = torch.zeros_like(rstd), torch.ones_like(rstd)
+        mean = -centre.expand_as(scale)
         gradients: tuple[Tensor | None, ...] = aten.native_batch_norm_backward(
-            grad, normalised, scale, None, None, zeros, ones, True, self.eps, needs
+            grad, centred, scale, None, None, mean, rstd.sign(), True, self.eps, needs
         )
         return gradients
 
@@ -217,7 +244,7 @@ def batch_norm(
         norm = _BatchNorm((running_mean, running_var), momentum, eps)
         return _normalise(storage, input, weight, bias, norm)
     needed = weight is not None and weight.requires_grad
-    record = store(input, storage) if needed else find(input, storage) or NOTHING
+    record = store(input, storage, channels=1) if needed else find(input, storage) or NOTHING
     stored = record if needed else NOTHING
     out: Tensor = _FrozenBatchNorm.apply(
         input, weight, bias, running_mean, running_var, eps, stored.read, *stored.tensors
@@ -264,10 +291,8 @@ class _LayerNorm(_Norm):
     shape: list[int]
     eps: float
 
-    def recorded_shape(self, x: Tensor) -> torch.Size:
-        channels = math.prod(self.shape)
-        batch = len(x) if x.ndim > len(self.shape) else 1
-        return torch.Size((batch, math.prod(x.shape) // max(batch * channels, 1), channels))
+    channels: ClassVar[int] = -1
+    rectified: ClassVar[bool] = False
 
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
         return tuple(self.shape)
@@ -280,7 +305,8 @@ class _LayerNorm(_Norm):
     def backward(
         self,
         grad: Tensor,
-        normalised: Tensor,
+        centred: Tensor,
+        centre: Tensor,
         rstd: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -288,7 +314,7 @@ class _LayerNorm(_Norm):
     ) -> tuple[Tensor | None, ...]:
         zeros, ones = torch.zeros_like(rstd), torch.ones_like(rstd)
         d_x, d_weight, d_bias = aten.native_layer_norm_backward(
-            grad, normalised, self.shape, zeros, ones, weight, bias, needs
+            grad, centred, self.shape, zeros, ones, weight, bias, needs
         )
         return (d_x.mul_(rstd) if needs[0] else None), d_weight, d_bias
 
@@ -328,7 +354,8 @@ class _GroupNorm(_Norm):
     def backward(
         self,
         grad: Tensor,
-        normalised: Tensor,
+        centred: Tensor,
+        centre: Tensor,
         rstd: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
@@ -337,14 +364,14 @@ class _GroupNorm(_Norm):
         zeros = rstd.new_zeros(grad.shape[0], self.groups)
         d_x, d_weight, d_bias = aten.native_group_norm_backward(
             grad.contiguous(),
-            normalised,
+            (centred + centre) * rstd.sign(),
             zeros,
             zeros + 1,
             weight,
             *self._geometry(grad),
             needs,
         )
-        return (d_x.mul_(rstd) if needs[0] else None), d_weight, d_bias
+        return (d_x.mul_(rstd.abs()) if needs[0] else None), d_weight, d_bias
 
     def _geometry(self, x: Tensor) -> tuple[int, int, int, int]:
         batch, channels, *spatial = x.shape

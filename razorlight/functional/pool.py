@@ -1,45 +1,87 @@
 """Max pooling that stores where in its window each maximum stood."""
 
-from typing import Any
+import math
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from razorlight.codecs.packing import pack, unpack
 from razorlight.functional.sizes import Size, each
-from razorlight.records import Storage
+from razorlight.records import Record, Storage, find, join, leave, one_of_several
+
+
+class _Windows(NamedTuple):
+    """The windows of a pooling, each a pair (rows, columns)."""
+
+    kernel: list[int]
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+
+    @property
+    def bits(self) -> int:
+        """Of a place in a window."""
+        return next(bits for bits in (2, 4, 8) if math.prod(self.kernel) <= 2**bits)
+
+    def places(self, index: Tensor, width: int) -> Tensor:
+        """Places in their windows of indices into maps of ``width`` columns."""
+        origin_y, origin_x = self._origins(index)
+        row = (index // width - origin_y) // self.dilation[0]
+        column = (index % width - origin_x) // self.dilation[1]
+        return (row * self.kernel[1] + column).to(torch.uint8)
+
+    def indices(self, places: Tensor, width: int) -> Tensor:
+        """Inverse of :meth:`places`."""
+        origin_y, origin_x = self._origins(places)
+        places = places.to(torch.int64)
+        row = places // self.kernel[1] * self.dilation[0] + origin_y
+        column = places % self.kernel[1] * self.dilation[1] + origin_x
+        return row * width + column
+
+    def _origins(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Input row ``(H, 1)`` and column ``(W,)`` of each window's first entry, with padding."""
+        rows, columns = (
+            torch.arange(size, device=pooled.device) * stride - padding
+            for size, stride, padding in zip(
+                pooled.shape[-2:], self.stride, self.padding, strict=True
+            )
+        )
+        return rows[:, None], columns
 
 
 class _MaxPool2d(Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, kernel: Size, stride: Size, padding: Size, dilation: Size, ceil: bool
-    ) -> Tensor:
-        out, index = torch.ops.aten.max_pool2d_with_indices(
-            x, *(each(size, 2) for size in (kernel, stride, padding, dilation)), ceil
-        )
-        ctx.shape, ctx.width = x.shape, each(kernel, 2)[1]
-        ctx.geometry = [each(size, 2) for size in (stride, padding, dilation)]
-        origin_y, origin_x = _origins(out, ctx.geometry)
-        (dilation_y, dilation_x) = ctx.geometry[2]
-        row = (index // x.shape[-1] - origin_y) // dilation_y
-        column = (index % x.shape[-1] - origin_x) // dilation_x
-        ctx.save_for_backward((row * ctx.width + column).to(torch.uint8))
-        return out
+    def forward(ctx: Any, x: Tensor, windows: _Windows, ceil: bool) -> tuple[Tensor, ...]:
+        out, index = torch.ops.aten.max_pool2d_with_indices(x, *windows, ceil)
+        packed = pack(windows.places(index, x.shape[-1]).flatten(), windows.bits)
+        ctx.save_for_backward(*packed)
+        ctx.mark_non_differentiable(*packed)
+        ctx.windows, ctx.shape = windows, x.shape
+        return out, *packed
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        place = ctx.saved_tensors[0].to(torch.int64)
-        origin_y, origin_x = _origins(grad, ctx.geometry)
-        (dilation_y, dilation_x) = ctx.geometry[2]
-        row = place // ctx.width * dilation_y + origin_y
-        column = place % ctx.width * dilation_x + origin_x
-        index = row * ctx.shape[-1] + column
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        index = _index(
+            *ctx.saved_tensors, windows=ctx.windows, shape=grad.shape, width=ctx.shape[-1]
+        )
         d_x = grad.new_zeros(*ctx.shape[:-2], ctx.shape[-2] * ctx.shape[-1])
         d_x.scatter_add_(-1, index.flatten(-2), grad.flatten(-2))
-        return d_x.view(ctx.shape), None, None, None, None, None
+        return d_x.view(ctx.shape), None, None
+
+
+def _index(*packed: Tensor, windows: _Windows, shape: torch.Size, width: int) -> Tensor:
+    places = unpack(packed, windows.bits, math.prod(shape)).view(shape)
+    return windows.indices(places, width)
+
+
+def _pick(value_and_index: list[Tensor]) -> Tensor:
+    value, index = value_and_index
+    return value.flatten(-2).gather(-1, index.flatten(-2)).view(index.shape)
 
 
 def max_pool2d(
@@ -54,16 +96,15 @@ def max_pool2d(
 ) -> Tensor:
     """:func:`torch.nn.functional.max_pool2d`; exact.
 
-    One uint8 an output entry is stored (its place in the window), where torch keeps the input and
-    int64 indices. The window must have at most 256 entries; ``storage`` is not used.
+    Two, four or eight bits an output entry are stored (its place in the window), where torch keeps
+    the input and int64 indices. The window must have at most 256 entries; ``storage`` says only
+    whether a record of the input goes on.
     """
-    stride = stride or kernel_size
-    return _MaxPool2d.apply(input, kernel_size, stride, padding, dilation, ceil_mode)
-
-
-def _origins(out: Tensor, geometry: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Input row ``(H, 1)`` and column ``(W,)`` of each window's first entry, padding included."""
-    (stride_y, stride_x), (padding_y, padding_x), _ = geometry
-    rows = torch.arange(out.shape[-2], device=out.device) * stride_y - padding_y
-    columns = torch.arange(out.shape[-1], device=out.device) * stride_x - padding_x
-    return rows[:, None], columns
+    sizes = (each(size, 2) for size in (kernel_size, stride or kernel_size, padding, dilation))
+    windows = _Windows(*sizes)
+    out, *packed = _MaxPool2d.apply(input, windows, ceil_mode)
+    out = one_of_several(out)
+    if known := find(input, storage):
+        index = partial(_index, windows=windows, shape=out.shape, width=input.shape[-1])
+        leave(out, join(known, Record(tuple(packed), index)).then(_pick, fresh=True), storage)
+    return out

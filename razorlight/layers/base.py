@@ -1,6 +1,6 @@
 """How a layer becomes a razor layer: same class, same forward, other storage."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
-from razorlight.records import Storage, hand_on, one_of_several
+from razorlight.records import Storage, hand_on, hand_on_joined, one_of_several
 
 TorchFunction = Callable[..., Any]
 
@@ -23,23 +23,47 @@ class Role(Enum):
     """What a layer reads in backward, and so which codecs may store it."""
 
     NORM = "norm"
-    """The input of a norm, normalised where records are shared."""
+    """The input of a norm of tokens, normalised where records are shared."""
+    MAP_NORM = "map_norm"
+    """The input of a norm of maps, normalised where records are shared."""
     PRODUCT = "product"
     """The input of a product with a weight."""
     ATTENTION = "attention"
     """Queries, keys and values, and probabilities where they are formed."""
     SLOPE = "slope"
     """The input of a curved activation: not to be pruned, since its slope at 0 is not 0."""
+    GATE = "gate"
+    """What a rectifier let through: stored exactly, in bits, or the output that shows it."""
     BITS = "bits"
-    """What a gate let through, or a place in a window: stored exactly, in bits."""
+    """What dropout let through, or a place in a window: stored exactly, in bits."""
+
+    LOSS = "loss"
+    """Logits, from which every gradient starts."""
+    CARRIER = "carrier"
+    """Nothing: records on what it moves about (:data:`razorlight.functional.MOVES`) go on."""
 
     def accepts(self, codec: Codec) -> bool:
         """Whether ``codec`` may store what a layer of this role reads."""
+        if self is Role.CARRIER:
+            return False
+        if self is Role.LOSS:
+            return isinstance(codec, Dense)
         if self is Role.BITS:
             return isinstance(codec, Mask)
+        if self is Role.GATE:
+            return isinstance(codec, Mask | Uniform)
         if self is Role.SLOPE:
             return isinstance(codec, Dense | Uniform | Slope)
         return not isinstance(codec, Mask | Slope)
+
+    def fit(self, codec: Codec) -> Codec:
+        """``codec`` such that a rectifier's gate can be read from what it stores."""
+        if self is Role.MAP_NORM:
+            return codec.keeping("signs")
+        return codec.keeping("zeros") if self is Role.GATE else codec
+
+
+_NEVER_PRUNED = (Role.GATE, Role.BITS, Role.SLOPE, Role.CARRIER)
 
 
 class RazorLayer(nn.Module):
@@ -96,8 +120,11 @@ def _needs_gradient(operands: Iterable[Any]) -> bool:
     return any(isinstance(x, Tensor) and x.requires_grad for x in operands)
 
 
-def _carry(func: TorchFunction, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+def _carry(func: TorchFunction, out: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     """Hand what is known of ``x`` on to ``out = func(x, *args, **kwargs)``, or to each part."""
+    if not isinstance(x, Tensor):
+        hand_on_joined(x, out, partial(_move, func=func, args=args, kwargs=kwargs))
+        return out
     if isinstance(out, Tensor):
         hand_on(x, out, partial(_move, func=func, args=args, kwargs=kwargs))
         return out
@@ -108,7 +135,7 @@ def _carry(func: TorchFunction, out: Any, x: Tensor, *args: Any, **kwargs: Any) 
 
 
 def _move(
-    x: Tensor,
+    x: Tensor | Sequence[Tensor],
     func: TorchFunction,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -123,7 +150,7 @@ REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
 
 def register(
     *classes: type[nn.Module],
-    functions: Iterable[TorchFunction],
+    functions: Iterable[TorchFunction] = (),
     role: Role,
     in_eval: bool | None = None,
     runs: Iterable[str] = (),
@@ -135,10 +162,11 @@ def register(
         functions: torch functions to replace while their forward runs, out of
             :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
             razor layers too.
-        role: what is stored, the same for all of ``functions``.
-        in_eval: active in eval mode too (wherever gradients are recorded). By default so for gates
-            and curved activations: nothing is pruned there, and layers inside a frozen norm stand
-            in eval mode while the network trains.
+        role: what is stored, the same for all of ``functions``. A block that only moves entries
+            about between its layers has none, and is a carrier.
+        in_eval: active in eval mode too (wherever gradients are recorded). By default so for all
+            activations: nothing is pruned there, and layers inside a frozen norm stand in eval mode
+            while the network trains.
         runs: names of children whose weights the forward uses without calling them.
 
     Raises:
@@ -157,7 +185,7 @@ def register(
             "dense_class": dense,
             "functions": functions,
             "role": role,
-            "in_eval": role in (Role.BITS, Role.SLOPE) if in_eval is None else in_eval,
+            "in_eval": role in _NEVER_PRUNED if in_eval is None else in_eval,
             "runs": frozenset(runs),
             "__doc__": dense.__doc__,
             "__module__": __name__,

@@ -3,11 +3,15 @@
 A class belongs here once the tests compare it with its dense self.
 """
 
+import segmentation_models_pytorch.decoders.segformer.decoder as smp_segformer
+import segmentation_models_pytorch.decoders.unet.decoder as smp_unet
 import segmentation_models_pytorch.decoders.upernet.decoder as smp_upernet
 import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
 import timm.layers
 import timm.layers.activations
+import timm.models._efficientnet_blocks
 import timm.models.beit
+import timm.models.convnext
 import timm.models.eva
 import timm.models.swin_transformer
 import timm.models.vision_transformer_relpos
@@ -15,6 +19,7 @@ import torch
 import torch.nn.functional as F
 import torchvision.models.convnext
 import torchvision.models.swin_transformer
+import torchvision.ops
 from torch import Tensor, nn
 
 from razorlight.layers.base import Role, TorchFunction, register
@@ -40,7 +45,7 @@ register(
     nn.BatchNorm2d,
     timm.layers.BatchNormAct2d,
     functions=[F.batch_norm],
-    role=Role.NORM,
+    role=Role.MAP_NORM,
     in_eval=True,  # frozen statistics: torch would keep the whole input, and nothing is needed
 )
 register(
@@ -49,7 +54,7 @@ register(
     timm.layers.GroupNorm1,
     timm.layers.GroupNormAct,
     functions=[F.group_norm],
-    role=Role.NORM,
+    role=Role.MAP_NORM,
 )
 register(
     nn.LayerNorm,
@@ -64,9 +69,9 @@ register(
     role=Role.NORM,
 )
 
-register(nn.ReLU, functions=[F.relu], role=Role.BITS)
-register(nn.ReLU6, functions=[F.hardtanh], role=Role.BITS)
-register(nn.LeakyReLU, functions=[F.leaky_relu], role=Role.BITS)
+register(nn.ReLU, functions=[F.relu], role=Role.GATE)
+register(nn.ReLU6, functions=[F.hardtanh], role=Role.GATE)
+register(nn.LeakyReLU, functions=[F.leaky_relu], role=Role.GATE)
 register(nn.Dropout, functions=[F.dropout], role=Role.BITS)
 register(nn.MaxPool2d, functions=[F.max_pool2d], role=Role.BITS)
 
@@ -80,7 +85,32 @@ register(
 register(nn.SiLU, functions=[F.silu], role=Role.SLOPE)
 register(nn.Hardswish, functions=[F.hardswish], role=Role.SLOPE)
 
-register(timm.layers.LayerScale, functions=[Tensor.mul], role=Role.PRODUCT)
+register(
+    timm.layers.LayerScale,
+    timm.layers.SqueezeExcite,
+    timm.models._efficientnet_blocks.SqueezeExcite,
+    timm.models.convnext.ConvNeXtBlock,
+    functions=[Tensor.mul, Tensor.__mul__],
+    role=Role.PRODUCT,
+)
+register(
+    nn.Flatten,
+    timm.models.swin_transformer.PatchMerging,
+    timm.models.swin_transformer.SwinTransformerBlock,
+    torchvision.models.swin_transformer.PatchMerging,
+    torchvision.ops.Permute,
+    nn.Upsample,
+    nn.UpsamplingBilinear2d,
+    nn.UpsamplingNearest2d,
+    smp_mit.Block,
+    smp_mit.DWConv,
+    smp_segformer.MLP,
+    smp_segformer.SegformerDecoder,
+    smp_unet.UnetDecoderBlock,
+    role=Role.CARRIER,
+)
+
+register(nn.CrossEntropyLoss, functions=[F.cross_entropy], role=Role.LOSS)
 
 _SOFTMAX: list[TorchFunction] = [F.softmax, torch.softmax, Tensor.softmax]
 _ATTENTION: list[TorchFunction] = [

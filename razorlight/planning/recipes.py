@@ -1,5 +1,6 @@
 """Recipes: named ways to choose how every layer stores."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -16,28 +17,32 @@ class Recipe:
     """How each kind of layer stores: a codec by its role, and what the layers do for each other.
 
     Attributes:
-        norm: for the inputs of norms.
+        norm: for the inputs of norms of tokens: LayerNorm.
+        map_norm: for the inputs of norms of maps: BatchNorm, GroupNorm.
         product: for the inputs of products with a weight.
         attention: for queries, keys and values.
         slope: for the inputs of curved activations.
-        bits: for gates and positions.
+        gate: for rectifiers: a mask, or a codec for the output that shows what passed.
+        bits: for dropout and positions.
         shares: one record for each value, read and derived from by all who need it; else each
             layer stores its own input.
-        reruns: the products that follow a stored value are run again in backward, instead of
-            storing what they give.
+        reruns: multiply-adds for an entry up to which the product that follows a stored value is
+            run again in backward, instead of storing what it gives.
     """
 
     norm: Codec
+    map_norm: Codec
     product: Codec
     attention: Codec
     slope: Codec
+    gate: Mask | Uniform = field(default_factory=Mask)
     bits: Mask = field(default_factory=Mask)
     shares: bool = True
-    reruns: bool = False
+    reruns: float = 0
 
     def storage(self, role: Role) -> Storage:
         """How a layer of ``role`` stores."""
-        codec: Codec = getattr(self, role.value)
+        codec: Codec = getattr(self, role.value, Dense())
         return Storage(codec, self.shares, self.reruns)
 
 
@@ -54,7 +59,7 @@ def paper(
         values: precision of what is kept.
     """
     pruned = TopK(0.9 if sparsity is None else sparsity, "sample", values)
-    return Recipe(norm=pruned, product=pruned, attention=pruned, slope=Dense(values), shares=False)
+    return Recipe(pruned, pruned, pruned, pruned, slope=Dense(values), shares=False)
 
 
 def exact(sparsity: float | None = None) -> Recipe:
@@ -65,11 +70,11 @@ def exact(sparsity: float | None = None) -> Recipe:
     """
     if sparsity is not None:
         raise RazorError("recipe exact prunes nothing: give no sparsity, or another recipe")
-    return Recipe(norm=Dense(), product=Dense(), attention=Dense(), slope=Dense())
+    return Recipe(Dense(), Dense(), Dense(), Dense(), Dense())
 
 
 def balanced(sparsity: float | None = None) -> Recipe:
-    """Low-bit records; nothing heavier than an attention or a pointwise function is run again.
+    """Low-bit records; nothing heavier than an attention or a narrow product is run again.
 
     Args:
         sparsity: share pruned, in [0, 1), of what only the gradient of a weight reads: the inputs
@@ -77,9 +82,12 @@ def balanced(sparsity: float | None = None) -> Recipe:
     """
     return Recipe(
         norm=Uniform(4, axis=-2),
+        map_norm=Uniform(4, 128, axis=-2),
         product=_product(Uniform(4, axis=-2), sparsity),
         attention=Uniform(4, axis=-2),
         slope=Uniform(3, axis=-2),
+        gate=Uniform(3, axis=-2),
+        reruns=64,
     )
 
 
@@ -88,14 +96,17 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
 
     Args:
         sparsity: as in :func:`balanced`.
-        bits: of the records, from which all else follows.
+        bits: of the records of tokens, from which all else follows.
     """
     return Recipe(
         norm=Uniform(bits, axis=-2),
-        product=_product(Uniform(bits, axis=-2), sparsity),
+        map_norm=Uniform(4, axis=-2),
+        # small maps between blocks, of which large ones are made
+        product=_product(Uniform(8, axis=-2), sparsity),
         attention=Uniform(bits, axis=-2),
         slope=Uniform(4, axis=-2),
-        reruns=True,
+        gate=Uniform(3, axis=-2),
+        reruns=math.inf,
     )
 
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -56,8 +55,9 @@ class ClassificationTask(FineTuningTask):
             freeze,
             freeze_norm,
         )
-        self.label_smoothing = label_smoothing
+        self._loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits (B, classes) and class ids (B,)."""
-        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss: Tensor = self._loss(logits, targets)
+        return loss

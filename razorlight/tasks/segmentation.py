@@ -1,6 +1,6 @@
 """Semantic segmentation with the networks of segmentation_models_pytorch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -9,8 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 from segmentation_models_pytorch.losses import MULTICLASS_MODE, DiceLoss, FocalLoss
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -55,8 +54,6 @@ class SegmentationTask(FineTuningTask):
             or without cross-entropy.
     """
 
-    class_weights: Tensor | None
-
     def __init__(
         self,
         architecture: str,
@@ -89,24 +86,16 @@ class SegmentationTask(FineTuningTask):
         )
         self.confusion = MulticlassConfusionMatrix(**counted)
         self.ignore_index = ignore_index
-        weighted = None if class_weights is None else torch.tensor(class_weights)
-        # not persistent: a checkpoint holds the network and nothing of the loss
-        self.register_buffer("class_weights", weighted, persistent=False)
-        losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-            "ce": self._cross_entropy,
+        losses: dict[str, nn.Module] = {
+            "ce": _cross_entropy(class_weights, ignore_index),
             "dice": DiceLoss(MULTICLASS_MODE, ignore_index=ignore_index),
             "focal": FocalLoss(MULTICLASS_MODE, ignore_index=ignore_index),
         }
-        self._losses = [losses[name] for name in loss.split("+")]
+        self._losses = nn.ModuleList(losses[name] for name in loss.split("+"))
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The chosen loss of logits (B, classes, H, W) and class ids (B, H, W)."""
         return torch.stack([loss(logits, targets) for loss in self._losses]).sum()
-
-    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits, targets, weight=self.class_weights, ignore_index=self.ignore_index
-        )
 
     def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> Tensor:
         predicted = super()._evaluate(batch, stage, metrics)
@@ -157,6 +146,14 @@ def class_table(confusion: Tensor, names: Sequence[str]) -> Table:
     for name, hit, union, share in zip(names, hits, unions, shares, strict=True):
         table.add_row(name, f"{hit / union:.3f}" if union else "-", f"{share:.2f}")
     return table
+
+
+def _cross_entropy(class_weights: list[float] | None, ignore_index: int) -> nn.Module:
+    loss = nn.CrossEntropyLoss(ignore_index=ignore_index)
+    weight = None if class_weights is None else torch.tensor(class_weights)
+    # not persistent: a checkpoint holds the network and nothing of the loss
+    loss.register_buffer("weight", weight, persistent=False)
+    return loss
 
 
 def _check_class_weights(weights: list[float] | None, num_classes: int, loss: Loss) -> None:

@@ -38,6 +38,52 @@ def test_within_half_a_step(bits, axis, shape, dtype):
         assert (restored.float() - x.float()).abs().max() <= bound
 
 
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("shift", [0.0, -1.5, 30.0])
+def test_signs_are_kept(bits, shift):
+    torch.manual_seed(0)
+    x = torch.randn(4, 8, 64, 1) + shift
+    x[0, 0, :8, 0] = torch.tensor([1e-6, -1e-6, 1e-3, -1e-3, 1e-20, -1e-20, 0.1, -0.1])
+    codec = Uniform(bits, axis=-2, keeps="signs")
+    stored, restored = roundtrip(codec, x)
+    assert torch.equal(restored > 0, x > 0)
+    assert sum(t.numel() * t.itemsize * 8 for t in stored) == codec.nbits(x.shape, x.dtype)
+    # negative entries in steps twice as wide as the positive ones
+    bound = 1.02 * (x.max() - x.min()) / (2**bits - 1) + 2**-7 * x.abs().max()
+    assert (restored - x).abs().max() <= bound
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_zeros_of_what_is_rectified_are_kept(bits, dtype):
+    torch.manual_seed(0)
+    x = torch.randn(4, 300).to(dtype)
+    x[0, :3] = torch.tensor([1e-6, 0.0, -1e-6])
+    x[1] = -1
+    codec = Uniform(bits, axis=-1, keeps="zeros")
+    stored, restored = roundtrip(codec, x)
+    assert torch.equal(restored > 0, x > 0)
+    assert (restored >= 0).all()
+    assert sum(t.numel() * t.itemsize * 8 for t in stored) == codec.nbits(x.shape, dtype)
+    error = (restored.float() - x.float().clamp(min=0)).abs().max()
+    assert error <= 0.51 * x.max().float() / (2**bits - 1) + 2**-7 * x.max().float()
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 49, 1), (12, 16, 16, 1), (8, 65, 24), (6, 20, 24)])
+@pytest.mark.parametrize("keeps", ["ends", "signs", "zeros"])
+def test_short_lines_go_together_and_pieces_join(shape, keeps):
+    x = torch.randn(shape)
+    codec = Uniform(4, axis=-2, keeps=keeps)
+    together = codec.samples_together(shape)
+    whole = codec.encode(x)
+    if together is not None:
+        pieces = [codec.encode(part) for part in x.split(together)]
+        joined = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+        assert all(torch.equal(a, b) for a, b in zip(whole, joined, strict=True))
+    # about a quarter of a bit for the ends, where those of short lines would take one or two
+    assert codec.nbits(shape, x.dtype) < 5 * x.numel()
+
+
 def test_groups_run_along_the_axis():
     scales = torch.tensor([1e-3, 1.0, 1e3])
     channels = torch.randn(2, 64, 3) * scales  # channels of very different size
@@ -81,7 +127,13 @@ def test_divergence_is_seen(value):
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"), [({"bits": 7}, "2, 3, 4, 5, 6, 8"), ({"group": 0}, "at least 1")]
+    ("spec", "message"),
+    [
+        ({"bits": 7}, "2, 3, 4, 5, 6, 8"),
+        ({"group": 0}, "at least 1"),
+        ({"keeps": "all"}, "ends, signs or zeros"),
+        ({"keeps": "zeros", "stochastic": True}, "does not keep zeros"),
+    ],
 )
 def test_refuses(spec, message):
     with pytest.raises(RazorError, match=message):

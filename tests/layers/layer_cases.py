@@ -1,15 +1,21 @@
 """Every known layer, and the shape of an input for it."""
 
+import segmentation_models_pytorch.decoders.segformer.decoder as smp_segformer
+import segmentation_models_pytorch.decoders.unet.decoder as smp_unet
 import segmentation_models_pytorch.decoders.upernet.decoder as smp_upernet
 import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
 import timm.layers
 import timm.layers.activations
+import timm.models._efficientnet_blocks
 import timm.models.beit
+import timm.models.convnext
 import timm.models.eva
 import timm.models.swin_transformer
 import timm.models.vision_transformer_relpos
+import torch
 import torchvision.models.convnext
 import torchvision.models.swin_transformer
+import torchvision.ops
 from torch import nn
 
 IMAGE, TOKENS = (2, 8, 9, 7), (2, 9, 16)
@@ -180,4 +186,114 @@ SCALES = {
         TOKENS,
     ),
 }
-CASES = {**SCALES, **PRODUCTS, **NORMS, **GATES, **CURVES, **ATTENTION}
+
+
+class MiTBlock(nn.Module):
+    """smp's block with a decoder's projection behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = smp_mit.Block(8, 2, sr_ratio=2)
+        self.project = smp_segformer.MLP(8, 4)
+
+    def forward(self, x):
+        return self.project(self.block(x))
+
+
+class Enlarged(nn.Module):
+    """Half of the channels upsampled and joined with the others, and a convolution over both."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = smp_unet.UnetDecoderBlock(4, 4, 6)
+
+    def forward(self, x):
+        return self.block(x[:, :4], 18, 14, nn.functional.interpolate(x[:, 4:], (18, 14)))
+
+
+class SegformerDecoder(nn.Module):
+    """smp's decoder of features at four scales."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder = smp_segformer.SegformerDecoder([3, 0, 8, 8, 8, 8], 5, 4)
+
+    def forward(self, x):
+        image = x.new_zeros(len(x), 3, 64, 64)
+        maps = [nn.functional.interpolate(x, (size, size)) for size in (16, 8, 4, 2)]
+        return self.decoder([image, image[:, :0], *maps])
+
+
+class Labelled(nn.Module):
+    """A loss of logits with classes in dim 1, and fixed labels."""
+
+    def __init__(self, loss, enlarge=nn.Identity):
+        super().__init__()
+        self.enlarge, self.loss = enlarge(), loss
+
+    def forward(self, x):
+        x = self.enlarge(x)
+        labels = torch.arange(x.numel() // x.shape[1]).view(len(x), *x.shape[2:]) % x.shape[1]
+        return self.loss(x, labels)
+
+
+def between(middle):
+    """Convolutions before and behind a layer."""
+    return nn.Sequential(nn.Conv2d(8, 8, 1), middle, nn.Conv2d(8, 4, 3))
+
+
+BLOCKS = {
+    "timm ConvNeXtBlock": (lambda: timm.models.convnext.ConvNeXtBlock(8, ls_init_value=1.0), IMAGE),
+    "timm ConvNeXtBlock maps": (
+        lambda: timm.models.convnext.ConvNeXtBlock(8, ls_init_value=1.0, conv_mlp=True),
+        IMAGE,
+    ),
+    "timm SEModule": (lambda: timm.layers.SEModule(8, rd_divisor=1), IMAGE),
+    "timm SqueezeExcite": (
+        lambda: timm.models._efficientnet_blocks.SqueezeExcite(8, rd_ratio=0.5),
+        IMAGE,
+    ),
+    "timm SwinTransformerBlock": (
+        lambda: timm.models.swin_transformer.SwinTransformerBlock(
+            16, (6, 7), num_heads=2, window_size=3, shift_size=1, always_partition=True
+        ),
+        (2, 6, 7, 16),
+    ),
+    "timm PatchMerging": (
+        lambda: timm.models.swin_transformer.PatchMerging(16),
+        (2, 5, 6, 16),
+    ),
+    "torchvision PatchMerging": (
+        lambda: torchvision.models.swin_transformer.PatchMerging(16),
+        (2, 5, 6, 16),
+    ),
+    "Permute": (
+        lambda: nn.Sequential(
+            torchvision.ops.Permute([0, 2, 3, 1]),
+            nn.LayerNorm(8),
+            torchvision.ops.Permute([0, 3, 1, 2]),
+            nn.Conv2d(8, 4, 3),
+        ),
+        IMAGE,
+    ),
+    "Flatten": (lambda: nn.Sequential(nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(504, 3)), IMAGE),
+    "Upsample": (lambda: between(nn.Upsample(scale_factor=2)), IMAGE),
+    "UpsamplingBilinear2d": (lambda: between(nn.UpsamplingBilinear2d(scale_factor=2)), IMAGE),
+    "UpsamplingNearest2d": (lambda: between(nn.UpsamplingNearest2d(scale_factor=2)), IMAGE),
+    "smp MiT block": (MiTBlock, (*IMAGE[:2], 4, 6)),
+    "smp Unet block": (Enlarged, IMAGE),
+    "smp Segformer decoder": (SegformerDecoder, IMAGE),
+    "CrossEntropyLoss": (
+        lambda: Labelled(nn.CrossEntropyLoss(ignore_index=3, label_smoothing=0.1)),
+        IMAGE,
+    ),
+    "CrossEntropyLoss weighted": (
+        lambda: Labelled(nn.CrossEntropyLoss(torch.arange(8.0), reduction="none")),
+        IMAGE,
+    ),
+    "CrossEntropyLoss enlarged": (
+        lambda: Labelled(nn.CrossEntropyLoss(), lambda: nn.Upsample(scale_factor=2)),
+        IMAGE,
+    ),
+}
+CASES = {**SCALES, **PRODUCTS, **NORMS, **GATES, **CURVES, **ATTENTION, **BLOCKS}

@@ -1,6 +1,7 @@
 """Every layer against its dense self: forward, gradients, what is stored."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from razorlight.layers import REGISTRY, RazorLayer
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import exact, paper
 
-EXACT = [exact(), replace(exact(), reruns=True), paper(0.0, "fp32")]
+EXACT = [exact(), replace(exact(), reruns=math.inf), paper(0.0, "fp32")]
 
 
 def pair(factory, recipe=EXACT[0], dtype=torch.float32):
@@ -97,11 +98,11 @@ def test_pruned(case, sparsity):
 
 def eight_bits(reruns):
     codec = Uniform(8)
-    return Recipe(norm=codec, product=codec, attention=codec, slope=codec, reruns=reruns)
+    return Recipe(*[codec] * 5, gate=codec, reruns=math.inf if reruns else 0)
 
 
 @pytest.mark.parametrize("reruns", [False, True])
-@pytest.mark.parametrize("case", [case for case in CASES if case not in GATES])
+@pytest.mark.parametrize("case", CASES)
 def test_eight_bits(case, reruns):
     factory, shape = CASES[case]
     dense, razor = pair(factory, eight_bits(reruns))
@@ -124,6 +125,70 @@ def test_slopes(case, bits):
     similar = torch.nn.functional.cosine_similarity(d_x.flatten(), expected[1].flatten(), dim=0)
     assert similar > {2: 0.95, 3: 0.985, 4: 0.995}[bits]
     assert live_after_forward(razor, (4, 16, 32, 32)) == 4 * 16 * 32 * 32 * bits // 8
+
+
+def gated(activation):
+    """A batch norm and an activation, and the gradient that comes out of the activation."""
+    norm = nn.BatchNorm2d(8)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(-1, 1.1, 8))
+        norm.bias.copy_(torch.linspace(1, -1, 8))
+        norm.bias[3] = 50.0  # nothing is ever cut off
+    return nn.Sequential(norm, activation, nn.Conv2d(8, 4, 3))
+
+
+def gradient_between(layers):
+    torch.manual_seed(1)
+    y = layers[0](torch.randn(4, 8, 16, 16, requires_grad=True))
+    y.retain_grad()
+    layers[2](layers[1](y)).square().sum().backward()
+    return y.grad
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, lambda: nn.LeakyReLU(0.1)], ids=str)
+@pytest.mark.parametrize("normed", [True, False])
+def test_gates_are_exact_whoever_stores_them(activation, bits, normed):
+    torch.manual_seed(0)
+    dense = gated(activation())
+    razor = copy.deepcopy(dense)
+    codec = Uniform(bits, axis=-2)
+    include = ["*"] if normed else ["1", "2"]
+    razor_(razor, Recipe(*[codec] * 5, gate=codec), include=include)
+    torch.testing.assert_close(gradient_between(razor), gradient_between(dense))
+
+
+def test_a_rectifier_between_norm_and_product_stores_nothing():
+    codec = Uniform(4, axis=-2)
+    recipe = Recipe(*[codec] * 5, gate=codec)
+    norm = nn.BatchNorm2d(8)
+    _, alone = pair(lambda: copy.deepcopy(norm), recipe)
+    _, all_three = pair(lambda: gated(nn.ReLU(inplace=True)), recipe)
+    shape = (8, 8, 32, 32)
+    assert live_after_forward(all_three, shape) == live_after_forward(alone, shape)
+
+
+def test_a_rectifier_before_a_frozen_product_stores_bits():
+    layers = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    layers[2].requires_grad_(False)
+    razor_(layers, "balanced", include=["1", "2"])
+    shape = (2, 8, 34, 34)
+    assert live_after_forward(layers[1:], (2, 8, 32, 32)) == 2 * 8 * 32 * 32 // 8
+    assert layers(torch.randn(shape)).requires_grad
+
+
+def test_enlarged_values_are_stored_before():
+    class Enlarging(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.conv = nn.Upsample(scale_factor=4), nn.Conv2d(8, 4, 3)
+
+        def forward(self, x):
+            return self.conv(self.up(x))
+
+    codec = Uniform(8, axis=-2)
+    _, razor = pair(Enlarging, Recipe(*[codec] * 5))
+    assert live_after_forward(razor, (8, 8, 16, 16)) < 1.05 * 8 * 8 * 16 * 16
 
 
 def live_after_forward(layer, shape, train=True, grad=True):
