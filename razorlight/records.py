@@ -286,10 +286,16 @@ def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Recor
     tag = _tag(x)
     if tag is None or tag.record is None:
         return None
-    pruned = isinstance(tag.codec, TopK)  # good for nothing but the gradient of a weight
-    if (pruned or not storage.shares) and (tag.codec, tag.dtype) != (storage.codec, dtype):
+    # pruned, it is good for nothing but the gradient of a weight; and what lies on a leaf, such as
+    # the batch, may be of another network
+    alone = not storage.shares or isinstance(tag.codec, TopK) or _is_leaf(x)
+    if alone and (tag.codec, tag.dtype) != (storage.codec, dtype):
         return None
     return tag.record if tag.dtype == dtype else tag.record.to(dtype)
+
+
+def _is_leaf(x: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and x.is_leaf
 
 
 def _tag(x: Tensor) -> _Tag | None:

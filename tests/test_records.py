@@ -71,6 +71,18 @@ def test_every_parameter_has_its_gradient(build, recipe):
     assert cosine(ours, theirs) > bound
 
 
+def test_the_batch_takes_no_record_to_another_network():
+    torch.manual_seed(0)
+    dense = nn.Sequential(
+        timm.layers.Conv2dSame(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)
+    )
+    low, exact_one = copy.deepcopy(dense), copy.deepcopy(dense)
+    razor_(low, Recipe(*[Uniform(2)] * 5))
+    razor_(exact_one, "exact")
+    gradients(low)
+    torch.testing.assert_close(gradients(exact_one), gradients(dense))
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_channels_last_stay_so(layout):
     dense, razor = pair(cnn, LOSSLESS)

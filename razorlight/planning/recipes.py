@@ -83,7 +83,7 @@ def balanced(sparsity: float | None = None) -> Recipe:
     return Recipe(
         norm=Uniform(4, axis=-2),
         map_norm=Uniform(4, 128, axis=-2),
-        product=_product(Uniform(4, axis=-2), sparsity),
+        product=_product(Uniform(6, axis=-2), sparsity),
         attention=Uniform(4, axis=-2),
         slope=Uniform(3, axis=-2),
         gate=Uniform(3, axis=-2),
