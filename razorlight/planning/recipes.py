@@ -87,7 +87,7 @@ def balanced(sparsity: float | None = None) -> Recipe:
         attention=Uniform(4, axis=-2),
         slope=Uniform(3, axis=-2),
         gate=Uniform(3, axis=-2),
-        reruns=64,
+        reruns=128,
     )
 
 
