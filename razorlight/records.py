@@ -407,12 +407,12 @@ def hand_on(x: Tensor, out: Tensor, function: Read | None = None) -> None:
         _attach(out, None, out.dtype, None, _Source((x,), function, joined=False))
 
 
-def hand_on_joined(xs: Sequence[Tensor], out: Tensor, function: Read) -> None:
+def hand_on_joined(xs: Sequence[Tensor], out: Tensor, storage: Storage, function: Read) -> None:
     """Leave on ``out = function(xs)`` that it can be derived from ``xs``, or their record."""
     source = _Source(tuple(xs), function, joined=True)
-    tags = [_tag(x) for x in xs]
-    records = [tag.record for tag in tags if tag is not None and tag.record is not None]
-    known = source.derive(records) if len(records) == len(tags) else None
+    found = [find(x, storage) for x in xs]
+    records = [record for record in found if record is not None]
+    known = source.derive(records) if len(records) == len(found) else None
     _attach(out, known, out.dtype, None, source)
 
 

@@ -221,3 +221,21 @@ def test_register_a_layer_of_ones_own():
         del REGISTRY[Scaled]
     with pytest.raises(RazorError, match="no razor function for sigmoid"):
         register(Scaled, functions=[torch.sigmoid], role=Role.PRODUCT)
+
+
+def test_what_a_block_moves_by_keyword_is_left_alone():
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return torch.cat(tensors=[x, torch.flatten(input=x, start_dim=1).view(x.shape)], dim=1)
+
+    register(Doubled, role=Role.CARRIER)
+    try:
+        dense = nn.Sequential(nn.BatchNorm2d(3), Doubled(), nn.Conv2d(6, 4, 3))
+        razor = copy.deepcopy(dense)
+        razor_(razor, "exact", include=["*"])
+        images = torch.randn(2, 3, 8, 8)
+        for model in (dense, razor):
+            model(images).square().sum().backward()
+        torch.testing.assert_close(razor[2].weight.grad, dense[2].weight.grad)
+    finally:
+        del REGISTRY[Doubled]

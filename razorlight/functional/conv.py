@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import matmul_dtype
 from razorlight.functional.sizes import Size, each
-from razorlight.records import NOTHING, Read, Storage, find, hand_on, leave, run_again, store
+from razorlight.records import NOTHING, Read, Storage, find, leave, run_again, store
 
 
 class _Convolution(Function):
@@ -167,16 +167,11 @@ def pad(
 ) -> Tensor:
     """:func:`torch.nn.functional.pad`; exact, and nothing is stored.
 
-    torch keeps the whole input for "reflect" and "replicate". ``storage`` is not used, but a record
-    of the input goes on, padded.
+    torch keeps the whole input for "reflect" and "replicate". ``storage`` is not used.
     """
-    if mode in ("reflect", "replicate"):
-        out: Tensor = _Pad.apply(input, pad, mode)
-    else:
-        out = F.pad(input, pad, mode, value)
-    if storage.shares:
-        hand_on(input, out, partial(F.pad, pad=pad, mode=mode, value=value))
-    return out
+    if mode not in ("reflect", "replicate"):
+        return F.pad(input, pad, mode, value)
+    return _Pad.apply(input, pad, mode)
 
 
 def _named_padding(

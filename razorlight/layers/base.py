@@ -36,7 +36,6 @@ class Role(Enum):
     """What a rectifier let through: stored exactly, in bits, or the output that shows it."""
     BITS = "bits"
     """What dropout let through, or a place in a window: stored exactly, in bits."""
-
     LOSS = "loss"
     """Logits, from which every gradient starts."""
     CARRIER = "carrier"
@@ -111,19 +110,25 @@ class _ReplacedFunctions(TorchFunctionMode):
             with self:
                 return multi_head_attention_forward(*args, **kwargs)
         if func in self.functions and _needs_gradient((*args, *kwargs.values())):
-            return FUNCTIONS[func](self.storage, *args, **kwargs)
-        out = func(*args, **kwargs)
-        return _carry(func, out, *args, **kwargs) if func in MOVES and self.storage.shares else out
+            out = FUNCTIONS[func](self.storage, *args, **kwargs)
+        else:
+            out = func(*args, **kwargs)
+        # an input by keyword is left alone
+        if func in MOVES and args and self.storage.shares:
+            return _carry(self.storage, func, out, *args, **kwargs)
+        return out
 
 
 def _needs_gradient(operands: Iterable[Any]) -> bool:
     return any(isinstance(x, Tensor) and x.requires_grad for x in operands)
 
 
-def _carry(func: TorchFunction, out: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+def _carry(
+    storage: Storage, func: TorchFunction, out: Any, x: Any, *args: Any, **kwargs: Any
+) -> Any:
     """Hand what is known of ``x`` on to ``out = func(x, *args, **kwargs)``, or to each part."""
     if not isinstance(x, Tensor):
-        hand_on_joined(x, out, partial(_move, func=func, args=args, kwargs=kwargs))
+        hand_on_joined(x, out, storage, partial(_move, func=func, args=args, kwargs=kwargs))
         return out
     if isinstance(out, Tensor):
         hand_on(x, out, partial(_move, func=func, args=args, kwargs=kwargs))
