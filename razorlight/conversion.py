@@ -14,8 +14,8 @@ from razorlight.functional.sizes import each
 from razorlight.layers import REGISTRY, RazorLayer, Role
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
-from razorlight.records import Storage
 from razorlight.report import Line, Report
+from razorlight.sharing import Storage
 
 _PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 _PADDING = (timm.layers.Conv2dSame, timm.layers.StdConv2dSame, timm.layers.ScaledStdConv2dSame)

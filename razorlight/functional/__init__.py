@@ -1,6 +1,6 @@
 """torch's functions, with what they keep for backward chosen by a Storage.
 
-Each takes a :class:`~razorlight.records.Storage` and then the arguments of the torch function for
+Each takes a :class:`~razorlight.sharing.Storage` and then the arguments of the torch function for
 which it stands (:data:`FUNCTIONS`); its output is bit for bit that of torch.
 """
 

@@ -12,19 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import Mask, Slope
 from razorlight.codecs.slope import Curve
-from razorlight.records import (
-    Read,
-    Record,
-    Storage,
-    drop_kept,
-    find,
-    hand_on,
-    join,
-    leave,
-    origin_of,
-    record_of,
-    store,
-)
+from razorlight.records import Read, Record, drop_kept, join, record_of
+from razorlight.sharing import Storage, find, hand_on, leave, origin_of, store
 
 aten = torch.ops.aten
 

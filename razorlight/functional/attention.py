@@ -15,20 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import encode
 from razorlight.functional.autocast import cast, matmul_dtype
-from razorlight.records import (
-    NOTHING,
-    Read,
-    Record,
-    Storage,
-    drop_kept,
-    encoded_record,
-    in_memory,
-    join,
-    leave,
-    leave_stored,
-    one_of_several,
-    store,
-)
+from razorlight.records import NOTHING, Read, Record, drop_kept, encoded_record, in_memory, join
+from razorlight.sharing import Storage, leave, leave_stored, one_of_several, store
 
 
 class _Softmax(Function):

@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import matmul_dtype
 from razorlight.functional.sizes import Size, each
-from razorlight.records import NOTHING, Read, Storage, find, leave, run_again, store
+from razorlight.records import NOTHING, Read
+from razorlight.sharing import Storage, find, leave, run_again, store
 
 
 class _Convolution(Function):

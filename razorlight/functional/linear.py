@@ -10,18 +10,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import cast, matmul_dtype
-from razorlight.records import (
-    NOTHING,
-    Read,
-    Record,
-    Storage,
-    find,
-    join,
-    leave,
-    origin_of,
-    run_again,
-    store,
-)
+from razorlight.records import NOTHING, Read, Record, join
+from razorlight.sharing import Storage, find, leave, origin_of, run_again, store
 
 
 class _Linear(Function):

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from razorlight.records import Read, Storage, store
+from razorlight.records import Read
+from razorlight.sharing import Storage, store
 
 
 class _CrossEntropy(Function):

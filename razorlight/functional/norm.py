@@ -14,19 +14,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import Codec, encode, encode_made
-from razorlight.records import (
-    NOTHING,
-    Read,
-    Record,
-    Storage,
-    drop_kept,
-    encoded_record,
-    find,
-    in_memory,
-    leave,
-    one_of_several,
-    store,
-)
+from razorlight.records import NOTHING, Read, Record, drop_kept, encoded_record, in_memory
+from razorlight.sharing import Storage, find, leave, one_of_several, store
 
 aten = torch.ops.aten
 

@@ -11,7 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from razorlight.codecs.packing import pack, unpack
 from razorlight.functional.sizes import Size, each
-from razorlight.records import Record, Storage, find, join, leave, one_of_several
+from razorlight.records import Record, join
+from razorlight.sharing import Storage, find, leave, one_of_several
 
 
 class _Windows(NamedTuple):

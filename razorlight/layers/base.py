@@ -14,7 +14,7 @@ from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
-from razorlight.records import Storage, hand_on, hand_on_joined, one_of_several
+from razorlight.sharing import Storage, hand_on, hand_on_joined, one_of_several
 
 TorchFunction = Callable[..., Any]
 

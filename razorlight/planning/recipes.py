@@ -9,7 +9,7 @@ from typing import Literal
 from razorlight.codecs import Codec, Dense, Mask, TopK, Uniform
 from razorlight.errors import RazorError
 from razorlight.layers import Role
-from razorlight.records import Storage
+from razorlight.sharing import Storage
 
 
 @dataclass(frozen=True)

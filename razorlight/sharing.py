@@ -1,0 +1,229 @@
+"""One record for each value: it lies on the tensor, for all layers that the tensor reaches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from razorlight.codecs import Codec, TopK, encode
+from razorlight.records import Read, Record, encoded_record, in_memory, join
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How one layer stores: its entry in the plan.
+
+    Attributes:
+        codec: for a value that has no record yet.
+        shares: one record for each value: the layer reads the one that lies on its input, whoever
+            made it, and leaves one on its output that derives it.
+        reruns: multiply-adds for an entry of the output up to which this layer's product may be run
+            again in backward, to derive the output.
+    """
+
+    codec: Codec
+    shares: bool = False
+    reruns: float = 0
+
+    def __str__(self) -> str:
+        return f"{self.codec}{', shared' * self.shares}{', run again' * (self.reruns > 0)}"
+
+
+@dataclass  # a compiler sets no named tuple as a tensor's attribute
+class _Tag:
+    """What lies on a tensor: its record, and what the record speaks of."""
+
+    record: Record | None
+    dtype: torch.dtype
+    version: int
+    codec: Codec | None  # None for a derived record
+    origin: Any  # what a product was made of, for those that need it and not its value
+
+
+@torch.no_grad()
+def store(
+    x: Tensor,
+    storage: Storage,
+    dtype: torch.dtype | None = None,
+    overwritten: bool = False,
+    channels: int | None = None,
+) -> Record:
+    """The record of ``x``: the one that lies on it, or a new one, which is left there.
+
+    The record lies on the tensor object and goes with it. An in-place change makes it void.
+
+    Args:
+        x: the value, any shape.
+        storage: how to store it, and whether another layer's record will do.
+        dtype: the dtype in which the operation uses ``x`` (autocast); its own by default.
+        overwritten: the operation is in place, so the record may not share memory with ``x``.
+        channels: as for :func:`in_memory`.
+    """
+    dtype = dtype or x.dtype
+    if (found := find(x, storage, dtype)) is not None:
+        return found
+    source = origin_of(x)
+    if isinstance(source, _Source):
+        parts = [store(part, storage, dtype, channels=channels) for part in source.parts]
+        record = source.derive(parts)
+        _attach(x, record, dtype, None)
+        return record
+    value = x.detach().to(dtype)
+    encoded = encode(storage.codec, in_memory(value, channels, like=x))
+    if not torch.compiler.is_compiling() and (overwritten or _is_small_part(x)):
+        encoded = tuple(t.clone() if t.data_ptr() == x.data_ptr() else t for t in encoded)
+    record = encoded_record(encoded, x, storage.codec, dtype, channels)
+    if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
+        _attach(x, record, dtype, storage.codec)
+    return record
+
+
+def _is_small_part(x: Tensor) -> bool:
+    """Whether ``x`` would keep a much larger tensor alive, as one token of each sample does."""
+    return x.nbytes * 4 <= x.untyped_storage().nbytes()
+
+
+def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Record | None:
+    """The record that lies on ``x``, read back in ``dtype``, if there is one that will do."""
+    dtype = dtype or x.dtype
+    tag = _tag(x)
+    if tag is None or tag.record is None:
+        return None
+    # pruned, it is good for nothing but the gradient of a weight; and what lies on a leaf, such as
+    # the batch, may be of another network
+    alone = not storage.shares or isinstance(tag.codec, TopK) or _is_leaf(x)
+    if alone and (tag.codec, tag.dtype) != (storage.codec, dtype):
+        return None
+    return tag.record if tag.dtype == dtype else tag.record.to(dtype)
+
+
+def _is_leaf(x: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and x.is_leaf
+
+
+def _tag(x: Tensor) -> _Tag | None:
+    tag: _Tag | None = getattr(x, "_razorlight", None)
+    if tag is None or _has_no_version(x):
+        return None
+    if torch.compiler.is_compiling():
+        # a compiler knows no versions while it traces, but it can be made to check them
+        torch._check(tag.version == x._version, _changed_in_place)
+        return tag
+    return tag if tag.version == x._version else None
+
+
+def _has_no_version(x: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and x.is_inference()
+
+
+def _changed_in_place() -> str:
+    return (
+        "razorlight: a tensor was changed in place between two layers that share its record; "
+        "torch.compile cannot follow that: use an operation that is not in place there"
+    )
+
+
+def leave(x: Tensor, record: Record | None, storage: Storage, origin: Any = None) -> None:
+    """Leave a derived record of ``x`` on it for the layers that follow, if ``storage`` shares.
+
+    Args:
+        x: an output.
+        record: of ``x``; None if it has none that backward could read.
+        storage: of the layer that made ``x``.
+        origin: what ``x`` was made of, to be found by :func:`origin_of`.
+    """
+    if storage.shares and not (record is None and origin is None):
+        _attach(x, record, x.dtype, None, origin)
+
+
+def run_again(
+    record: Record | None, storage: Storage, function: Read, weight: Tensor, bias: Tensor | None
+) -> Record | None:
+    """The record of a product ``function(value, weight, bias)``, if ``storage`` runs it again.
+
+    A value stays at most one product away from a stored one; further ones are stored themselves.
+
+    Args:
+        record: of the value.
+        storage: of the layer.
+        function: the product.
+        weight: its entries for one output channel are as many as the multiply-adds for an entry.
+        bias: of the product.
+    """
+    cost = weight[0].numel()
+    if record is not None and not record.products and cost <= storage.reruns:
+        return record.rerun(function, weight, bias)
+    return None
+
+
+def leave_stored(x: Tensor, record: Record, storage: Storage) -> None:
+    """Leave the record that ``storage.codec`` made of ``x`` on it."""
+    _attach(x, record, x.dtype, storage.codec)
+
+
+def origin_of(x: Tensor) -> Any:
+    """What :func:`leave` was told that ``x`` was made of.
+
+    None if somebody waits for the gradient of ``x`` itself: who goes back to its origin passes it.
+    """
+    compiling = torch.compiler.is_compiling()
+    if not compiling and (x._backward_hooks or x.retains_grad):
+        return None
+    return tag.origin if (tag := _tag(x)) is not None else None
+
+
+def one_of_several(out: Tensor) -> Tensor:
+    """``out``, one of several outputs of a call, as a tensor on which a record may lie.
+
+    A compiler tracks no attributes of such a one, but those of a view of it.
+    """
+    return out.view_as(out) if torch.compiler.is_compiling() else out
+
+
+class _Source(NamedTuple):
+    """What a larger value was made of: it is stored there, if at all.
+
+    Attributes:
+        parts: the tensors.
+        function: gives the value from the first of them, or from all as a list.
+        joined: whether it takes the list.
+    """
+
+    parts: Sequence[Tensor]
+    function: Read
+    joined: bool
+
+    def derive(self, records: Sequence[Record]) -> Record:
+        """The record of the value."""
+        return (join(*records) if self.joined else records[0]).then(self.function, fresh=True)
+
+
+def hand_on(x: Tensor, out: Tensor, function: Read | None = None) -> None:
+    """Leave on ``out`` what lies on ``x``: as it is, or its record derived by ``function``."""
+    tag = _tag(x)
+    if function is None:
+        if tag is not None:
+            _attach(out, tag.record, tag.dtype, tag.codec, tag.origin)
+    elif tag is not None and tag.record is not None:
+        _attach(out, tag.record.then(function), tag.dtype, None)
+    elif out.numel() > x.numel():
+        _attach(out, None, out.dtype, None, _Source((x,), function, joined=False))
+
+
+def hand_on_joined(xs: Sequence[Tensor], out: Tensor, storage: Storage, function: Read) -> None:
+    """Leave on ``out = function(xs)`` that it can be derived from ``xs``, or their record."""
+    source = _Source(tuple(xs), function, joined=True)
+    found = [find(x, storage) for x in xs]
+    records = [record for record in found if record is not None]
+    known = source.derive(records) if len(records) == len(found) else None
+    _attach(out, known, out.dtype, None, source)
+
+
+def _attach(
+    x: Tensor, record: Record | None, dtype: torch.dtype, codec: Codec | None, origin: Any = None
+) -> None:
+    # a Parameter outlives the step, and its record would
+    if not (isinstance(x, nn.Parameter) or _has_no_version(x)):
+        x._razorlight = _Tag(record, dtype, x._version, codec, origin)  # type: ignore[attr-defined]
