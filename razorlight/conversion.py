@@ -19,7 +19,7 @@ from razorlight.sharing import Storage
 
 _PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 _PADDING = (timm.layers.Conv2dSame, timm.layers.StdConv2dSame, timm.layers.ScaledStdConv2dSame)
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
 def razor_(
@@ -165,7 +165,7 @@ def _reasons_to_skip(
             reasons[name] = "not included"
         elif matches_any(name, exclude or ()):
             reasons[name] = "excluded"
-        elif razor_class.role is Role.CARRIER and not recipe.shares:
+        elif not (razor_class.functions or recipe.shares):
             reasons[name] = "no record goes on by this recipe"
         elif isinstance(layer, nn.MaxPool2d) and (reason := _why_not_pool(layer)):
             reasons[name] = reason

@@ -24,11 +24,13 @@ from razorlight.functional.attention import scaled_dot_product_attention, softma
 from razorlight.functional.conv import conv, conv_transpose, pad
 from razorlight.functional.linear import linear, matmul, scale
 from razorlight.functional.loss import cross_entropy
-from razorlight.functional.norm import batch_norm, group_norm, layer_norm
-from razorlight.functional.pool import max_pool2d
+from razorlight.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
+from razorlight.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
 __all__ = [
     "FUNCTIONS",
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
     "batch_norm",
     "conv",
     "conv_transpose",
@@ -45,6 +47,7 @@ __all__ = [
     "max_pool2d",
     "pad",
     "relu",
+    "rms_norm",
     "scale",
     "scaled_dot_product_attention",
     "silu",
@@ -67,6 +70,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.pad: pad,
     F.batch_norm: batch_norm,
     F.layer_norm: layer_norm,
+    F.rms_norm: rms_norm,
     F.group_norm: group_norm,
     F.relu: relu,
     F.leaky_relu: leaky_relu,
@@ -76,6 +80,8 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.hardswish: hardswish,
     F.dropout: dropout,
     F.max_pool2d: max_pool2d,
+    F.avg_pool2d: avg_pool2d,
+    F.adaptive_avg_pool2d: adaptive_avg_pool2d,
     F.softmax: softmax,
     torch.softmax: softmax,
     Tensor.softmax: softmax,
@@ -86,6 +92,8 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
 # Functions that move entries, or hardly more: what is known of their input gives their output.
 MOVES: frozenset[Callable[..., Any]] = frozenset(
     {
+        F.adaptive_avg_pool2d,
+        F.avg_pool2d,
         F.interpolate,
         F.pad,
         torch.cat,

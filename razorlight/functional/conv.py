@@ -11,6 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import matmul_dtype
+from razorlight.functional.linear_map import linear_map
 from razorlight.functional.sizes import Size, each
 from razorlight.records import NOTHING, Read
 from razorlight.sharing import Storage, find, leave, run_again, store
@@ -143,22 +144,6 @@ def conv_transpose(
     )
 
 
-class _Pad(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, padding: Sequence[int], mode: str) -> Tensor:
-        ctx.shape, ctx.padding, ctx.mode = x.shape, padding, mode
-        return F.pad(x, padding, mode)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # padding is linear: its gradient is the same at any input
-        anywhere = grad.new_zeros(ctx.shape, requires_grad=True)
-        with torch.enable_grad():
-            out = F.pad(anywhere, ctx.padding, ctx.mode)
-        return torch.autograd.grad(out, anywhere, grad)[0], None, None
-
-
 def pad(
     storage: Storage,
     input: Tensor,
@@ -172,7 +157,7 @@ def pad(
     """
     if mode not in ("reflect", "replicate"):
         return F.pad(input, pad, mode, value)
-    return _Pad.apply(input, pad, mode)
+    return linear_map(partial(F.pad, pad=pad, mode=mode), input)
 
 
 def _named_padding(

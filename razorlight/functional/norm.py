@@ -325,6 +325,58 @@ def layer_norm(
 
 
 @dataclass
+class _RMSNorm(_LayerNorm):
+    """``weight * x * rstd``, with 1/std about zero."""
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        square = wide.square().mean(self._dims, keepdim=True)
+        out = F.rms_norm(x, self.shape, weight, self.eps)
+        return out, square.new_zeros(()), torch.rsqrt(square + self.eps)
+
+    def backward(
+        self,
+        grad: Tensor,
+        centred: Tensor,
+        centre: Tensor,
+        rstd: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        needs: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        product = grad * centred
+        d_weight = product.sum_to_size(self.shape) if needs[1] else None
+        if not needs[0]:
+            return None, d_weight, None
+        if weight is not None:
+            grad, product = grad * weight, product.mul_(weight)
+        d_x = (grad - centred * product.mean(self._dims, keepdim=True)) * rstd
+        return d_x, d_weight, None
+
+    @property
+    def _dims(self) -> tuple[int, ...]:
+        return tuple(range(-len(self.shape), 0))
+
+
+def rms_norm(
+    storage: Storage,
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """:func:`torch.nn.functional.rms_norm` of ``input`` ``(..., *normalized_shape)``.
+
+    Stored, and approximate, as in :func:`layer_norm`.
+    """
+    if eps is None:
+        eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
+    return _normalise(storage, input, weight, None, _RMSNorm(list(normalized_shape), eps))
+
+
+@dataclass
 class _GroupNorm(_Norm):
     groups: int
     eps: float

@@ -1,15 +1,17 @@
-"""Max pooling that stores where in its window each maximum stood."""
+"""Pooling: of maxima, where in its window each stood is stored; of means, nothing."""
 
 import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from razorlight.codecs.packing import pack, unpack
+from razorlight.functional.linear_map import linear_map
 from razorlight.functional.sizes import Size, each
 from razorlight.records import Record, join
 from razorlight.sharing import Storage, find, leave, one_of_several
@@ -109,3 +111,13 @@ def max_pool2d(
         index = partial(_index, windows=windows, shape=out.shape, width=input.shape[-1])
         leave(out, join(known, Record(tuple(packed), index)).then(_pick, fresh=True), storage)
     return out
+
+
+def avg_pool2d(storage: Storage, input: Tensor, *sizes: Any, **options: Any) -> Tensor:
+    """:func:`torch.nn.functional.avg_pool2d`; exact, and nothing is stored."""
+    return linear_map(lambda x: F.avg_pool2d(x, *sizes, **options), input)
+
+
+def adaptive_avg_pool2d(storage: Storage, input: Tensor, output_size: Any) -> Tensor:
+    """:func:`torch.nn.functional.adaptive_avg_pool2d`; exact, and nothing is stored."""
+    return linear_map(lambda x: F.adaptive_avg_pool2d(x, output_size), input)

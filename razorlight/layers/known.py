@@ -69,11 +69,20 @@ register(
     role=Role.NORM,
 )
 
+register(nn.RMSNorm, functions=[F.rms_norm], role=Role.NORM)
+
 register(nn.ReLU, functions=[F.relu], role=Role.GATE)
 register(nn.ReLU6, functions=[F.hardtanh], role=Role.GATE)
 register(nn.LeakyReLU, functions=[F.leaky_relu], role=Role.GATE)
 register(nn.Dropout, functions=[F.dropout], role=Role.BITS)
 register(nn.MaxPool2d, functions=[F.max_pool2d], role=Role.BITS)
+register(
+    nn.AvgPool2d,
+    timm.layers.AvgPool2dSame,
+    nn.AdaptiveAvgPool2d,
+    functions=[F.avg_pool2d, F.adaptive_avg_pool2d],
+    role=Role.CARRIER,
+)
 
 register(
     nn.GELU,

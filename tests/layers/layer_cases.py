@@ -97,6 +97,9 @@ NORMS = {
     "LayerNorm": (lambda: nn.LayerNorm(16), TOKENS),
     "LayerNorm 2 dims": (lambda: nn.LayerNorm((9, 7)), IMAGE),
     "LayerNorm no affine": (lambda: nn.LayerNorm(16, elementwise_affine=False), TOKENS),
+    "RMSNorm": (lambda: nn.RMSNorm(16), TOKENS),
+    "RMSNorm 2 dims": (lambda: nn.RMSNorm((9, 7), eps=1e-3), IMAGE),
+    "RMSNorm no affine": (lambda: nn.RMSNorm(16, elementwise_affine=False), TOKENS),
     "timm LayerNorm": (lambda: timm.layers.LayerNorm(16), TOKENS),
     "timm LayerNorm2d": (lambda: timm.layers.LayerNorm2d(8), IMAGE),
     "timm LayerNormAct": (lambda: timm.layers.LayerNormAct(16), TOKENS),
@@ -119,6 +122,11 @@ GATES = {
     "MaxPool2d overlapping": (lambda: nn.MaxPool2d((2, 3), (1, 2), dilation=(2, 1)), IMAGE),
     "MaxPool2d ceil": (lambda: nn.MaxPool2d(2, 2, ceil_mode=True), IMAGE),
     "MaxPool2d unbatched": (lambda: nn.MaxPool2d(2), IMAGE[1:]),
+}
+MEANS = {
+    "AvgPool2d": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), IMAGE),
+    "timm AvgPool2dSame": (lambda: timm.layers.AvgPool2dSame(2, 2), IMAGE),
+    "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d((4, 3)), IMAGE),
 }
 CURVES = {
     "GELU": (lambda: nn.GELU(), TOKENS),
@@ -296,4 +304,4 @@ BLOCKS = {
         IMAGE,
     ),
 }
-CASES = {**SCALES, **PRODUCTS, **NORMS, **GATES, **CURVES, **ATTENTION, **BLOCKS}
+CASES = {**SCALES, **PRODUCTS, **NORMS, **GATES, **MEANS, **CURVES, **ATTENTION, **BLOCKS}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import timm.layers
 import torch
-from layer_cases import CASES, CURVES, GATES, NORMS, PRODUCTS, TOKENS, timm_unit
+from layer_cases import CASES, CURVES, GATES, IMAGE, MEANS, NORMS, PRODUCTS, TOKENS, timm_unit
 from torch import nn
 
 from razorlight import Recipe, Slope, Uniform, razor_
@@ -230,6 +230,22 @@ def test_stored_bytes_of_gates(case):
         outputs = razor(torch.zeros(shape)).numel()
     limit = outputs if case.startswith("MaxPool2d") else torch.Size(shape).numel() // 8
     assert 0 < live_after_forward(razor, shape) <= limit
+
+
+@pytest.mark.parametrize("case", MEANS)
+def test_means_store_nothing(case):
+    _, razor = pair(MEANS[case][0])
+    assert live_after_forward(razor, (2, 8, 32, 32)) == 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_means_keep_the_layout_of_gradients(layout):
+    for case in MEANS:
+        inputs = [torch.randn(IMAGE).to(memory_format=layout).requires_grad_() for _ in "ab"]
+        for layer, x in zip(pair(MEANS[case][0]), inputs, strict=True):
+            layer(x).square().sum().backward()
+        dense, razor = (x.grad.stride() for x in inputs)
+        assert razor == dense
 
 
 @pytest.mark.parametrize("case", [*PRODUCTS, "BatchNorm2d", "timm BatchNormAct2d"])

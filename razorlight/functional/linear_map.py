@@ -1,0 +1,31 @@
+"""Linear maps without a weight: their gradient needs nothing of their input but its shape."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+class _LinearMap(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.shape, ctx.strides, ctx.function = x.shape, x.stride(), function
+        return function(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # the gradient is the same at any input
+        anywhere = grad.new_empty_strided(ctx.shape, ctx.strides).requires_grad_()
+        with torch.enable_grad():
+            out = ctx.function(anywhere)
+        return torch.autograd.grad(out, anywhere, grad)[0], None
+
+
+def linear_map(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``function(x)``, which must be linear; torch would keep ``x``."""
+    out: Tensor = _LinearMap.apply(x, function)
+    return out
