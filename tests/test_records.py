@@ -71,6 +71,13 @@ def test_every_parameter_has_its_gradient(build, recipe):
     assert cosine(ours, theirs) > bound
 
 
+def test_the_classifier_reads_what_was_pooled():
+    dense, razor = pair(cnn, "balanced")
+    for model in (dense, razor):
+        gradients(model)
+    torch.testing.assert_close(razor.fc.weight.grad, dense.fc.weight.grad)
+
+
 def test_the_batch_takes_no_record_to_another_network():
     torch.manual_seed(0)
     dense = nn.Sequential(

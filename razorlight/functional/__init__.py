@@ -92,7 +92,6 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
 # Functions that move entries, or hardly more: what is known of their input gives their output.
 MOVES: frozenset[Callable[..., Any]] = frozenset(
     {
-        F.adaptive_avg_pool2d,
         F.avg_pool2d,
         F.interpolate,
         F.pad,
