@@ -209,12 +209,16 @@ def _describe(
     for name, layer in model.named_modules():
         dense = _dense_class(layer)
         if name in plan:
-            carrier = REGISTRY[dense].role is Role.CARRIER
-            how = "records go on through it" if carrier else str(plan[name])
-            yield Line(name, dense.__name__, "converted", how)
+            yield Line(name, dense.__name__, "converted", _how(REGISTRY[dense], plan[name]))
         elif name in skipped:
             yield Line(name, dense.__name__, "skipped", skipped[name])
         elif isinstance(layer, relatives):
             relative = next(known for known in dense.__mro__[1:] if known in relatives)
             reason = f"a {relative.__name__} of a class that is not registered"
             yield Line(name, dense.__name__, "near miss", reason)
+
+
+def _how(layer: type[RazorLayer], storage: Storage) -> str:
+    if layer.role is not Role.CARRIER:
+        return str(storage)
+    return "nothing" if layer.functions else "records go on through it"
