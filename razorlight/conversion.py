@@ -11,7 +11,7 @@ from torch import nn
 from razorlight.codecs import Codec, Dense, Mask, parse_codec
 from razorlight.errors import RazorError
 from razorlight.functional.sizes import each
-from razorlight.layers import REGISTRY, RazorLayer, Role
+from razorlight.layers import REGISTRY, RazorLayer, Role, block_class, find_blocks
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
 from razorlight.report import Line, Report
@@ -20,6 +20,8 @@ from razorlight.sharing import Storage
 _PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 _PADDING = (timm.layers.Conv2dSame, timm.layers.StdConv2dSame, timm.layers.ScaledStdConv2dSame)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+_Known = dict[str, type[RazorLayer]]
 
 
 def razor_(
@@ -55,21 +57,21 @@ def razor_(
             outside of its range. The model is then untouched.
     """
     chosen = find_recipe(recipe, sparsity)
-    names = [name for name, *_ in _known_layers(model)]
+    known = _known_layers(model, chosen)
     for what, patterns in (("include", include), ("exclude", exclude), ("overrides", overrides)):
-        check_patterns(patterns or (), names, what)
+        check_patterns(patterns or (), [*known], what)
     codecs = {glob: parse_codec(spec) for glob, spec in (overrides or {}).items()}
 
     ends = _ends(model) if include is None else _Ends()
-    skipped = _reasons_to_skip(model, chosen, ends, include, exclude)
-    frozen = _gates_of_frozen_products(model)
+    skipped = _reasons_to_skip(model, known, chosen, ends, include, exclude)
+    frozen = _gates_of_frozen_products(model, known)
     plan = {
         name: _storage_for(name, razor_class, chosen, ends, frozen, codecs)
-        for name, _, razor_class in _known_layers(model)
+        for name, razor_class in known.items()
         if name not in skipped
     }
     _check_overrides(codecs, plan)
-    report = Report(tuple(_describe(model, plan, skipped)))
+    report = Report(tuple(_describe(model, known, plan, skipped)))
     if not plan:
         raise RazorError(
             f"nothing to convert in {type(model).__name__}: {report.reasons()}; name layers "
@@ -78,7 +80,7 @@ def razor_(
     restore_(model)
     for name, storage in plan.items():
         layer = model.get_submodule(name)
-        layer.__class__ = REGISTRY[type(layer)]
+        layer.__class__ = known[name]
         layer.razor_storage = storage  # type: ignore[assignment]
     return report
 
@@ -100,10 +102,15 @@ def _dense_class(layer: nn.Module) -> type[nn.Module]:
     return layer.dense_class if isinstance(layer, RazorLayer) else type(layer)
 
 
-def _known_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, type[RazorLayer]]]:
-    for name, layer in model.named_modules():
-        if razor_class := REGISTRY.get(_dense_class(layer)):
-            yield name, layer, razor_class
+def _known_layers(model: nn.Module, recipe: Recipe) -> dict[str, type[RazorLayer]]:
+    """What can be converted, by name, and the class that each would get."""
+    known = {
+        name: REGISTRY[_dense_class(layer)]
+        for name, layer in model.named_modules()
+        if _dense_class(layer) in REGISTRY
+    }
+    blocks = find_blocks(model) if recipe.block else ()
+    return known | {n: block_class(_dense_class(model.get_submodule(n))) for n in blocks}
 
 
 def _storage_for(
@@ -125,12 +132,13 @@ def _storage_for(
     return replace(storage, codec=layer.role.fit(storage.codec))
 
 
-def _gates_of_frozen_products(model: nn.Module) -> set[str]:
+def _gates_of_frozen_products(model: nn.Module, known: _Known) -> set[str]:
     """Gates after which comes a product, in the order of the modules, that is not trained."""
     gates, trained = set(), False
-    for name, layer, razor_class in reversed([*_known_layers(model)]):
+    for name, razor_class in reversed(known.items()):
         if razor_class.role is Role.PRODUCT:
-            trained = any(p.requires_grad for p in layer.parameters(recurse=False))
+            weights = model.get_submodule(name).parameters(recurse=False)
+            trained = any(p.requires_grad for p in weights)
         elif razor_class.role is Role.GATE and not trained:
             gates.add(name)
     return gates
@@ -148,6 +156,7 @@ def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, Storage]
 
 def _reasons_to_skip(
     model: nn.Module,
+    known: _Known,
     recipe: Recipe,
     ends: "_Ends",
     include: Sequence[str] | None,
@@ -158,7 +167,8 @@ def _reasons_to_skip(
     if not recipe.shares:  # as published
         reasons |= {ends.head: "head"} if ends.head else {}
         reasons |= dict.fromkeys(ends.norms, "norm before the head")
-    for name, layer, razor_class in _known_layers(model):
+    for name, razor_class in known.items():
+        layer = model.get_submodule(name)
         for child in razor_class.runs:
             reasons[f"{name}.{child}".lstrip(".")] = f"its weights are used by {name or 'the root'}"
         if include is not None and not matches_any(name, include):
@@ -169,7 +179,16 @@ def _reasons_to_skip(
             reasons[name] = "no record goes on by this recipe"
         elif isinstance(layer, nn.MaxPool2d) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
+    blocks = {n for n, c in known.items() if c.role is Role.BLOCK and n not in reasons}
+    for name in known:
+        if not blocks.isdisjoint(_parents(name)):
+            reasons.setdefault(name, "inside a block that runs again")
     return reasons
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
 def _why_not_pool(pool: nn.MaxPool2d) -> str | None:
@@ -203,13 +222,16 @@ def _ends(model: nn.Module) -> _Ends:
 
 
 def _describe(
-    model: nn.Module, plan: Mapping[str, Storage], skipped: Mapping[str, str]
+    model: nn.Module,
+    known: _Known,
+    plan: Mapping[str, Storage],
+    skipped: Mapping[str, str],
 ) -> Iterator[Line]:
     relatives = (*REGISTRY, *_PRODUCTS, *_NORMS)
     for name, layer in model.named_modules():
         dense = _dense_class(layer)
         if name in plan:
-            yield Line(name, dense.__name__, "converted", _how(REGISTRY[dense], plan[name]))
+            yield Line(name, dense.__name__, "converted", _how(known[name], plan[name]))
         elif name in skipped:
             yield Line(name, dense.__name__, "skipped", skipped[name])
         elif isinstance(layer, relatives):

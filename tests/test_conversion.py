@@ -106,7 +106,7 @@ def test_carriers_are_named_and_store_nothing():
     [
         ({"sparsity": 1.5}, r"sparsity must be in \[0, 1\).*1.5"),
         ({"sparsity": -0.1}, r"sparsity must be in \[0, 1\)"),
-        ({"recipe": "exact", "sparsity": 0.5}, "exact prunes nothing"),
+        ({"recipe": "exact", "sparsity": 0.5}, "exact and checkpoint prune nothing"),
         ({"recipe": "papper"}, "unknown recipe 'papper'.*did you mean 'paper'"),
         ({"include": ["encodr.*"]}, "include: pattern 'encodr.*' matches nothing"),
         ({"exclude": ["encodr"]}, "exclude: pattern 'encodr' matches nothing"),

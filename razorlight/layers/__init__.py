@@ -2,5 +2,6 @@
 
 from razorlight.layers import known as _known  # noqa: F401  (fills the registry)
 from razorlight.layers.base import REGISTRY, RazorLayer, Role, register
+from razorlight.layers.block import block_class, find_blocks
 
-__all__ = ["REGISTRY", "RazorLayer", "Role", "register"]
+__all__ = ["REGISTRY", "RazorLayer", "Role", "block_class", "find_blocks", "register"]

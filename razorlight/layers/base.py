@@ -38,6 +38,8 @@ class Role(Enum):
     """What dropout let through, or a place in a window: stored exactly, in bits."""
     LOSS = "loss"
     """Logits, from which every gradient starts."""
+    BLOCK = "block"
+    """The input of a whole block, which runs again in backward."""
     CARRIER = "carrier"
     """Nothing: records on what it moves about (:data:`razorlight.functional.MOVES`) go on."""
 
@@ -51,6 +53,8 @@ class Role(Enum):
             return isinstance(codec, Mask)
         if self is Role.GATE:
             return isinstance(codec, Mask | Uniform)
+        if self is Role.BLOCK:
+            return isinstance(codec, Dense | Uniform)
         if self is Role.SLOPE:
             return isinstance(codec, Dense | Uniform | Slope)
         return not isinstance(codec, Mask | Slope)

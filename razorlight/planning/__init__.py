@@ -4,10 +4,20 @@ from razorlight.planning.recipes import (
     RECIPES,
     Recipe,
     balanced,
+    checkpoint,
     compact,
     exact,
     find_recipe,
     paper,
 )
 
-__all__ = ["RECIPES", "Recipe", "balanced", "compact", "exact", "find_recipe", "paper"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "balanced",
+    "checkpoint",
+    "compact",
+    "exact",
+    "find_recipe",
+    "paper",
+]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -28,6 +28,7 @@ class Recipe:
             layer stores its own input.
         reruns: multiply-adds for an entry up to which the product that follows a stored value is
             run again in backward, instead of storing what it gives.
+        block: for the inputs of blocks, which then run again in backward; None: no block does.
     """
 
     norm: Codec
@@ -39,6 +40,7 @@ class Recipe:
     bits: Mask = field(default_factory=Mask)
     shares: bool = True
     reruns: float = 0
+    block: Codec | None = None
 
     def storage(self, role: Role) -> Storage:
         """How a layer of ``role`` stores."""
@@ -69,8 +71,17 @@ def exact(sparsity: float | None = None) -> Recipe:
         RazorError: for a ``sparsity``.
     """
     if sparsity is not None:
-        raise RazorError("recipe exact prunes nothing: give no sparsity, or another recipe")
+        raise RazorError("recipes exact and checkpoint prune nothing: give no sparsity, or another")
     return Recipe(Dense(), Dense(), Dense(), Dense(), Dense())
+
+
+def checkpoint(sparsity: float | None = None) -> Recipe:
+    """Activation checkpointing, with the inputs of blocks in 8 bits; outside of blocks as `exact`.
+
+    Raises:
+        RazorError: for a ``sparsity``.
+    """
+    return replace(exact(sparsity), block=Uniform(8))
 
 
 def balanced(sparsity: float | None = None) -> Recipe:
@@ -116,6 +127,7 @@ def _product(codec: Codec, sparsity: float | None) -> Codec:
 
 RECIPES: Mapping[str, Callable[[float | None], Recipe]] = {
     "balanced": balanced,
+    "checkpoint": checkpoint,
     "compact": compact,
     "exact": exact,
     "paper": paper,

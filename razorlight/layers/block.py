@@ -1,0 +1,128 @@
+"""Blocks that run again in backward, from their stored input: activation checkpointing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from razorlight.layers.base import RazorLayer, Role
+from razorlight.records import Record
+from razorlight.sharing import Storage, store
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList)
+_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+class RazorBlock(RazorLayer):
+    """A block of layers that keeps its input by a codec and runs again in backward.
+
+    Activation checkpointing (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016):
+    :func:`torch.utils.checkpoint.checkpoint` runs it again, with the same random numbers and
+    autocast, on the input as its record gives it. Buffers, such as a batch norm's running
+    statistics, are as after one forward. Under ``torch.compile`` the input is stored in full.
+    """
+
+    role = Role.BLOCK
+    functions = frozenset()
+    in_eval = False
+    runs = frozenset()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The dense class's forward; see there for arguments and shapes."""
+        forward = super(RazorLayer, self).forward
+        if not (torch.is_grad_enabled() and self.training):
+            return forward(*args, **kwargs)
+        if torch.compiler.is_compiling():
+            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        run = partial(_run, forward, [_input(x, self.razor_storage) for x in args], kwargs)
+        contexts = partial(_contexts, self)
+        del args  # their records stay
+        return checkpoint(run, use_reentrant=False, context_fn=contexts)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        _, _, *state = super().__reduce_ex__(protocol)
+        return _new_razor_block, (self.dense_class,), *state
+
+
+class _Input:
+    """An argument of a block: itself for the forward, then what its record gives."""
+
+    def __init__(self, x: Tensor, storage: Storage) -> None:
+        self.x: Tensor | None = x
+        self.record: Record = store(x, storage, overwritten=True)
+        self.needs_gradient = x.requires_grad
+
+    def __call__(self) -> Tensor:
+        if self.x is not None:
+            x, self.x = self.x, None
+            return x
+        assert self.record.read is not None
+        value: Tensor = self.record.read(*self.record.tensors)
+        # no leaf, and its own: the block may change it in place
+        return value.detach().requires_grad_(self.needs_gradient).clone()
+
+
+def _input(x: Any, storage: Storage) -> Any:
+    is_activation = isinstance(x, Tensor) and x.requires_grad and x.is_floating_point()
+    return _Input(x, storage) if is_activation else x
+
+
+def _run(forward: Any, inputs: list[Any], kwargs: dict[str, Any]) -> Any:
+    return forward(*(x() if isinstance(x, _Input) else x for x in inputs), **kwargs)
+
+
+def _contexts(block: nn.Module) -> tuple[Any, Any]:
+    """Those of the forward and of the run in backward."""
+    return nullcontext(), _buffers_kept(block)
+
+
+@contextmanager
+def _buffers_kept(block: nn.Module) -> Iterator[None]:
+    before = [(buffer, buffer.clone()) for buffer in block.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+
+
+_BLOCKS: dict[type[nn.Module], type[RazorBlock]] = {}
+
+
+def block_class(dense: type[nn.Module]) -> type[RazorBlock]:
+    """The class that a block of class ``dense`` is turned into."""
+    if dense not in _BLOCKS:
+        members = {"dense_class": dense, "__doc__": dense.__doc__, "__module__": __name__}
+        _BLOCKS[dense] = type(f"Razor{dense.__name__}", (RazorBlock, dense), members)
+    return _BLOCKS[dense]
+
+
+def _new_razor_block(dense_class: type[nn.Module]) -> RazorBlock:
+    razor_class = block_class(dense_class)
+    return razor_class.__new__(razor_class)
+
+
+def find_blocks(model: nn.Module) -> set[str]:
+    """The names of a network's blocks.
+
+    They are members of a Sequential or ModuleList, no such container themselves, with at least two
+    products (Linear or convolution) and no block inside: those of a ViT, the residual blocks of a
+    CNN, the levels of a decoder.
+    """
+    found: set[str] = set()
+    for name, container in reversed([*model.named_modules()]):  # the innermost first
+        for child, member in container.named_children():
+            path = f"{name}.{child}".lstrip(".")
+            if (
+                isinstance(container, _CONTAINERS)
+                and not isinstance(member, _CONTAINERS)
+                and sum(isinstance(layer, _PRODUCTS) for layer in member.modules()) > 1
+                and not any(block.startswith(f"{path}.") for block in found)
+            ):
+                found.add(path)
+    return found

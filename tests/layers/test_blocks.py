@@ -1,0 +1,163 @@
+"""Blocks that run again in backward: against their dense selves, and what they keep."""
+
+import copy
+import pickle
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from razorlight import Dense, Uniform, razor_, restore_
+from razorlight.layers import find_blocks
+from razorlight.memory.meter import StorageMeter, model_tensors
+from razorlight.planning import Recipe
+
+LOSSLESS = Recipe(*[Dense()] * 5, block=Dense())
+LOW = Recipe(*[Dense()] * 5, block=Uniform(8))
+SHAPE = (4, 8, 16, 16)
+
+
+class Block(nn.Module):
+    """All that makes running again difficult: statistics, random numbers, a change in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.ModuleDict({name: nn.Conv2d(8, 8, 3, padding=1) for name in "ab"})
+        self.norm, self.drop = nn.BatchNorm2d(8), nn.Dropout(0.5)
+
+    def forward(self, x, shift, scale=1.0):
+        x.relu_()
+        x = self.drop(self.norm(self.inner["a"](x))) * scale
+        return self.inner["b"](x).relu() + shift
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(8, 8, 1)
+        self.blocks = nn.ModuleList([Block(), Block()])
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, torch.ones(()), scale=0.5)
+        return x
+
+
+def pair(recipe=LOSSLESS):
+    torch.manual_seed(0)
+    dense = Network()
+    razor = copy.deepcopy(dense)
+    razor_(razor, recipe)
+    return dense, razor
+
+
+def gradients(model, call=lambda model, x: model(x)):
+    torch.manual_seed(1)
+    out = call(model, torch.randn(SHAPE))
+    model.zero_grad()
+    out.square().sum().backward()
+    return out.detach(), [p.grad for p in model.parameters()]
+
+
+def test_run_again_it_is_the_same():
+    dense, razor = pair()
+    (out, ours), (expected, theirs) = gradients(razor), gradients(dense)
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(ours, theirs)
+    for buffer, other in zip(razor.buffers(), dense.buffers(), strict=True):
+        assert torch.equal(buffer, other)
+
+
+def test_under_autocast():
+    def call(model, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return model(x).float()
+
+    dense, razor = pair()
+    (out, ours), (expected, theirs) = gradients(razor, call), gradients(dense, call)
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)
+
+
+def test_inside_anothers_checkpoint():
+    dense, razor = pair()
+    again = gradients(razor, lambda model, x: checkpoint(model, x, use_reentrant=False))
+    torch.testing.assert_close(again[1], gradients(dense)[1])
+
+
+def test_eight_bits_of_the_input_are_stored():
+    _, razor = pair(LOW)
+    x = torch.randn(SHAPE)
+    with StorageMeter() as meter:
+        meter.track(model_tensors(razor), x)
+        before = meter.live
+        out = razor(x)
+        stored = meter.live - before - out.nbytes
+        assert stored < 2 * 1.05 * x.nbytes / 4  # two blocks, a byte an entry
+        out.sum().backward()
+        assert meter.live - before == out.nbytes + sum(p.grad.nbytes for p in razor.parameters())
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_it_is_dense(context):
+    _, razor = pair(LOW)
+    x = torch.randn(SHAPE)
+    with context(), StorageMeter() as meter:
+        meter.track(model_tensors(razor), x)
+        before = meter.live
+        out = razor(x)
+        assert meter.live - before == out.nbytes
+
+
+def test_copies_pickles_and_goes_back():
+    dense, razor = pair(LOW)
+    for model in (copy.deepcopy(razor), pickle.loads(pickle.dumps(razor))):
+        assert torch.equal(gradients(model)[0], gradients(dense)[0])
+        restore_(model)
+        assert [type(m) for m in model.modules()] == [type(m) for m in dense.modules()]
+    assert razor.state_dict().keys() == dense.state_dict().keys()
+
+
+def test_compiled_with_the_input_in_full():
+    torch._dynamo.reset()
+    dense, razor = (timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2) for _ in "ab")
+    razor.load_state_dict(dense.state_dict())
+    razor_(razor, "checkpoint")
+    images = torch.randn(2, 3, 32, 32)
+    for model in (dense, torch.compile(razor, backend="aot_eager", fullgraph=True)):
+        model(images).square().sum().backward()
+    for p, q in zip(razor.parameters(), dense.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_inside_are_converted_only_where_the_block_is_not():
+    _, razor = pair(LOW)
+    detail = {line.name: line.detail for line in razor_(razor, LOW).lines}
+    assert "inside a block" in detail["blocks.1.inner.a"]
+    razor_(razor, LOW, include=["blocks.*.inner.a"])
+    assert type(razor.blocks[0]) is Block
+    assert type(razor.blocks[0].inner["a"]).__name__ == "RazorConv2d"
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda: timm.create_model("vit_tiny_patch16_224", depth=2), {"blocks.0", "blocks.1"}),
+        (
+            lambda: timm.create_model("resnet10t"),
+            {f"layer{i}.0" for i in (1, 2, 3, 4)},
+        ),
+        (
+            lambda: smp.Unet("resnet18", encoder_weights=None),
+            {f"encoder.layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)}
+            | {f"decoder.blocks.{i}" for i in range(5)},
+        ),
+        (lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), set()),
+    ],
+)
+def test_blocks_of_known_networks(build, expected):
+    assert find_blocks(build()) == expected
