@@ -14,7 +14,7 @@ _JUDGED = sorted((kind for kind in _KINDS if not kind.ignore_in_eval), key=lambd
 
 
 class Cityscapes(SegmentationData):
-    """Cityscapes: streets of 50 cities at 2048x1024 pixels, 19 classes.
+    """Cityscapes: streets of Germany and around at 2048x1024 pixels, 19 classes.
 
     2,975 training and 500 validation images with fine annotations; the test set has no public
     labels. On disk, as the two zips unpack (they may also lie in ``root/cityscapes`` unopened)::

@@ -40,12 +40,11 @@ def segmentation(
         full_resolution: work at the images' own scale.
     """
     fill = _fill(mean, IGNORE_INDEX)
-    shorter = min(_height_width(size))
+    crop = _height_width(size)
+    about_crop = v2.RandomShortestSize(list(range(min(crop) // 2, 2 * min(crop) + 1)))
     train = [
-        RandomScale((0.5, 2))
-        if full_resolution
-        else v2.RandomShortestSize(list(range(shorter // 2, 2 * shorter + 1))),
-        v2.RandomCrop(_height_width(size), pad_if_needed=True, fill=fill),
+        RandomScale((0.5, 2)) if full_resolution else about_crop,
+        v2.RandomCrop(crop, pad_if_needed=True, fill=fill),
         v2.RandomHorizontalFlip(),
         PhotometricDistort(),
     ]
