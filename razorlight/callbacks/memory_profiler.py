@@ -324,8 +324,10 @@ def _measure(
 
 def _copy(pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
     """Copies of both; the module's logs nothing."""
+    # what LightningCLI gives to make optimizers holds the whole command line, trainer and loaders
+    factories = [value for value in vars(pl_module).values() if isinstance(value, partial)]
     try:
-        module, batch = deepcopy((pl_module, batch))
+        module, batch = deepcopy((pl_module, batch), {id(each): each for each in factories})
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

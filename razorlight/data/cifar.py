@@ -8,13 +8,13 @@ from torch.utils.data import Subset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from razorlight.data.base import RazorDataModule, Samples, Split, hold_out, require_at_least
+from razorlight.data.base import LabelledData, Samples, Split, hold_out, require_at_least
 from razorlight.data.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES
 from razorlight.data.datasets import missing_data
 from razorlight.data.transforms import Pipelines, pipeline
 
 
-class _CIFAR(RazorDataModule):
+class _CIFAR(LabelledData):
     """What the two have in common: 50,000 training and 10,000 test images, RGB 32x32."""
 
     _source: ClassVar[type[datasets.CIFAR10]]

@@ -5,13 +5,13 @@ from typing import Any
 
 from torchvision.datasets.folder import IMG_EXTENSIONS, DatasetFolder
 
-from razorlight.data.base import RazorDataModule, Split, require_at_least
+from razorlight.data.base import LabelledData, Split, require_at_least
 from razorlight.data.datasets import LabelledImages, require_folder
 from razorlight.data.transforms import Pipelines, classification
 from razorlight.errors import RazorError
 
 
-class ImageFolder(RazorDataModule):
+class ImageFolder(LabelledData):
     """One folder per class; the names of the folders are the names of the classes.
 
     On disk::

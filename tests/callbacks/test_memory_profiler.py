@@ -1,6 +1,7 @@
 import csv
 import os
 import random
+from functools import partial
 
 import matplotlib.image
 import pytest
@@ -326,6 +327,14 @@ def test_sharded_strategies_are_not_compared(tmp_path, caplog):
     with caplog.at_level("INFO"):
         trainer.fit(Classifier(), loader(8))
     assert "not compared under Sharded" in caplog.text
+
+
+def test_optimizer_factories_are_not_copied(tmp_path, capsys):
+    module = Classifier()
+    # LightningCLI's hold all that it made, workers of loaders too
+    module.make_optimizer = partial(torch.optim.SGD, (value for value in range(3)))
+    trainer_in(tmp_path, MemoryProfiler(), max_epochs=1).fit(module, loader(8))
+    assert "dense" in capsys.readouterr().out
 
 
 def test_fast_dev_run_writes_no_files(tmp_path, monkeypatch):

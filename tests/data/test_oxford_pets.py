@@ -1,31 +1,16 @@
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from made_dense import oxford_pet_trimaps, stripes
 
-from razorlight.data import OxfordPets
+from razorlight.data import OxfordPets, OxfordPetTrimaps
 from razorlight.errors import RazorError
-
-Writer = Callable[..., Path]
 
 
 @pytest.fixture
-def pets(tmp_path: Path, write_jpeg: Writer, write_mask: Writer) -> Path:
-    base = tmp_path / "oxford-iiit-pet"
-    for part, numbers in (("trainval", range(1, 9)), ("test", range(9, 12))):
-        lines = []
-        for number in numbers:
-            breed, name = (1, "Abyssinian") if number % 2 else (37, "yorkshire_terrier")
-            stem = f"{name}_{number}"
-            write_jpeg(base / "images" / f"{stem}.jpg", 40, 50)
-            trimap = np.full((40, 50), 2)
-            trimap[10:30, 10:30] = 3
-            trimap[12:28, 12:28] = 1
-            write_mask(base / "annotations" / "trimaps" / f"{stem}.png", trimap)
-            lines.append(f"{stem} {breed} {1 + number % 2} {number}\n")
-        (base / "annotations" / f"{part}.txt").write_text("".join(lines))
+def pets(tmp_path: Path) -> Path:
+    oxford_pet_trimaps(tmp_path)
     return tmp_path
 
 
@@ -44,27 +29,18 @@ def test_breeds(pets: Path) -> None:
     assert torch.cat([y for _, y in data.test_dataloader()]).tolist() == [0, 36, 0]
 
 
-def test_trimaps(pets: Path) -> None:
-    data = OxfordPets(
-        str(pets), "trimap", image_size=50, val_fraction=0.25, batch_size=3, num_workers=0
-    )
+def test_trimaps_have_two_classes_and_a_band_that_does_not_count(pets: Path) -> None:
+    data = OxfordPetTrimaps(str(pets), num_workers=0)
     assert data.class_names == ("pet", "background")
-    data.prepare_data()
-    data.setup("fit")
-    data.setup("test")
-    images, masks = next(iter(data.train_dataloader()))
-    assert images.shape == (3, 3, 50, 50)
-    assert masks.shape == (3, 50, 50)
-    assert masks.dtype == torch.int64
-    _, masks = next(iter(data.test_dataloader()))
-    # at 50 pixels a 40x50 image keeps its size; the last ten rows are padding
-    assert masks[0, 20, 20] == 0
-    assert masks[0, 0, 0] == 1
-    assert masks[0, 10, 10] == masks[0, 45, 0] == 255
+    _, mask = data.samples("test")[0]
+    assert mask.tolist() == stripes((1, 255, 0, 255, 1)).tolist()
 
 
-def test_train_and_val_do_not_overlap(pets: Path) -> None:
-    data = OxfordPets(str(pets), val_fraction=0.25)
+@pytest.mark.parametrize("kind", [OxfordPets, OxfordPetTrimaps])
+def test_train_and_val_do_not_overlap(
+    pets: Path, kind: type[OxfordPets] | type[OxfordPetTrimaps]
+) -> None:
+    data = kind(str(pets), val_fraction=0.25)
     train, val = (data.samples(split).indices for split in ("train", "val"))
     assert sorted(train + val) == list(range(8))
 
