@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.optim import AdamW
@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 
 from razorlight.errors import RazorError
 from razorlight.patterns import check_patterns, matches_any
+from razorlight.tasks.schedule import Schedule
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -34,9 +35,7 @@ class FineTuningTask(LightningModule, ABC):
         metrics: of predicted and true class ids; logged as ``val/<name>`` and ``test/<name>``.
         optimizer: makes the optimizer from the trainable parameters; AdamW with a learning rate of
             1e-4 if None.
-        scheduler: makes the learning rate schedule from the optimizer, constant if None. It steps
-            once per epoch; one that waits for a plateau watches ``val/loss``, unless it names its
-            own ``monitor``.
+        schedule: the learning rate over the run, constant if None.
         freeze: globs over parameter names (``net.encoder``, ``net.blocks.[0-5]``) not to train.
         freeze_norm: leave all normalisation layers as they are, scale and shift as well as
             BatchNorm's running statistics.
@@ -50,7 +49,7 @@ class FineTuningTask(LightningModule, ABC):
         net: nn.Module,
         metrics: MetricCollection,
         optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
+        schedule: Schedule | None = None,
         freeze: Sequence[str] | None = None,
         freeze_norm: bool = False,
     ) -> None:
@@ -59,7 +58,7 @@ class FineTuningTask(LightningModule, ABC):
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self._make_optimizer = optimizer or partial(AdamW, lr=1e-4)
-        self._make_scheduler = scheduler
+        self.schedule = schedule
         self._freeze(freeze or (), freeze_norm)
         # Lightning keeps the mode it finds: set BatchNorm's here
         self.train()
@@ -107,15 +106,18 @@ class FineTuningTask(LightningModule, ABC):
         return predicted
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over trainable parameters and, if there is one, its schedule per epoch."""
+        """The optimizer over trainable parameters and, if there is one, its schedule by step.
+
+        Raises:
+            RazorError: if the rate is to fall over a run without an end.
+        """
         optimizer = self._make_optimizer([p for p in self.parameters() if p.requires_grad])
-        if self._make_scheduler is None:
+        if self.schedule is None:
             return optimizer
-        scheduler = self._make_scheduler(optimizer)
-        monitor = getattr(scheduler, "monitor", "val/loss")
+        scheduler = self.schedule.build(optimizer, self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": monitor},
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
     def train(self, mode: bool = True) -> "FineTuningTask":

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from razorlight.tasks.base import FineTuningTask
 from razorlight.tasks.networks import timm_network
+from razorlight.tasks.schedule import Schedule
 
 
 class ClassificationTask(FineTuningTask):
@@ -26,7 +27,7 @@ class ClassificationTask(FineTuningTask):
         model_args: further arguments of the network, such as ``img_size`` or ``drop_path_rate``.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
         optimizer: see :class:`FineTuningTask`.
-        scheduler: see :class:`FineTuningTask`.
+        schedule: see :class:`FineTuningTask`.
         freeze: see :class:`FineTuningTask`.
         freeze_norm: see :class:`FineTuningTask`.
 
@@ -43,7 +44,7 @@ class ClassificationTask(FineTuningTask):
         model_args: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
         optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
+        schedule: Schedule | None = None,
         freeze: list[str] | None = None,
         freeze_norm: bool = False,
     ) -> None:
@@ -51,7 +52,7 @@ class ClassificationTask(FineTuningTask):
             timm_network(model, num_classes, weights, model_args or {}),
             MetricCollection({"accuracy": MulticlassAccuracy(num_classes, average="micro")}),
             optimizer,
-            scheduler,
+            schedule,
             freeze,
             freeze_norm,
         )

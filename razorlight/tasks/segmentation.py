@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 from razorlight.errors import RazorError
 from razorlight.tasks.base import Batch, FineTuningTask
 from razorlight.tasks.networks import smp_network
+from razorlight.tasks.schedule import Schedule
 
 Loss = Literal["ce", "dice", "focal", "ce+dice"]
 
@@ -44,7 +45,7 @@ class SegmentationTask(FineTuningTask):
         class_weights: one weight per class, for the cross-entropy.
         ignore_index: label of the pixels that count for nothing.
         optimizer: see :class:`FineTuningTask`.
-        scheduler: see :class:`FineTuningTask`.
+        schedule: see :class:`FineTuningTask`.
         freeze: see :class:`FineTuningTask`.
         freeze_norm: see :class:`FineTuningTask`.
 
@@ -65,7 +66,7 @@ class SegmentationTask(FineTuningTask):
         class_weights: list[float] | None = None,
         ignore_index: int = 255,
         optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
+        schedule: Schedule | None = None,
         freeze: list[str] | None = None,
         freeze_norm: bool = False,
     ) -> None:
@@ -80,7 +81,7 @@ class SegmentationTask(FineTuningTask):
                 }
             ),
             optimizer,
-            scheduler,
+            schedule,
             freeze,
             freeze_norm,
         )

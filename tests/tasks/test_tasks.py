@@ -5,12 +5,9 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
-from torch.optim.lr_scheduler import StepLR
 
 from razorlight.errors import RazorError
 from razorlight.tasks import ClassificationTask, SegmentationTask
@@ -188,38 +185,6 @@ def test_only_trainable_parameters_reach_the_optimizer():
     (group,) = task.configure_optimizers().param_groups
     assert {id(p) for p in group["params"]} == {id(p) for p in task.parameters() if p.requires_grad}
     assert group["lr"] == 0.5
-
-
-def test_schedule_steps_once_per_epoch(trainer, classes):
-    rates = []
-
-    class Recorder(ClassificationTask):
-        def on_train_epoch_start(self):
-            rates.append(self.optimizers().param_groups[0]["lr"])
-
-    task = Recorder(
-        "resnet10t",
-        3,
-        optimizer=partial(SGD, lr=1.0),
-        scheduler=partial(StepLR, step_size=1, gamma=0.5),
-    )
-    trainer(max_epochs=3).fit(task, classes)
-    assert rates == [1.0, 0.5, 0.25]
-
-
-@pytest.mark.parametrize(
-    "scheduler",
-    [
-        partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0),
-        partial(ReduceLROnPlateau, monitor="val/accuracy", patience=0),
-    ],
-)
-def test_schedule_that_waits_for_a_plateau(trainer, classes, scheduler):
-    task = classifier(scheduler=scheduler, optimizer=partial(SGD, lr=0.0))
-    run: Trainer = trainer(max_epochs=3)
-    run.fit(task, classes)
-    monitor = run.lr_scheduler_configs[0].monitor
-    assert monitor == getattr(scheduler, "keywords", {}).get("monitor", "val/loss")
 
 
 def test_checkpoint_holds_the_network_and_loads(trainer, classes, tmp_path):
