@@ -2,7 +2,8 @@
 
 from razorlight.tasks.base import FineTuningTask
 from razorlight.tasks.classification import ClassificationTask
+from razorlight.tasks.depth import DepthTask
 from razorlight.tasks.schedule import Schedule
 from razorlight.tasks.segmentation import SegmentationTask
 
-__all__ = ["ClassificationTask", "FineTuningTask", "Schedule", "SegmentationTask"]
+__all__ = ["ClassificationTask", "DepthTask", "FineTuningTask", "Schedule", "SegmentationTask"]
