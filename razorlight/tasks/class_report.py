@@ -92,7 +92,7 @@ class ClassReport:
             writer = csv.writer(file)
             writer.writerow(["class", self.score, "true", "predicted"])
             writer.writerows(zip(self.names, self.scores, *counts, strict=True))
-        self.plot().savefig(picture, format="png")
+        self.plot().savefig(picture, format="png", bbox_inches="tight")
         return table, picture
 
     def plot(self) -> Figure:
