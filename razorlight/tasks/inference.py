@@ -20,8 +20,9 @@ def pad_to_stride(images: Tensor, net: Any) -> Tensor:
         net: of segmentation_models_pytorch.
     """
     stride = net.encoder.output_stride if net.requires_divisible_input_shape else 1
-    height, width = images.shape[-2:]
-    return pad(images, (0, -width % stride, 0, -height % stride))
+    below, right = (-size % stride for size in images.shape[-2:])
+    # where nothing is to be added the batch itself: pad would copy it
+    return pad(images, (0, right, 0, below)) if below or right else images
 
 
 def crop_like(outputs: Tensor, images: Tensor) -> Tensor:
