@@ -30,7 +30,7 @@ trainer:
   logger: false
   callbacks:
     - class_path: BackRazor
-    - class_path: MaskWriter
+    - class_path: PredictionWriter
 """
 
 
@@ -63,8 +63,31 @@ def test_runs_all_subcommands(config, capsys):
     captured = capsys.readouterr()
     assert "IoU by class" in captured.out
     assert "Tip" not in captured.err + captured.out
-    masks = {path.name for path in (config.parent / "masks").iterdir()}
-    assert masks == {"val_0.png", "val_1.png", "00000.png", "00001.png"}
+    written = {path.relative_to(config.parent).as_posix() for path in config.parent.rglob("*.png")}
+    assert written == {
+        *("pictures/val_0.png", "pictures/val_1.png", "val_confusion.png", "test_confusion.png"),
+        *("predictions/masks/00000.png", "predictions/masks/00001.png"),
+    }
+
+
+def test_all_of_a_task_can_be_said_in_yaml(config, folder):
+    (folder / "photographs").mkdir()
+    Image.new("RGB", (50, 40)).save(folder / "photographs" / "a.jpg")
+    (folder / "more.yaml").write_text("""
+model:
+  init_args:
+    loss: ce+lovasz
+    aux_weight: 0.4
+    window: 32
+    flip_test: true
+    schedule: {shape: poly, warmup_steps: 1}
+    lr_multipliers: {net.encoder: 0.1}
+data:
+  init_args: {predict_folder: photographs}
+""")
+    for subcommand in ("fit", "predict"):
+        assert main([subcommand, "--config", str(config), "--config", "more.yaml"]) == 0
+    assert Image.open(folder / "predictions" / "masks" / "a.png").size == (50, 40)
 
 
 def test_saved_config_runs_again(config):

@@ -1,7 +1,7 @@
 """Lightning callbacks."""
 
 from razorlight.callbacks.back_razor import BackRazor
-from razorlight.callbacks.mask_writer import MaskWriter
 from razorlight.callbacks.memory_profiler import MemoryProfiler
+from razorlight.callbacks.prediction_writer import PredictionWriter
 
-__all__ = ["BackRazor", "MaskWriter", "MemoryProfiler"]
+__all__ = ["BackRazor", "MemoryProfiler", "PredictionWriter"]

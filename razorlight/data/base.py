@@ -1,6 +1,8 @@
 """What all data modules share: splits and loaders, and class names where there are classes."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -9,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from razorlight.data.palette import voc_palette
+from razorlight.data.predict_folder import PredictFolder
 from razorlight.data.transforms import (
     IGNORE_INDEX,
     IMAGENET_MEAN,
@@ -41,6 +44,8 @@ class RazorDataModule(LightningDataModule, ABC):
         num_workers: loader processes; 0 loads in the training process.
         mean: of the normalisation, per channel, for values in 0..1; the encoder's own.
         std: likewise.
+        predict_folder: a folder of any images, at any depth, for ``predict`` to take in place of a
+            split; one at a time, for their sizes may differ.
 
     Raises:
         RazorError: for a batch size below 1 or a negative number of workers.
@@ -52,6 +57,7 @@ class RazorDataModule(LightningDataModule, ABC):
         num_workers: int = 2,
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
+        predict_folder: str | None = None,
     ) -> None:
         super().__init__()
         require_at_least("batch_size", batch_size, 1)
@@ -60,6 +66,7 @@ class RazorDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.mean = mean
         self.std = std
+        self.predict_folder = predict_folder
         self._datasets: dict[Split, _Transformed] = {}
 
     @abstractmethod
@@ -97,7 +104,7 @@ class RazorDataModule(LightningDataModule, ABC):
             "fit": ("train", "val"),
             "validate": ("val",),
             "test": ("test",),
-            "predict": (self._predict_split,),
+            "predict": () if self.predict_folder else (self._predict_split,),
         }
         for split in needed[stage]:
             if split not in self._datasets:
@@ -116,8 +123,20 @@ class RazorDataModule(LightningDataModule, ABC):
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The test split, or the validation split where none is labelled."""
-        return self._loader(self._predict_split)
+        """The images of ``predict_folder``; without one the test split, or else validation.
+
+        Raises:
+            RazorError: if there is no such folder, or no image in it.
+        """
+        if self.predict_images is None:
+            return self._loader(self._predict_split)
+        images = _Transformed(self.predict_images, self.pipelines().eval)
+        return DataLoader(images, num_workers=self.num_workers)
+
+    @cached_property
+    def predict_images(self) -> PredictFolder | None:
+        """What ``predict_folder`` holds; targets of its batches are as that class says."""
+        return PredictFolder(Path(self.predict_folder)) if self.predict_folder else None
 
     @property
     def _predict_split(self) -> Split:

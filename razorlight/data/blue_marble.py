@@ -3,6 +3,7 @@
 import gzip
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +65,7 @@ class BlueMarble(LabelledData):
         num_workers: loader processes; the tiles are in memory, so 0 is fast.
         mean: of the normalisation; the default is that of EfficientNet-Lite.
         std: likewise.
+        **kwargs: see :class:`RazorDataModule`.
 
     Raises:
         RazorError: for a tile size that does not fit a block.
@@ -78,8 +80,9 @@ class BlueMarble(LabelledData):
         num_workers: int = 0,
         mean: Channels = (0.5, 0.5, 0.5),
         std: Channels = (0.5, 0.5, 0.5),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, num_workers, mean, std)
+        super().__init__(batch_size, num_workers, mean, std, **kwargs)
         require_at_least("tile_size", tile_size, 2)
         if tile_size > BLOCK - GAP:
             raise RazorError(f"tile_size is {tile_size}; blocks hold at most {BLOCK - GAP} pixels")

@@ -87,14 +87,16 @@ def _heads(config: dict[str, Any]) -> list[str]:
 
 
 def _load_segmentation(net: Any, weights: str) -> None:
-    state = strip_prefix(read_weights(weights), net)
-    if any(name.startswith("decoder.") for name in state):
-        load_weights(net, state, weights, heads=["segmentation_head"])
+    given = read_weights(weights)
+    state = strip_prefix(given, net)
+    if any(name.startswith("decoder.") for name in state.keys() & net.state_dict()):
+        load_weights(net, state, weights, heads=["segmentation_head", "classification_head"])
         return
     # timm's encoders are wrapped in smp's own
     encoder = getattr(net.encoder, "model", net.encoder)
+    state = strip_prefix(given, encoder)
     # what follows a classifier's last stage (its head) has no place in an encoder
-    stages = {name for name, _ in encoder.named_children()}
+    stages = {name.split(".")[0] for name in encoder.state_dict()}
     load_weights(encoder, {n: t for n, t in state.items() if n.split(".")[0] in stages}, weights)
 
 
@@ -137,5 +139,6 @@ def _creation_errors(network: str) -> Iterator[None]:
         raise RazorError(f"model_args: {network} refuses them: {error}") from error
     except OSError as error:
         raise RazorError(
-            f"weights: cannot download those of {network} ({error}); connect, or give a path"
+            f"weights: cannot download those of {network} ({error}); connect, give the path of a "
+            ".safetensors or .pth file, or, if they are in the cache, set HF_HUB_OFFLINE=1"
         ) from error

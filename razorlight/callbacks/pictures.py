@@ -1,0 +1,54 @@
+"""Images, masks and depths as pictures: uint8 tensors (3, H, W) on the CPU."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+Palette = Sequence[tuple[int, int, int]]
+
+VOID = (224, 224, 192)
+"""Colour of pixels without a class or a depth, that of 255 in the PASCAL VOC palette."""
+
+GUTTER = 4
+"""Pixels between the panels of a picture."""
+
+OPACITY = 0.5
+"""Of the colours laid over a photograph."""
+
+
+def denormalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The picture behind a normalised image, float (3, H, W)."""
+    shift, scale = (torch.tensor(channels).view(3, 1, 1) for channels in (mean, std))
+    return ((image.float().cpu() * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def full_palette(palette: Palette) -> Tensor:
+    """The colours of 256 labels, uint8 (256, 3): those of the classes, then void."""
+    return torch.tensor([*palette, *[VOID] * (256 - len(palette))], dtype=torch.uint8)
+
+
+def colour_labels(labels: Tensor, palette: Palette) -> Tensor:
+    """A label map, integer (H, W), in the colours of its classes."""
+    return full_palette(palette)[labels.long().cpu()].permute(2, 0, 1)
+
+
+def colour_depth(depth: Tensor, farthest: float) -> Tensor:
+    """A depth map, float (H, W), from bright (near) to dark (``farthest``); void where it is 0."""
+    share = (depth / farthest).clamp(0, 1).float().cpu()
+    colours = torch.from_numpy(matplotlib.colormaps["magma_r"](share.numpy(), bytes=True)[..., :3])
+    colours[(depth == 0).cpu()] = torch.tensor(VOID, dtype=torch.uint8)
+    return colours.permute(2, 0, 1)
+
+
+def overlay(photograph: Tensor, colours: Tensor) -> Tensor:
+    """A photograph through which half of the colours shows, of equal size."""
+    return torch.lerp(photograph.float(), colours.float(), OPACITY).round().to(torch.uint8)
+
+
+def side_by_side(panels: Sequence[Tensor]) -> Tensor:
+    """Panels of one height, with white between them."""
+    spaced = [pad(panel, (0, GUTTER), value=255) for panel in panels[:-1]]
+    return torch.cat([*spaced, panels[-1]], dim=2)

@@ -1,0 +1,79 @@
+"""What a network predicts, in the formats that other programs read."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
+
+from razorlight.callbacks.pictures import Palette, full_palette
+from razorlight.data.predict_folder import COVERED
+
+TOP = 5
+"""Classes named for each image."""
+
+MILLIMETRES = 1000
+
+
+def append_classes(
+    path: Path, files: Sequence[object], probabilities: Tensor, names: Sequence[object]
+) -> None:
+    """Add a line to a CSV for each image: its file, and its likeliest classes with their chances.
+
+    Args:
+        path: the CSV; where there is none yet it begins with the names of the columns: ``file``,
+            ``class``, ``probability``, ``class_2``, ``probability_2`` and so on up to five.
+        files: of the images, one for each row of ``probabilities``.
+        probabilities: float (B, classes).
+        names: of the classes.
+    """
+    top = probabilities.topk(min(TOP, len(names)))
+    begins = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if begins:
+            ranks = ["", *(f"_{rank}" for rank in range(2, top.values.shape[1] + 1))]
+            columns = [f"{column}{rank}" for rank in ranks for column in ("class", "probability")]
+            writer.writerow(["file", *columns])
+        for source, chances, labels in zip(files, top.values, top.indices, strict=True):
+            pairs = zip(labels.tolist(), chances.tolist(), strict=True)
+            cells = [cell for label, chance in pairs for cell in (names[label], f"{chance:.4f}")]
+            writer.writerow([source, *cells])
+
+
+def save_mask(path: Path, labels: Tensor, palette: Palette) -> None:
+    """Write class ids, integer (H, W), as an indexed PNG."""
+    picture = Image.fromarray(labels.to(torch.uint8).numpy())
+    picture.putpalette(full_palette(palette).flatten().tolist())
+    picture.save(path)
+
+
+def save_depth(path: Path, metres: Tensor) -> None:
+    """Write a depth map, float (H, W), as a grey PNG of 16 bits in millimetres.
+
+    What is farther than 65.535 m becomes that.
+    """
+    steps = (metres.float() * MILLIMETRES).round().clamp(0, np.iinfo(np.uint16).max)
+    Image.fromarray(steps.numpy().astype(np.uint16)).save(path)
+
+
+def at_own_size(values: Tensor, region: Tensor, size: Sequence[int]) -> Tensor:
+    """Undo for a prediction what a pipeline did to its image: cut off the padding, and resize.
+
+    Args:
+        values: class ids (resized by nearest neighbours) or metres (bilinearly), (H, W).
+        region: what the pipeline made of the mask that :class:`PredictFolder` gives, (H, W).
+        size: height and width of the image as it is in its file.
+
+    Returns:
+        Of that size, and of the dtype of ``values``.
+    """
+    rows, columns = torch.where(region == COVERED)
+    shown = values[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    mode = InterpolationMode.BILINEAR if values.is_floating_point() else InterpolationMode.NEAREST
+    return tvf.resize(shown[None], list(size), interpolation=mode, antialias=False)[0]

@@ -1,0 +1,185 @@
+"""Predictions as files, and validation as pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from typing_extensions import override
+
+from razorlight.callbacks.pictures import (
+    Palette,
+    colour_depth,
+    colour_labels,
+    denormalise,
+    overlay,
+    side_by_side,
+)
+from razorlight.callbacks.prediction_files import (
+    append_classes,
+    at_own_size,
+    save_depth,
+    save_mask,
+)
+from razorlight.data.predict_folder import read_photograph
+from razorlight.errors import RazorError
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes predictions into ``predictions/`` in the run's folder, by what they are.
+
+    * Probabilities, float (B, classes): ``classes.csv``, a line for each image with its file, its
+      class and that class's probability, and the next likeliest up to five. Of several processes
+      each writes its own, ``classes_rank<n>.csv``.
+    * Class ids, integer (B, H, W): ``masks/<name>.png``, indexed by class id, with the data's
+      ``palette``; for files also ``overlays/<name>.jpg``, these colours over the photograph.
+    * Depth in metres, float (B, H, W): ``depth/<name>.png``, grey of 16 bits, in millimetres.
+
+    Where the data module has a ``predict_folder``, names follow its files (see
+    :class:`razorlight.data.predict_folder.PredictFolder`), and masks and depths have the size of
+    the image; elsewhere the name is the place in the data set, and the size that of the network's
+    input.
+
+    At each validation it also writes ``pictures/val_<n>.png``, over those of the validation before:
+    image, truth and prediction of the first images, where these are masks or depths.
+
+    Args:
+        count: pictures per validation; 0 for none.
+
+    Raises:
+        RazorError: if ``count`` is negative; in a run, if the module's steps return nothing of that
+            kind, or masks are to be written and the data module has no ``palette``.
+    """
+
+    def __init__(self, count: int = 4) -> None:
+        super().__init__(write_interval="batch")
+        if count < 0:
+            raise RazorError(f"PredictionWriter: count must be 0 or more, got {count}")
+        self.count = count
+        self._drawn = 0
+        self._folder = Path()
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir)  # asked by every rank
+
+    # ---- predict
+
+    @override
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._table(trainer).unlink(missing_ok=True)
+
+    @override
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        data, indices = _data(trainer), batch_indices or ()
+        kind, prediction = _kind(prediction), prediction.cpu()
+        images = getattr(data, "predict_images", None)
+        if kind == "classes":
+            files = [images.files[index] if images else index for index in indices]
+            names = getattr(data, "class_names", range(prediction.shape[1]))
+            append_classes(self._table(trainer), files, prediction, names)
+            return
+        for index, values, region in zip(indices, prediction, batch[1].cpu(), strict=True):
+            if images is None:
+                self._write(kind, f"{index:05}", values, data)
+                continue
+            name, photograph = images.names[index], read_photograph(images.files[index])
+            values = at_own_size(values, region, photograph.shape[-2:])
+            self._write(kind, name, values, data)
+            if kind == "masks":
+                blended = overlay(photograph, colour_labels(values, _palette(data)))
+                to_pil_image(blended).save(self._path("overlays", f"{name}.jpg"), quality=90)
+
+    @override
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rank_zero_info(f"PredictionWriter: {self._folder / 'predictions'}")
+
+    def _write(self, kind: str, name: str, values: Tensor, data: Any) -> None:
+        path = self._path(kind, f"{name}.png")
+        if kind == "masks":
+            save_mask(path, values, _palette(data))
+        else:
+            save_depth(path, values)
+
+    def _table(self, trainer: Trainer) -> Path:
+        rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        return self._path(f"classes{rank}.csv")
+
+    def _path(self, *parts: str) -> Path:
+        """A place among the predictions; its folder is made."""
+        path = self._folder.joinpath("predictions", *parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    # ---- validation
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._drawn = 0
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        missing = self.count - self._drawn
+        if trainer.sanity_checking or not trainer.is_global_zero or missing <= 0:
+            return
+        kind, data = _kind(outputs), _data(trainer)
+        if kind == "classes":
+            return
+        folder = self._folder / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        for image, *maps in list(zip(*batch, outputs, strict=True))[:missing]:
+            if kind == "masks":
+                coloured = [colour_labels(labels, _palette(data)) for labels in maps]
+            else:
+                farthest = maps[0].max().item()  # true
+                coloured = [colour_depth(depth, farthest) for depth in maps]
+            panels = [denormalise(image, data.mean, data.std), *coloured]
+            to_pil_image(side_by_side(panels)).save(folder / f"val_{self._drawn}.png")
+            self._drawn += 1
+
+
+def _data(trainer: Trainer) -> Any:
+    return getattr(trainer, "datamodule", None)
+
+
+def _palette(data: Any) -> Palette:
+    palette = getattr(data, "palette", None)
+    if palette is None:
+        raise RazorError(
+            "PredictionWriter: the data module has no palette; leave PredictionWriter out"
+        )
+    return palette
+
+
+def _kind(prediction: Any) -> str:
+    kinds = {(2, True): "classes", (3, False): "masks", (3, True): "depth"}
+    if isinstance(prediction, Tensor):
+        kind = kinds.get((prediction.ndim, prediction.is_floating_point()))
+        if kind:
+            return kind
+    raise RazorError(
+        "PredictionWriter: the module's steps must return probabilities, float (B, classes), class "
+        "ids, integer (B, H, W), or metres, float (B, H, W)"
+    )
