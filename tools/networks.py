@@ -26,7 +26,6 @@ from typing_extensions import override
 
 from razorlight import RazorError, is_converted, razor_
 from razorlight.data.base import RazorDataModule, Samples, Split
-from razorlight.data.class_names import CIFAR10_CLASSES
 from razorlight.data.segmentation_folder import SegmentationFolder
 from razorlight.data.transforms import (
     IGNORE_INDEX,
@@ -51,6 +50,9 @@ _REAL_WEIGHTS = {
     "tf_efficientnet_lite0": LITE0,
 }
 # fmt: off
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)
 CAMVID_CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
     "bicyclist",

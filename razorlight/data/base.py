@@ -1,14 +1,18 @@
 """What all data modules share: splits, loaders, class names."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from lightning import LightningDataModule
+from matplotlib.figure import Figure
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from razorlight.data.palette import voc_palette
+from razorlight.data.palette import colour_labels, voc_palette
+from razorlight.data.plotting import denormalise, draw_samples
 from razorlight.data.transforms import (
     IGNORE_INDEX,
     IMAGENET_MEAN,
@@ -96,6 +100,28 @@ class RazorDataModule(LightningDataModule, ABC):
         """One RGB colour per class, 0..255."""
         return voc_palette(self.num_classes)
 
+    def plot(self, batch: tuple[Tensor, Tensor], count: int = 8) -> Figure:
+        """Draw the first images of a batch, each with its target.
+
+        Args:
+            batch: ``(images, targets)``, as the loaders give it.
+            count: images at most.
+
+        Example:
+            >>> data.setup("fit")
+            >>> data.plot(next(iter(data.train_dataloader()))).savefig("batch.png")
+        """
+        images, targets = (part[:count] for part in batch)
+        pictures = [denormalise(image, self.mean, self.std) for image in images]
+        return draw_samples(pictures, [self.show_target(target) for target in targets])
+
+    def show_target(self, target: Tensor) -> str | Tensor:
+        """What :meth:`plot` shows of a target: words, or a picture, uint8 (3, H, W).
+
+        Here a mask, int64 (H, W), in the colours of :attr:`palette`.
+        """
+        return colour_labels(target, self.palette)
+
     def setup(self, stage: str) -> None:
         """Index the samples that a stage needs.
 
@@ -131,6 +157,10 @@ class RazorDataModule(LightningDataModule, ABC):
         """The test split, or the validation split where none is labelled."""
         return self._loader(self._predict_split)
 
+    def train_collate(self) -> Callable[[list[Any]], Any] | None:
+        """What makes a training batch of samples; None for torch's own way."""
+        return None
+
     @property
     def _predict_split(self) -> Split:
         return "test" if "test" in self.splits else "val"
@@ -154,6 +184,7 @@ class RazorDataModule(LightningDataModule, ABC):
             shuffle=train,
             drop_last=train and len(dataset) > self.batch_size,
             num_workers=self.num_workers,
+            collate_fn=self.train_collate() if train else None,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )

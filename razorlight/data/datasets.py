@@ -1,9 +1,11 @@
 """Images and label maps in files: finding, reading and checking them."""
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -19,6 +21,9 @@ from razorlight.errors import RazorError
 PIL_ERRORS = (OSError, SyntaxError, Image.DecompressionBombError)
 """What PIL raises on files that are missing, truncated, no image, or absurdly large."""
 
+DATA_ERRORS = (OSError, RuntimeError, ValueError, LookupError, EOFError, UnpicklingError)
+"""What torchvision raises where it finds no data, or lists of samples that do not parse."""
+
 
 @contextmanager
 def missing_data(what: str, root: Path, remedy: str) -> Iterator[None]:
@@ -30,12 +35,14 @@ def missing_data(what: str, root: Path, remedy: str) -> Iterator[None]:
         remedy: how to get the data.
 
     Raises:
-        RazorError: in place of an ``OSError`` (a failed download too) or ``RuntimeError``.
+        RazorError: in place of a failed download, a missing file, or one that does not parse.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+    except RazorError:
+        raise
+    except DATA_ERRORS as error:
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
         raise RazorError(f"{what}: no usable copy in {root} ({reason}); {remedy}") from error
 
 
@@ -80,7 +87,7 @@ def pair_by_stem(images: Path, masks: Path, remedy: str) -> list[tuple[Path, Pat
     return [(f, mask_of[f.stem]) for f in image_files]
 
 
-def read_image(path: Path) -> tv_tensors.Image:
+def read_image(path: str | Path) -> tv_tensors.Image:
     """Decode an image file to RGB uint8 (3, H, W).
 
     Raises:
@@ -142,10 +149,12 @@ class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
 
     Args:
         samples: the files and their classes.
+        classes: the names of the classes.
     """
 
-    def __init__(self, samples: Sequence[tuple[Path, int]]) -> None:
+    def __init__(self, samples: Sequence[tuple[Path, int]], classes: Sequence[str]) -> None:
         self.samples = samples
+        self.classes = classes
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -1,5 +1,10 @@
 """Colours for label maps."""
 
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
 
 def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     """One RGB colour per class, far apart for neighbouring ids; class 0 is black.
@@ -16,6 +21,22 @@ def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(
         (_spread(label, 0), _spread(label, 1), _spread(label, 2)) for label in range(num_classes)
     )
+
+
+def colour_labels(labels: Tensor, palette: Sequence[tuple[int, int, int]]) -> Tensor:
+    """Paint a label map.
+
+    Args:
+        labels: class ids, integer (H, W); those that ``palette`` lacks (255, the label to ignore)
+            get the pale colour of PASCAL VOC's void.
+        palette: one RGB triple of 0..255 per class.
+
+    Returns:
+        Uint8 (3, H, W), on the CPU.
+    """
+    void = voc_palette(256)[255]
+    colours = torch.tensor([*palette, *[void] * (256 - len(palette))], dtype=torch.uint8)
+    return colours[labels.long().cpu()].permute(2, 0, 1)
 
 
 def _spread(label: int, channel: int) -> int:
