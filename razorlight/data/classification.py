@@ -146,10 +146,11 @@ class PublicSet(ClassificationData):
         if part not in self._read:
             with missing_data(type(self).__name__, self.root, self.remedy):
                 source = self.read(part)
-            if len(source.classes) != self.num_classes:
+            if len(source.classes) != self.num_classes or not len(source):
                 raise RazorError(
-                    f"{type(self).__name__}: {part} has {len(source.classes)} classes in "
-                    f"{self.root}, not {self.num_classes}: parts of it are missing; {self.remedy}"
+                    f"{type(self).__name__}: {part} has {len(source)} images of "
+                    f"{len(source.classes)} classes in {self.root}, where {self.num_classes} "
+                    f"classes should be; {self.remedy}"
                 )
             self._read[part] = source
         return self._read[part]

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -20,9 +19,6 @@ from razorlight.errors import RazorError
 
 PIL_ERRORS = (OSError, SyntaxError, Image.DecompressionBombError)
 """What PIL raises on files that are missing, truncated, no image, or absurdly large."""
-
-DATA_ERRORS = (OSError, RuntimeError, ValueError, LookupError, EOFError, UnpicklingError)
-"""What torchvision raises where it finds no data, or lists of samples that do not parse."""
 
 
 @contextmanager
@@ -41,7 +37,7 @@ def missing_data(what: str, root: Path, remedy: str) -> Iterator[None]:
         yield
     except RazorError:
         raise
-    except DATA_ERRORS as error:
+    except Exception as error:  # of any kind: readers of JSON, pickles and MAT files have their own
         reason = " ".join("".join(traceback.format_exception_only(error)).split())
         raise RazorError(f"{what}: no usable copy in {root} ({reason}); {remedy}") from error
 

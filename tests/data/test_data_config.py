@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import razorlight.data as data_package
 from razorlight.data import RazorDataModule
+from razorlight.data.augmentation import Augmentation
 
 MODULES = [name for name in data_package.__all__ if name != RazorDataModule.__name__]
 
@@ -56,11 +57,12 @@ def test_short_name_and_shared_arguments(name: str, tmp_path: Path) -> None:
     assert cli.model.head.out_features == data.num_classes
 
 
-def test_choice_of_target() -> None:
-    cli = build(["--data=OxfordPets", "--data.target=trimap"])
-    assert cli.model.head.out_features == 2
+def test_augmentation_by_its_numbers() -> None:
+    augment = ["--data.augment.mixup=0.2", "--data.augment.randaugment=9"]
+    cli = build(["--data=CIFAR10", *augment])
+    assert cli.datamodule.augment == Augmentation(mixup=0.2, randaugment=9)
     with pytest.raises(SystemExit):
-        build(["--data=OxfordPets", "--data.target=mask"])
+        build(["--data=CIFAR10", "--data.augment.mixp=0.2"])
 
 
 def test_typo_is_refused() -> None:
