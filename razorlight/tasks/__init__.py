@@ -1,6 +1,9 @@
 """LightningModules that fine-tune pretrained networks."""
 
+from razorlight.tasks.base import FineTuningTask
 from razorlight.tasks.classification import ClassificationTask
+from razorlight.tasks.depth import DepthTask
+from razorlight.tasks.schedule import Schedule
 from razorlight.tasks.segmentation import SegmentationTask
 
-__all__ = ["ClassificationTask", "SegmentationTask"]
+__all__ = ["ClassificationTask", "DepthTask", "FineTuningTask", "Schedule", "SegmentationTask"]

@@ -6,14 +6,16 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torchmetrics import MetricCollection
 
 from razorlight.errors import RazorError
 from razorlight.patterns import check_patterns, matches_any
+from razorlight.tasks.parameters import LR_SCALE, parameter_groups
+from razorlight.tasks.schedule import Schedule
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -21,28 +23,34 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FineTuningTask(LightningModule, ABC):
-    """A network, a loss over its class logits, and metrics over the classes it predicts.
+    """A network, a loss over its outputs, and metrics over what it predicts.
 
-    Batches are ``(images, targets)``: float32 (B, 3, H, W), already normalised, and int64 class
-    ids, (B,) or (B, H, W).
+    Batches are ``(images, targets)``: images float32 (B, 3, H, W), already normalised, and one
+    target per image (B,) or per pixel (B, H, W); a 255 or 0 that stands for "unknown" counts for
+    nothing where the task says so.
 
     Hyperparameters are not saved in checkpoints, because Lightning's command line would silently
     prefer them to what its user asks for; the run's ``config.yaml`` has them.
 
     Args:
-        net: maps images to logits, (B, classes) or (B, classes, H, W).
-        metrics: of predicted and true class ids; logged as ``val/<name>`` and ``test/<name>``.
-        optimizer: makes the optimizer from the trainable parameters; AdamW with a learning rate of
-            1e-4 if None.
-        scheduler: makes the learning rate schedule from the optimizer, constant if None. It steps
-            once per epoch; one that waits for a plateau watches ``val/loss``, unless it names its
-            own ``monitor``.
+        net: maps images to outputs, such as logits (B, classes) or (B, classes, H, W).
+        metrics: of predictions and targets; logged as ``val/<name>`` and ``test/<name>``.
+        optimizer: makes the optimizer from parameter groups; AdamW with a learning rate of 1e-4 if
+            None. Biases and the parameters of norms are in a group without weight decay.
+        schedule: the learning rate over the run, constant if None.
+        layer_decay: factor, in (0, 1], from each layer's learning rate to that of the layer below,
+            as in BEiT; for timm's classifiers and smp's DPT on a ViT.
+        lr_multipliers: factors of the learning rate by globs over parameter names, such as
+            ``{net.encoder: 0.1}``.
         freeze: globs over parameter names (``net.encoder``, ``net.blocks.[0-5]``) not to train.
         freeze_norm: leave all normalisation layers as they are, scale and shift as well as
             BatchNorm's running statistics.
+        flip_test: in evaluation and prediction, average the outputs of each image and its mirror
+            image.
 
     Raises:
-        RazorError: if a pattern of ``freeze`` matches nothing, or nothing is left to train.
+        RazorError: if a glob matches nothing, nothing is left to train, or ``layer_decay`` does not
+            go with the network.
     """
 
     def __init__(
@@ -50,39 +58,69 @@ class FineTuningTask(LightningModule, ABC):
         net: nn.Module,
         metrics: MetricCollection,
         optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
-        freeze: Sequence[str] | None = None,
+        schedule: Schedule | None = None,
+        layer_decay: float | None = None,
+        lr_multipliers: dict[str, float] | None = None,
+        freeze: list[str] | None = None,
         freeze_norm: bool = False,
+        flip_test: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        self.schedule = schedule
+        self.flip_test = flip_test
         self._make_optimizer = optimizer or partial(AdamW, lr=1e-4)
-        self._make_scheduler = scheduler
+        self._layer_decay = layer_decay
+        self._lr_multipliers = lr_multipliers or {}
         self._freeze(freeze or (), freeze_norm)
+        self._parameter_groups()  # for a mistake to show before the data are read
         # Lightning keeps the mode it finds: set BatchNorm's here
         self.train()
 
     @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The scalar to minimise.
 
         Args:
-            logits: float (B, classes, ...).
-            targets: int64 (B, ...), class ids.
+            outputs: of the network, float (B, ...).
+            targets: of the batch.
         """
 
+    @abstractmethod
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """What the network's outputs say: what is scored, and what ``predict`` gives."""
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of ``images``."""
+        """The network's outputs for ``images``."""
         return self.net(images)
+
+    def infer(self, images: Tensor) -> Tensor:
+        """The outputs that evaluation and prediction go by.
+
+        Those of :meth:`infer_once`; with ``flip_test`` their mean over both directions.
+        """
+        outputs = self.infer_once(images)
+        if not self.flip_test:
+            return outputs
+        mirrored = self.infer_once(images.flip(-1))
+        per_pixel = mirrored.ndim > 2
+        return (outputs + (mirrored.flip(-1) if per_pixel else mirrored)) / 2
+
+    def infer_once(self, images: Tensor) -> Tensor:
+        """As :meth:`infer`, of the images as they are; here one pass over whole images."""
+        return self(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch, logged as ``train/loss``."""
-        images, targets = batch
-        loss = self.loss(self(images), targets)
+        loss = self.training_loss(*batch)
         self.log("train/loss", loss, prog_bar=True)
         return loss
+
+    def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one batch."""
+        return self.loss(self(images), targets)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Log loss and metrics as ``val/...``; returns what :meth:`predict_step` would."""
@@ -93,30 +131,42 @@ class FineTuningTask(LightningModule, ABC):
         return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The likeliest class ids, int64, (B,) or (B, H, W)."""
+        """The :meth:`predictions` for a batch, whose targets are not looked at."""
         images, _ = batch
-        return self(images).argmax(dim=1)
+        return self.predictions(self.infer(images))
 
     def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> Tensor:
         images, targets = batch
-        logits = self(images)
-        predicted = logits.argmax(dim=1)
-        metrics.update(predicted, targets)
-        self.log(f"{stage}/loss", self.loss(logits, targets), sync_dist=True)
+        outputs = self.infer(images)
+        predictions = self.predictions(outputs)
+        self.score(metrics, predictions, targets)
+        self.log(f"{stage}/loss", self.loss(outputs, targets), sync_dist=True)
         self.log_dict(metrics, prog_bar=True)
-        return predicted
+        return predictions
+
+    def score(self, metrics: MetricCollection, predictions: Tensor, targets: Tensor) -> None:
+        """Update ``metrics`` by one batch."""
+        metrics.update(predictions, targets)
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over trainable parameters and, if there is one, its schedule per epoch."""
-        optimizer = self._make_optimizer([p for p in self.parameters() if p.requires_grad])
-        if self._make_scheduler is None:
+        """The optimizer over trainable parameters and, if there is one, its schedule by step.
+
+        Raises:
+            RazorError: if the rate is to fall over a run without an end.
+        """
+        optimizer: Optimizer = self._make_optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * group.pop(LR_SCALE)
+        if self.schedule is None:
             return optimizer
-        scheduler = self._make_scheduler(optimizer)
-        monitor = getattr(scheduler, "monitor", "val/loss")
+        scheduler = self.schedule.build(optimizer, self.trainer.estimated_stepping_batches)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": monitor},
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        return parameter_groups(self, self._layer_decay, self._lr_multipliers)
 
     def train(self, mode: bool = True) -> "FineTuningTask":
         """Set training mode, but leave BatchNorm in evaluation mode where it is frozen."""

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from razorlight.tasks.base import FineTuningTask
+from razorlight.tasks.labels import LabelTask
 from razorlight.tasks.networks import timm_network
 
 
-class ClassificationTask(FineTuningTask):
+class ClassificationTask(LabelTask):
     """Fine-tune a timm network to classify images.
 
-    Logs ``train/loss``, and for val and test ``loss`` and top-1 ``accuracy``. ``predict`` gives
-    class ids, int64 (B,).
+    Logs ``train/loss``, and for val and test ``loss`` and top-1 ``accuracy``; in training, targets
+    may also be probabilities, float (B, classes). ``validate`` and ``test`` end with the classes'
+    accuracy (see :class:`LabelTask`). ``predict`` gives probabilities, float32 (B, classes).
 
     Args:
         model: a name of ``timm.list_models()``, such as ``vit_tiny_patch16_224``.
@@ -25,14 +25,11 @@ class ClassificationTask(FineTuningTask):
             or the path of a ``.safetensors`` or ``.pth`` file.
         model_args: further arguments of the network, such as ``img_size`` or ``drop_path_rate``.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
-        optimizer: see :class:`FineTuningTask`.
-        scheduler: see :class:`FineTuningTask`.
-        freeze: see :class:`FineTuningTask`.
-        freeze_norm: see :class:`FineTuningTask`.
+        **kwargs: see :class:`FineTuningTask`.
 
     Raises:
-        RazorError: for an unknown model, weights that cannot be had or do not fit, or a pattern of
-            ``freeze`` that matches nothing.
+        RazorError: for an unknown model, weights that cannot be had or do not fit, or arguments
+            that :class:`FineTuningTask` refuses.
     """
 
     def __init__(
@@ -42,22 +39,22 @@ class ClassificationTask(FineTuningTask):
         weights: str = "none",
         model_args: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
-        optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
-        freeze: list[str] | None = None,
-        freeze_norm: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             timm_network(model, num_classes, weights, model_args or {}),
             MetricCollection({"accuracy": MulticlassAccuracy(num_classes, average="micro")}),
-            optimizer,
-            scheduler,
-            freeze,
-            freeze_norm,
+            num_classes,
+            "accuracy",
+            **kwargs,
         )
         self._loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, classes) and class ids (B,)."""
-        loss: Tensor = self._loss(logits, targets)
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of logits (B, classes) and class ids (B,) or probabilities (B, classes)."""
+        loss: Tensor = self._loss(outputs, targets)
         return loss
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Probabilities, float32 (B, classes)."""
+        return outputs.float().softmax(dim=1)

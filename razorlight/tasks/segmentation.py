@@ -1,35 +1,34 @@
 """Semantic segmentation with the networks of segmentation_models_pytorch."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.trainer.states import TrainerFn
-from rich.console import Console
-from rich.table import Table
-from segmentation_models_pytorch.losses import MULTICLASS_MODE, DiceLoss, FocalLoss
-from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassConfusionMatrix,
-    MulticlassJaccardIndex,
+from segmentation_models_pytorch.losses import (
+    MULTICLASS_MODE,
+    DiceLoss,
+    FocalLoss,
+    LovaszLoss,
 )
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from razorlight.errors import RazorError
-from razorlight.tasks.base import Batch, FineTuningTask
+from razorlight.tasks.inference import crop_like, pad_to_stride, slide
+from razorlight.tasks.labels import LabelTask
 from razorlight.tasks.networks import smp_network
 
-Loss = Literal["ce", "dice", "focal", "ce+dice"]
+Loss = Literal["ce", "dice", "focal", "lovasz", "ce+dice", "ce+lovasz"]
 
 
-class SegmentationTask(FineTuningTask):
+class SegmentationTask(LabelTask):
     """Fine-tune an smp network to classify pixels.
 
     Logs ``train/loss``, and for val and test ``loss``, ``mIoU`` (macro average over the classes
     that occur, in truth or prediction) and ``pixel_accuracy``. ``validate`` and ``test`` end with
-    a table of the classes' IoU. ``predict`` gives class ids, int64 (B, H, W).
+    the classes' IoU (see :class:`LabelTask`). ``predict`` gives class ids, int64 (B, H, W).
+    Images whose sides the network's stride does not divide are padded, and their logits cropped.
 
     Args:
         architecture: an smp architecture, such as ``Unet``, ``UPerNet`` or ``DeepLabV3Plus``.
@@ -40,18 +39,19 @@ class SegmentationTask(FineTuningTask):
             ``tu-tf_efficientnet_lite0``), or the path of a ``.safetensors`` or ``.pth`` file of the
             whole network or of the encoder.
         model_args: further arguments of the network, such as ``decoder_channels``.
-        loss: cross-entropy, Dice, focal, or the sum of the first two.
+        loss: cross-entropy, Dice, focal, Lovasz-Softmax (Berman et al. 2018), or a sum.
         class_weights: one weight per class, for the cross-entropy.
         ignore_index: label of the pixels that count for nothing.
-        optimizer: see :class:`FineTuningTask`.
-        scheduler: see :class:`FineTuningTask`.
-        freeze: see :class:`FineTuningTask`.
-        freeze_norm: see :class:`FineTuningTask`.
+        aux_weight: give the encoder a second head, that says which classes are in an image, and
+            add its binary cross-entropy to the loss of training, times this weight.
+        window: side in pixels of the square windows by which images are evaluated and predicted
+            (see :func:`slide`); None takes images whole. Best the side of the training crops.
+        **kwargs: see :class:`FineTuningTask`.
 
     Raises:
         RazorError: for an unknown architecture or encoder, weights that cannot be had or do not
-            fit, a pattern of ``freeze`` that matches nothing, or class weights of another number
-            or without cross-entropy.
+            fit, class weights of another number or without cross-entropy, a window below 1, or
+            arguments that :class:`FineTuningTask` refuses.
     """
 
     def __init__(
@@ -64,88 +64,83 @@ class SegmentationTask(FineTuningTask):
         loss: Loss = "ce",
         class_weights: list[float] | None = None,
         ignore_index: int = 255,
-        optimizer: OptimizerCallable | None = None,
-        scheduler: LRSchedulerCallable | None = None,
-        freeze: list[str] | None = None,
-        freeze_norm: bool = False,
+        aux_weight: float | None = None,
+        window: int | None = None,
+        **kwargs: Any,
     ) -> None:
         _check_class_weights(class_weights, num_classes, loss)
+        if window is not None and window < 1:
+            raise RazorError(f"window is {window}; it must be 1 pixel or more")
         counted: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
+        aux = {} if aux_weight is None else {"aux_params": {"classes": num_classes}}
         super().__init__(
-            smp_network(architecture, encoder, num_classes, weights, model_args or {}),
+            smp_network(architecture, encoder, num_classes, weights, (model_args or {}) | aux),
             MetricCollection(
                 {
                     "mIoU": MulticlassJaccardIndex(average="macro", **counted),
                     "pixel_accuracy": MulticlassAccuracy(average="micro", **counted),
                 }
             ),
-            optimizer,
-            scheduler,
-            freeze,
-            freeze_norm,
+            num_classes,
+            "IoU",
+            ignore_index,
+            **kwargs,
         )
-        self.confusion = MulticlassConfusionMatrix(**counted)
+        self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.aux_weight = aux_weight
+        self.window = window
         losses: dict[str, nn.Module] = {
             "ce": _cross_entropy(class_weights, ignore_index),
             "dice": DiceLoss(MULTICLASS_MODE, ignore_index=ignore_index),
             "focal": FocalLoss(MULTICLASS_MODE, ignore_index=ignore_index),
+            "lovasz": LovaszLoss(MULTICLASS_MODE, ignore_index=ignore_index),
         }
         self._losses = nn.ModuleList(losses[name] for name in loss.split("+"))
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float (B, classes, H, W)."""
+        logits = self.net(pad_to_stride(images, self.net))
+        return crop_like(logits if self.aux_weight is None else logits[0], images)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The chosen loss of logits (B, classes, H, W) and class ids (B, H, W)."""
-        return torch.stack([loss(logits, targets) for loss in self._losses]).sum()
+        return torch.stack([loss(outputs, targets) for loss in self._losses]).sum()
 
-    def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> Tensor:
-        predicted = super()._evaluate(batch, stage, metrics)
-        if not self._fitting:
-            self.confusion.update(predicted, batch[1])
-        return predicted
+    def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The loss, with that of the second head where there is one."""
+        if self.aux_weight is None:
+            return super().training_loss(images, targets)
+        logits, presence = self.net(pad_to_stride(images, self.net))
+        present = classes_present(targets, self.num_classes, self.ignore_index)
+        aux_loss = F.binary_cross_entropy_with_logits(presence, present)
+        return self.loss(crop_like(logits, images), targets) + self.aux_weight * aux_loss
 
-    def on_validation_epoch_end(self) -> None:
-        """Print the table of classes, unless this is the validation of a fit."""
-        if not self._fitting:
-            self._report_classes()
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """The likeliest class ids, int64 (B, H, W)."""
+        return outputs.argmax(dim=1)
 
-    def on_test_epoch_end(self) -> None:
-        """Print the table of classes."""
-        self._report_classes()
-
-    @property
-    def _fitting(self) -> bool:
-        return self.trainer.state.fn == TrainerFn.FITTING
-
-    def _report_classes(self) -> None:
-        confusion = self.confusion.compute()
-        self.confusion.reset()
-        names = getattr(
-            getattr(self.trainer, "datamodule", None), "class_names", range(len(confusion))
-        )
-        if self.trainer.is_global_zero:
-            Console().print(class_table(confusion, [str(name) for name in names]))
+    def infer_once(self, images: Tensor) -> Tensor:
+        """Logits of whole images, or by windows."""
+        if self.window is None:
+            return self(images)
+        return slide(self, images, self.window, self.num_classes)
 
 
-def class_table(confusion: Tensor, names: Sequence[str]) -> Table:
-    """Tabulate the classes' IoU.
+def classes_present(masks: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Which classes occur in each mask.
 
     Args:
-        confusion: pixels, int64 (classes, classes), truth by row, prediction by column.
-        names: one per class.
+        masks: class ids, int64 (B, H, W).
+        num_classes: how many there are.
+        ignore_index: label of the pixels that count for nothing.
 
     Returns:
-        A table of name, IoU (a dash where the class occurs neither in truth nor in prediction) and
-        share of the true pixels, in percent.
+        Float32 (B, classes), 1 where the class occurs and 0 elsewhere.
     """
-    hits, truth, predicted = confusion.diag(), confusion.sum(1), confusion.sum(0)
-    table = Table("class", title="IoU by class")
-    table.add_column("IoU", justify="right")
-    table.add_column("% of pixels", justify="right")
-    shares = 100 * truth / truth.sum()
-    unions = truth + predicted - hits
-    for name, hit, union, share in zip(names, hits, unions, shares, strict=True):
-        table.add_row(name, f"{hit / union:.3f}" if union else "-", f"{share:.2f}")
-    return table
+    labels = masks.masked_fill(masks == ignore_index, num_classes).flatten(1)
+    found = torch.zeros(len(masks), num_classes + 1, device=masks.device)
+    return found.scatter_(1, labels, 1.0)[:, :num_classes]
 
 
 def _cross_entropy(class_weights: list[float] | None, ignore_index: int) -> nn.Module:

@@ -46,6 +46,14 @@ def masks() -> Tiny:
 
 
 @pytest.fixture
+def depths() -> Tiny:
+    """Metres in 1..9; the first row is not measured."""
+    targets = 1 + 8 * torch.rand(SAMPLES, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    targets[:, 0] = 0
+    return Tiny(targets)
+
+
+@pytest.fixture
 def trainer(tmp_path) -> Callable[..., Trainer]:
     def make(**kwargs) -> Trainer:
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}

@@ -1,19 +1,15 @@
-"""Both tasks through fit, validate, test and predict; what they train, and what they leave."""
+"""All tasks through fit, validate, test and predict; what they train, and what they leave."""
 
 from copy import deepcopy
-from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import SGD
-from torch.optim.lr_scheduler import StepLR
 
 from razorlight.errors import RazorError
-from razorlight.tasks import ClassificationTask, SegmentationTask
+from razorlight.tasks import ClassificationTask, DepthTask, SegmentationTask
+from razorlight.tasks.segmentation import classes_present
 
 NORM_KEYS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -27,18 +23,23 @@ def segmenter(**kwargs):
     return SegmentationTask(**arguments)
 
 
+def ranger(**kwargs):
+    return DepthTask("Unet", "tu-resnet10t", **kwargs)
+
+
 def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 @pytest.mark.parametrize(
-    ("make", "data", "metrics", "shape"),
+    ("make", "data", "metrics", "shape", "dtype"),
     [
-        (classifier, "classes", {"accuracy"}, (2,)),
-        (segmenter, "masks", {"mIoU", "pixel_accuracy"}, (2, 32, 32)),
+        (classifier, "classes", {"accuracy"}, (2, 3), torch.float32),
+        (segmenter, "masks", {"mIoU", "pixel_accuracy"}, (2, 32, 32), torch.int64),
+        (ranger, "depths", {"AbsRel", "RMSE", "delta1"}, (2, 32, 32), torch.float32),
     ],
 )
-def test_fit_validate_test_predict(request, trainer, make, data, metrics, shape):
+def test_fit_validate_test_predict(request, trainer, make, data, metrics, shape, dtype):
     data, task, run = request.getfixturevalue(data), make(), trainer()
     run.fit(task, data)
     logged = {f"val/{name}" for name in metrics} | {"val/loss", "train/loss"}
@@ -48,7 +49,7 @@ def test_fit_validate_test_predict(request, trainer, make, data, metrics, shape)
     (tested,) = run.test(task, data)
     assert tested.keys() == {f"test/{name}" for name in metrics} | {"test/loss"}
     predictions = run.predict(task, data)
-    assert [(p.shape, p.dtype) for p in predictions] == [(shape, torch.int64)] * 2
+    assert [(p.shape, p.dtype) for p in predictions] == [(shape, dtype)] * 2
 
 
 def test_accuracy_is_the_share_of_hits(trainer, classes):
@@ -73,35 +74,7 @@ def test_void_and_absent_classes_leave_the_scores_alone(trainer, masks):
     assert tested["test/mIoU"] == pytest.approx(share / 2)
 
 
-@pytest.mark.parametrize("verb", ["validate", "test"])
-def test_table_of_classes(trainer, masks, capsys, verb):
-    getattr(trainer(), verb)(segmenter(), masks)
-    table = [line for line in capsys.readouterr().out.splitlines() if "IoU by class" in line]
-    assert len(table) == 1
-
-
-def test_table_of_classes_in_figures(trainer, masks, capsys):
-    (tested,) = trainer().test(segmenter(), masks)
-    printed = capsys.readouterr().out.splitlines()
-    rows = [[c.strip() for c in line.split("│")[1:4]] for line in printed if line.startswith("│")]
-    by_class = {row[0]: row[1:] for row in rows}
-    assert {"sky", "sea", "land"} <= by_class.keys()
-    ious = [float(by_class[n][0]) for n in masks.class_names if by_class[n][0] != "-"]
-    assert sum(ious) / len(ious) == pytest.approx(tested["test/mIoU"], abs=1e-3)
-    assert sum(float(by_class[n][1]) for n in masks.class_names) == pytest.approx(100, abs=0.02)
-    assert by_class["land"][1] == "0.00"
-    assert max(map(len, printed)) <= 80
-
-
-def test_no_table_within_fit_nor_names_without_data_module(trainer, masks, capsys):
-    run, task = trainer(), segmenter()
-    run.fit(task, masks.train_dataloader(), masks.val_dataloader())
-    assert "IoU by class" not in capsys.readouterr().out
-    run.test(task, masks.test_dataloader())
-    assert "IoU by class" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("loss", ["ce", "dice", "focal", "ce+dice"])
+@pytest.mark.parametrize("loss", ["ce", "dice", "focal", "lovasz", "ce+dice"])
 def test_losses_ignore_void(loss):
     task = segmenter(loss=loss)
     targets = torch.randint(0, 3, (2, 32, 32))
@@ -113,10 +86,12 @@ def test_losses_ignore_void(loss):
     assert not torch.isclose(task.loss(logits, targets), task.loss(-logits, targets))
 
 
-def test_sum_of_losses():
+@pytest.mark.parametrize("other", ["dice", "lovasz"])
+def test_sum_of_losses(other):
     logits, targets = torch.randn(2, 3, 32, 32), torch.randint(0, 3, (2, 32, 32))
-    ce, dice, both = (segmenter(loss=n).loss(logits, targets) for n in ("ce", "dice", "ce+dice"))
-    assert torch.isclose(both, ce + dice)
+    names = ("ce", other, f"ce+{other}")
+    ce, second, both = (segmenter(loss=name).loss(logits, targets) for name in names)
+    assert torch.isclose(both, ce + second)
 
 
 def test_class_weights_reach_cross_entropy_and_no_checkpoint():
@@ -132,6 +107,7 @@ def test_class_weights_reach_cross_entropy_and_no_checkpoint():
     [
         ({"class_weights": [1.0]}, "class_weights: 1 given, for 3 classes"),
         ({"class_weights": [1.0] * 3, "loss": "dice"}, "loss dice takes none"),
+        ({"window": 0}, "window is 0; it must be 1 pixel or more"),
         ({"freeze": ["encodr"]}, "freeze: pattern 'encodr' matches nothing"),
         ({"freeze": ["net"]}, "freeze: nothing is left to train"),
     ],
@@ -145,6 +121,39 @@ def test_label_smoothing():
     logits, targets = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     expected = F.cross_entropy(logits, targets, label_smoothing=0.2)
     assert torch.equal(classifier(label_smoothing=0.2).loss(logits, targets), expected)
+
+
+def test_second_head_learns_which_classes_are_there(trainer, masks):
+    task = segmenter(aux_weight=0.5).eval()  # without the head's dropout
+    images, targets = masks.dataset.tensors
+    present = classes_present(targets, 3, 255)
+    assert present.tolist() == [[1, 1, 0]] * 4
+    logits, presence = task.net(images)
+    expected = task.loss(logits, targets)
+    expected += 0.5 * F.binary_cross_entropy_with_logits(presence, present)
+    assert torch.isclose(task.training_loss(images, targets), expected)
+    before = deepcopy(task.state_dict())
+    trainer().fit(task, masks)
+    assert "net.classification_head.3.weight" in changed(before, task.state_dict())
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        SegmentationTask("Linknet", "tu-resnet10t", 3),
+        SegmentationTask("Linknet", "tu-resnet10t", 3, aux_weight=1.0),
+        DepthTask("Linknet", "tu-resnet10t"),
+    ],
+    ids=["segmentation", "with a second head", "depth"],
+)
+def test_images_that_the_stride_does_not_divide(task):
+    task.eval()
+    images = torch.randn(1, 3, 50, 33)
+    padded = torch.zeros(1, 3, 64, 64)
+    padded[:, :, :50, :33] = images
+    with torch.no_grad():
+        assert torch.equal(task(images), task(padded)[..., :50, :33])
+    assert torch.isfinite(task.training_loss(images, torch.ones(1, 50, 33).long()))
 
 
 def test_frozen_encoder_stays_as_it_is(trainer, masks):
@@ -181,45 +190,6 @@ def test_norms_move_unless_frozen(trainer, classes):
     before = deepcopy(task.state_dict())
     trainer().fit(task, classes)
     assert {n for n in before if n.endswith(NORM_KEYS)} <= changed(before, task.state_dict())
-
-
-def test_only_trainable_parameters_reach_the_optimizer():
-    task = classifier(freeze=["net.layer*"], optimizer=partial(SGD, lr=0.5))
-    (group,) = task.configure_optimizers().param_groups
-    assert {id(p) for p in group["params"]} == {id(p) for p in task.parameters() if p.requires_grad}
-    assert group["lr"] == 0.5
-
-
-def test_schedule_steps_once_per_epoch(trainer, classes):
-    rates = []
-
-    class Recorder(ClassificationTask):
-        def on_train_epoch_start(self):
-            rates.append(self.optimizers().param_groups[0]["lr"])
-
-    task = Recorder(
-        "resnet10t",
-        3,
-        optimizer=partial(SGD, lr=1.0),
-        scheduler=partial(StepLR, step_size=1, gamma=0.5),
-    )
-    trainer(max_epochs=3).fit(task, classes)
-    assert rates == [1.0, 0.5, 0.25]
-
-
-@pytest.mark.parametrize(
-    "scheduler",
-    [
-        partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0),
-        partial(ReduceLROnPlateau, monitor="val/accuracy", patience=0),
-    ],
-)
-def test_schedule_that_waits_for_a_plateau(trainer, classes, scheduler):
-    task = classifier(scheduler=scheduler, optimizer=partial(SGD, lr=0.0))
-    run: Trainer = trainer(max_epochs=3)
-    run.fit(task, classes)
-    monitor = run.lr_scheduler_configs[0].monitor
-    assert monitor == getattr(scheduler, "keywords", {}).get("monitor", "val/loss")
 
 
 def test_checkpoint_holds_the_network_and_loads(trainer, classes, tmp_path):

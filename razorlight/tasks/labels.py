@@ -1,0 +1,75 @@
+"""What classification and segmentation share: a confusion matrix, and scores by class."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.trainer.states import TrainerFn
+from rich.console import Console
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from razorlight.tasks.base import Batch, FineTuningTask
+from razorlight.tasks.class_report import ClassReport, Score
+
+
+class LabelTask(FineTuningTask):
+    """A task whose targets are class ids.
+
+    ``validate`` and ``test`` end with a table of the classes' scores, and write
+    ``{val,test}_classes.csv`` and ``{val,test}_confusion.png`` into the run's folder.
+
+    Args:
+        net: see :class:`FineTuningTask`.
+        metrics: see :class:`FineTuningTask`.
+        num_classes: how many.
+        score: which figure the report gives of each class.
+        ignore_index: a target that counts for nothing.
+        **kwargs: see :class:`FineTuningTask`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        metrics: MetricCollection,
+        num_classes: int,
+        score: Score,
+        ignore_index: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(net, metrics, **kwargs)
+        self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=ignore_index)
+        self._class_score = score
+
+    def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> Tensor:
+        predictions = super()._evaluate(batch, stage, metrics)
+        if not self._fitting:
+            self.confusion.update(predictions, batch[1])
+        return predictions
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the classes, unless this is the validation of a fit."""
+        if not self._fitting:
+            self._report_classes("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Report the classes."""
+        self._report_classes("test")
+
+    @property
+    def _fitting(self) -> bool:
+        return self.trainer.state.fn == TrainerFn.FITTING
+
+    def _report_classes(self, stage: str) -> None:
+        confusion = self.confusion.compute().cpu()
+        self.confusion.reset()
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # asked by every rank
+        if not self.trainer.is_global_zero:
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        names = getattr(data, "class_names", range(len(confusion)))
+        report = ClassReport(confusion, [str(name) for name in names], self._class_score)
+        console = Console()
+        console.print(report.table())
+        for path in report.save(folder, stage):
+            console.print(str(path), soft_wrap=True, highlight=False, markup=False)
