@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 from typing_extensions import override
 
 from razorlight import RazorError, is_converted, razor_
-from razorlight.data.base import RazorDataModule, Samples, Split
+from razorlight.data.base import LabelledData, Samples, Split
 from razorlight.data.segmentation_folder import SegmentationFolder
 from razorlight.data.transforms import (
     IGNORE_INDEX,
@@ -215,7 +215,7 @@ class Trainee:
         return memory.stored / MIB / len(batch[0])
 
 
-class AssetImages(RazorDataModule, ABC):
+class AssetImages(LabelledData, ABC):
     """Images of the assets, resized, and flipped at random to train.
 
     Args:

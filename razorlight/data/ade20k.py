@@ -1,17 +1,14 @@
 """The scene parsing benchmark of ADE20K."""
 
-from pathlib import Path
-from typing import Any
-
-from razorlight.data.base import RazorDataModule, Split, require_at_least
+from razorlight.data.base import Split
 from razorlight.data.class_names import ADE20K_CLASSES
-from razorlight.data.datasets import LabelCoding, MaskedImages, pair_by_stem
-from razorlight.data.transforms import Pipelines, segmentation
+from razorlight.data.datasets import LabelCoding, PairedImages, pair_by_stem
+from razorlight.data.segmentation import SegmentationData
 
 _URL = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
 
 
-class ADE20K(RazorDataModule):
+class ADE20K(SegmentationData):
     """ADE20K in the form of the MIT Scene Parsing Benchmark: 150 classes of things and stuff.
 
     20,210 training and 2,000 validation images (used as ``val``; the test set has no public
@@ -26,26 +23,17 @@ class ADE20K(RazorDataModule):
     Licence: annotations BSD 3-clause; images for non-commercial research and education only. Cite
     Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017.
 
-    Args:
-        root: the folder that holds ``ADEChallengeData2016``.
-        image_size: side of the square crops, and of the padded images that are judged, in pixels.
-        **kwargs: see :class:`RazorDataModule`.
+    Arguments are those of :class:`SegmentationData`.
     """
 
     class_names = ADE20K_CLASSES
-
-    def __init__(self, root: str = "data", image_size: int = 512, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        require_at_least("image_size", image_size, 2)
-        self.root = Path(root)
-        self.image_size = image_size
 
     @property
     def splits(self) -> tuple[Split, ...]:
         """Training and validation; the test labels are not public."""
         return ("train", "val")
 
-    def samples(self, split: Split) -> MaskedImages:
+    def samples(self, split: Split) -> PairedImages:
         """The images and masks of a split, by name."""
         base = self.root / "ADEChallengeData2016"
         folder = "training" if split == "train" else "validation"
@@ -54,8 +42,4 @@ class ADE20K(RazorDataModule):
             base / "annotations" / folder,
             f"for ADE20K, unzip {_URL} in {self.root}",
         )
-        return MaskedImages(pairs, LabelCoding(self.num_classes, first=1, ignored=0))
-
-    def pipelines(self) -> Pipelines:
-        """Scale jitter, crops and distortion to train, whole images to judge."""
-        return segmentation(self.image_size, self.mean, self.std)
+        return PairedImages(pairs, LabelCoding(range(1, 151), ignored=(0,)))

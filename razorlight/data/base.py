@@ -1,4 +1,4 @@
-"""What all data modules share: splits, loaders, class names."""
+"""What all data modules share: splits and loaders, and class names where there are classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -36,26 +36,19 @@ class Samples(Protocol):
 class RazorDataModule(LightningDataModule, ABC):
     """A data set with its splits, augmentation and loaders.
 
-    A subclass names its classes and says how to find the samples of a split (:meth:`samples`) and
-    what to do to them (:meth:`pipelines`). Batches are ``(images, targets)``: images float32
-    (B, 3, H, W), normalised; targets int64, (B,) for classification, (B, H, W) for segmentation.
+    A subclass says how to find the samples of a split (:meth:`samples`) and what to do to them
+    (:meth:`pipelines`). Batches are ``(images, targets)``: images float32 (B, 3, H, W), normalised;
+    targets one number per image (B,) or per pixel (B, H, W).
 
     Args:
-        batch_size: samples per batch and process, in every loader.
+        batch_size: samples per batch and process.
         num_workers: loader processes; 0 loads in the training process.
         mean: of the normalisation, per channel, for values in 0..1; the encoder's own.
         std: likewise.
 
-    Attributes:
-        class_names: one name per class.
-        ignore_index: the label that marks pixels of a mask that count for nothing.
-
     Raises:
         RazorError: for a batch size below 1 or a negative number of workers.
     """
-
-    class_names: tuple[str, ...]
-    ignore_index: ClassVar[int] = IGNORE_INDEX
 
     def __init__(
         self,
@@ -91,14 +84,9 @@ class RazorDataModule(LightningDataModule, ABC):
         return ("train", "val", "test")
 
     @property
-    def num_classes(self) -> int:
-        """How many classes there are, without :attr:`ignore_index`."""
-        return len(self.class_names)
-
-    @property
-    def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """One RGB colour per class, 0..255."""
-        return voc_palette(self.num_classes)
+    def eval_batch_size(self) -> int:
+        """Samples per batch and process in validation, test and prediction."""
+        return self.batch_size
 
     def plot(self, batch: tuple[Tensor, Tensor], count: int = 8) -> Figure:
         """Draw the first images of a batch, each with its target.
@@ -115,12 +103,9 @@ class RazorDataModule(LightningDataModule, ABC):
         pictures = [denormalise(image, self.mean, self.std) for image in images]
         return draw_samples(pictures, [self.show_target(target) for target in targets])
 
+    @abstractmethod
     def show_target(self, target: Tensor) -> str | Tensor:
-        """What :meth:`plot` shows of a target: words, or a picture, uint8 (3, H, W).
-
-        Here a mask, int64 (H, W), in the colours of :attr:`palette`.
-        """
-        return colour_labels(target, self.palette)
+        """What :meth:`plot` shows of a target: words, or a picture, uint8 (3, H, W)."""
 
     def setup(self, stage: str) -> None:
         """Index the samples that a stage needs.
@@ -180,7 +165,7 @@ class RazorDataModule(LightningDataModule, ABC):
         train = split == "train"
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size if train else self.eval_batch_size,
             shuffle=train,
             drop_last=train and len(dataset) > self.batch_size,
             num_workers=self.num_workers,
@@ -188,6 +173,32 @@ class RazorDataModule(LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
+
+
+class LabelledData(RazorDataModule):
+    """Data whose targets are classes: int64 ids, of an image (B,) or of its pixels (B, H, W).
+
+    Attributes:
+        class_names: one name per class.
+        ignore_index: the label that marks pixels of a mask that count for nothing.
+    """
+
+    class_names: tuple[str, ...]
+    ignore_index: ClassVar[int] = IGNORE_INDEX
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, without :attr:`ignore_index`."""
+        return len(self.class_names)
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """One RGB colour per class, 0..255."""
+        return voc_palette(self.num_classes)
+
+    def show_target(self, target: Tensor) -> str | Tensor:
+        """A mask, integer (H, W), in the colours of :attr:`palette`."""
+        return colour_labels(target, self.palette)
 
 
 class _Transformed(Dataset[Any]):

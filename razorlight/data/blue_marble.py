@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from razorlight.data.base import RazorDataModule, Split, require_at_least
+from razorlight.data.base import LabelledData, Split, require_at_least
 from razorlight.data.transforms import Channels, Pipelines, pipeline
 from razorlight.errors import RazorError
 
@@ -29,7 +29,7 @@ LAND_SHARE = (0.05, 0.95)
 """Least and greatest share of land of a tile."""
 
 
-class BlueMarble(RazorDataModule):
+class BlueMarble(LabelledData):
     """Land against water on a grey Blue Marble, as tiles of the whole earth.
 
     The image is NASA's Blue Marble Next Generation, 5400x2700 pixels of 4 arc minutes; the labels

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from razorlight.data.augmentation import BASIC, Augmentation, MixingCollate, classification
-from razorlight.data.base import RazorDataModule, Samples, Split, hold_out, require_at_least
+from razorlight.data.base import LabelledData, Samples, Split, hold_out, require_at_least
 from razorlight.data.datasets import missing_data, read_image
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
 
 
-class ClassificationData(RazorDataModule):
+class ClassificationData(LabelledData):
     """Images with one class each.
 
     Targets are class ids, int64 (B,); where MixUp or CutMix is asked for, those of training batches

@@ -1,13 +1,16 @@
-"""Images and label maps in files: finding, reading and checking them."""
+"""Images and what belongs to them in files: finding, reading and checking them."""
 
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -52,35 +55,70 @@ def require_folder(folder: Path, remedy: str) -> None:
         raise RazorError(f"no folder {folder}; {remedy}")
 
 
-def pair_by_stem(images: Path, masks: Path, remedy: str) -> list[tuple[Path, Path]]:
+def pair_by_stem(images: Path, maps: Path, remedy: str) -> list[tuple[Path, Path]]:
     """Match each image with the PNG of the same stem.
 
     Args:
         images: folder of image files.
-        masks: folder of label maps.
+        maps: folder of masks or depth maps.
         remedy: how to get the two folders, for the message.
 
     Returns:
-        Pairs ``(image, mask)``, sorted by the image's name.
+        Pairs ``(image, map)``, sorted by the image's name.
 
     Raises:
-        RazorError: for a missing folder, no images, or any image or mask without its partner.
+        RazorError: for a missing folder, no images, or any image or map without its partner.
     """
     require_folder(images, remedy)
-    require_folder(masks, remedy)
+    require_folder(maps, remedy)
     image_files = sorted(f for f in images.iterdir() if f.suffix.lower() in IMG_EXTENSIONS)
     if not image_files:
         raise RazorError(f"no images in {images}; {remedy}")
-    mask_of = {f.stem: f for f in masks.glob("*.png")}
-    alone = [f for f in image_files if f.stem not in mask_of]
-    alone += [mask_of[stem] for stem in sorted(set(mask_of) - {f.stem for f in image_files})]
+    map_of = {f.stem: f for f in maps.glob("*.png")}
+    alone = [f for f in image_files if f.stem not in map_of]
+    alone += [map_of[stem] for stem in sorted(set(map_of) - {f.stem for f in image_files})]
     if alone:
-        first = ", ".join(str(f) for f in alone[:3])
         raise RazorError(
-            f"{len(alone)} files of {images} and {masks} lack a partner of the same stem, "
-            f"first {first}; add what is missing or move these away"
+            f"{len(alone)} files of {images} and {maps} lack a partner of the same stem, "
+            f"first {_first(alone)}; add what is missing or move these away"
         )
-    return [(f, mask_of[f.stem]) for f in image_files]
+    return [(f, map_of[f.stem]) for f in image_files]
+
+
+def require_pairs(pairs: Sequence[tuple[Path, Path]], remedy: str) -> None:
+    """Refuse pairs, as a list of the data set names them, of which a file is not there.
+
+    Args:
+        pairs: an image and its map each.
+        remedy: how to get the data.
+
+    Raises:
+        RazorError: naming the first missing files.
+    """
+    missing = [path for pair in pairs for path in pair if not path.is_file()]
+    if missing:
+        raise RazorError(f"{len(missing)} files are missing, first {_first(missing)}; {remedy}")
+
+
+def _first(paths: Sequence[Path]) -> str:
+    return ", ".join(str(path) for path in paths[:3])
+
+
+@contextmanager
+def readable(what: str, path: str | Path) -> Iterator[None]:
+    """Name the file where PIL cannot read it.
+
+    Args:
+        what: kind of the file, for the message.
+        path: the file.
+
+    Raises:
+        RazorError: if the file is missing, truncated or no image.
+    """
+    try:
+        yield
+    except PIL_ERRORS as error:
+        raise RazorError(f"cannot read {what} {path}: {error}; replace or remove it") from error
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:
@@ -89,55 +127,75 @@ def read_image(path: str | Path) -> tv_tensors.Image:
     Raises:
         RazorError: if the file is missing, truncated or no image.
     """
-    try:
-        with Image.open(path) as image:
-            return tv_tensors.Image(tvf.pil_to_tensor(image.convert("RGB")))
-    except PIL_ERRORS as error:
-        raise RazorError(f"cannot read image {path}: {error}; replace or remove it") from error
+    with readable("image", path), Image.open(path) as image:
+        return tv_tensors.Image(tvf.pil_to_tensor(image.convert("RGB")))
+
+
+class MapReader(Protocol):
+    """How files are read that hold a number for each pixel."""
+
+    def read(self, path: Path) -> tv_tensors.Mask:
+        """Read a file to (H, W), of the reader's own dtype.
+
+        Raises:
+            RazorError: if the file cannot be read or is not what it should be.
+        """
 
 
 @dataclass(frozen=True)
 class LabelCoding:
-    """How the numbers in a mask file stand for classes.
+    """How the numbers in a mask file, 0 to 65535, stand for classes.
 
     Attributes:
-        num_classes: classes 0..num_classes-1 come out.
-        first: number of class 0 in the file; class c is ``first + c``.
-        ignored: the number that becomes 255, the label that no loss or metric counts.
+        numbers: of class 0, 1, ... in the file.
+        ignored: what becomes 255, the label that no loss or metric counts.
     """
 
-    num_classes: int
-    first: int = 0
-    ignored: int = IGNORE_INDEX
+    numbers: Sequence[int]
+    ignored: Sequence[int] = (IGNORE_INDEX,)
 
     def read(self, path: Path) -> tv_tensors.Mask:
-        """Read an indexed or grey PNG to class ids, uint8 (H, W).
+        """Read a mask to class ids, uint8 (H, W).
 
         Raises:
             RazorError: if the file cannot be read, has colour channels, or holds a number that is
-                neither a class nor ``ignored``.
+                neither a class nor ignored.
         """
-        try:
-            with Image.open(path) as image:
-                numbers = np.asarray(image).astype(np.int64)
-        except PIL_ERRORS as error:
-            raise RazorError(f"cannot read mask {path}: {error}; replace or remove it") from error
+        numbers = self.decode(path)
         if numbers.ndim != 2:
             raise RazorError(
                 f"mask {path} has {numbers.shape[2]} channels; "
                 "save it as an indexed or grey PNG whose values are class ids"
             )
-        classes = numbers - self.first
-        unlabelled = numbers == self.ignored
-        stray = numbers[((classes < 0) | (classes >= self.num_classes)) & ~unlabelled]
+        labels = self._labels[numbers]
+        stray = numbers[labels == _STRAY]
         if stray.size:
-            last = self.first + self.num_classes - 1
+            ignored = ", ".join(map(str, self.ignored))
             raise RazorError(
-                f"mask {path}: label {stray[0]} is outside {self.first}..{last} "
-                f"(and {self.ignored} to ignore); correct the mask or the list of classes"
+                f"mask {path}: label {stray[0]} is outside {self.numbers[0]}..{self.numbers[-1]} "
+                f"(and {ignored} to ignore); correct the mask or the list of classes"
             )
-        classes[unlabelled] = IGNORE_INDEX
-        return tv_tensors.Mask(torch.from_numpy(classes.astype(np.uint8)))
+        return tv_tensors.Mask(torch.from_numpy(labels.astype(np.uint8)))
+
+    def decode(self, path: Path) -> NDArray[np.integer[Any]]:
+        """The numbers of an indexed or grey PNG (H, W), or the channels (H, W, C) of another.
+
+        Raises:
+            RazorError: if the file cannot be read.
+        """
+        with readable("mask", path), Image.open(path) as image:
+            return np.asarray(image).astype(np.uint16)
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int16]:
+        """The label of every number."""
+        labels = np.full(2**16, _STRAY, np.int16)
+        labels[list(self.numbers)] = np.arange(len(self.numbers))
+        labels[list(self.ignored)] = IGNORE_INDEX
+        return labels
+
+
+_STRAY = -1
 
 
 class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
@@ -160,27 +218,27 @@ class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
         return read_image(path), label
 
 
-class MaskedImages(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
-    """Image files with a mask file each; gives ``(image uint8 (3, H, W), mask uint8 (H, W))``.
+class PairedImages(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
+    """Image files with a map of the same size each; gives ``(image uint8 (3, H, W), map (H, W))``.
 
     Args:
-        samples: the files of images and masks.
-        coding: how the masks are read.
+        pairs: the files of images and maps.
+        reader: of the maps: a :class:`LabelCoding`, for masks.
     """
 
-    def __init__(self, samples: Sequence[tuple[Path, Path]], coding: LabelCoding) -> None:
-        self.samples = samples
-        self.coding = coding
+    def __init__(self, pairs: Sequence[tuple[Path, Path]], reader: MapReader) -> None:
+        self.pairs = pairs
+        self.reader = reader
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        image_path, mask_path = self.samples[index]
-        image, mask = read_image(image_path), self.coding.read(mask_path)
-        if image.shape[-2:] != mask.shape:
+        image_path, map_path = self.pairs[index]
+        image, target = read_image(image_path), self.reader.read(map_path)
+        if image.shape[-2:] != target.shape:
             raise RazorError(
                 f"{image_path} is {image.shape[-2]}x{image.shape[-1]} pixels high and wide, "
-                f"its mask {mask_path} {mask.shape[0]}x{mask.shape[1]}; they must be equal"
+                f"{map_path} {target.shape[0]}x{target.shape[1]}; they must be equal"
             )
-        return image, mask
+        return image, target

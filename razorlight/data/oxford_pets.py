@@ -7,10 +7,16 @@ from typing import Any
 from torch.utils.data import Subset
 from torchvision.datasets import OxfordIIITPet
 
-from razorlight.data.base import RazorDataModule, Samples, Split, hold_out, require_at_least
+from razorlight.data.base import Samples, Split, hold_out
 from razorlight.data.classification import TorchvisionSet
-from razorlight.data.datasets import LabelCoding, LabelledImages, MaskedImages, missing_data
-from razorlight.data.transforms import Pipelines, segmentation
+from razorlight.data.datasets import (
+    LabelCoding,
+    LabelledImages,
+    PairedImages,
+    missing_data,
+    require_pairs,
+)
+from razorlight.data.segmentation import SegmentationData
 
 
 class OxfordPets(TorchvisionSet):
@@ -39,10 +45,10 @@ class OxfordPets(TorchvisionSet):
         )
 
 
-class OxfordPetTrimaps(RazorDataModule):
+class OxfordPetTrimaps(SegmentationData):
     """Oxford-IIIT Pet as segmentation: the pet (0) and its background (1).
 
-    Images, division, licence and citation as :class:`OxfordPets`, and beside them on disk::
+    Images, sizes, division, licence and citation as :class:`OxfordPets`, and beside them on disk::
 
         root/oxford-iiit-pet/annotations/trimaps/<stem>.png    1 pet, 2 background, 3 unclassified
 
@@ -50,11 +56,10 @@ class OxfordPetTrimaps(RazorDataModule):
 
     Args:
         root: the folder that holds ``oxford-iiit-pet``.
-        image_size: side of the square images, in pixels.
         val_fraction: share of the training images held out for validation.
         split_seed: of that division.
         download: fetch the data (800 MB) if they are not there.
-        **kwargs: see :class:`RazorDataModule`.
+        **kwargs: see :class:`SegmentationData`.
     """
 
     class_names = ("pet", "background")
@@ -62,43 +67,36 @@ class OxfordPetTrimaps(RazorDataModule):
     def __init__(
         self,
         root: str = "data",
-        image_size: int = 224,
         val_fraction: float = 0.1,
         split_seed: int = 0,
         download: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        require_at_least("image_size", image_size, 2)
-        self.root = Path(root)
-        self.image_size = image_size
+        super().__init__(root, **kwargs)
         self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.download = download
 
     def prepare_data(self) -> None:
-        """Download the images and annotations where that is wanted, and check that they are there.
+        """Download the images and trimaps where that is wanted, and check that they are there.
 
         Raises:
             RazorError: if they are not.
         """
         with self._explained():
-            OxfordIIITPet(self.root, download=self.download)
+            OxfordIIITPet(self.root, target_types="segmentation", download=self.download)
 
     def samples(self, split: Split) -> Samples:
-        """The images of a split with their trimaps."""
+        """The images of a split and their trimaps."""
         with self._explained():
             entries = _entries(self.root, split)
         trimaps = self.root / "oxford-iiit-pet" / "annotations" / "trimaps"
         pairs = [(image, trimaps / f"{image.stem}.png") for image, _ in entries]
-        source = MaskedImages(pairs, LabelCoding(self.num_classes, first=1, ignored=3))
+        require_pairs(pairs, OxfordPets.remedy)
+        source = PairedImages(pairs, LabelCoding((1, 2), ignored=(3,)))
         if split == "test":
             return source
         return Subset(source, hold_out(len(source), split, self.val_fraction, self.split_seed))
-
-    def pipelines(self) -> Pipelines:
-        """Scale jitter, crops and distortion to train, whole images to judge."""
-        return segmentation(self.image_size, self.mean, self.std)
 
     def _explained(self) -> AbstractContextManager[None]:
         return missing_data(type(self).__name__, self.root, OxfordPets.remedy)

@@ -1,7 +1,8 @@
-"""Colours for label maps."""
+"""Colours for label maps and depth maps."""
 
 from collections.abc import Sequence
 
+import matplotlib
 import torch
 from torch import Tensor
 
@@ -37,6 +38,21 @@ def colour_labels(labels: Tensor, palette: Sequence[tuple[int, int, int]]) -> Te
     void = voc_palette(256)[255]
     colours = torch.tensor([*palette, *[void] * (256 - len(palette))], dtype=torch.uint8)
     return colours[labels.long().cpu()].permute(2, 0, 1)
+
+
+def colour_depths(depths: Tensor) -> Tensor:
+    """Paint a depth map, red near to blue at its farthest point, black where nothing was measured.
+
+    Args:
+        depths: metres, float (H, W), 0 where nothing was measured.
+
+    Returns:
+        Uint8 (3, H, W), on the CPU.
+    """
+    metres = depths.float().cpu()
+    shares = metres / metres.max().clamp(min=1e-6)
+    colours = torch.from_numpy(matplotlib.colormaps["Spectral"](shares.numpy(), bytes=True))
+    return (colours[..., :3] * (metres > 0)[..., None]).permute(2, 0, 1)
 
 
 def _spread(label: int, channel: int) -> int:

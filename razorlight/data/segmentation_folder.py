@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from razorlight.data.base import RazorDataModule, Split, require_at_least
-from razorlight.data.datasets import LabelCoding, MaskedImages, pair_by_stem
-from razorlight.data.transforms import Pipelines, segmentation
+from razorlight.data.base import Split
+from razorlight.data.datasets import LabelCoding, PairedImages, pair_by_stem
+from razorlight.data.segmentation import SegmentationData
 from razorlight.errors import RazorError
 
 
-class SegmentationFolder(RazorDataModule):
+class SegmentationFolder(SegmentationData):
     """Images and masks paired by the stem of their names.
 
     On disk::
@@ -21,37 +21,40 @@ class SegmentationFolder(RazorDataModule):
     Args:
         root: the folder that holds ``images`` and ``masks``.
         classes: the names of classes 0, 1, ...
-        image_size: side of the square crops, and of the padded images that are judged, in pixels.
-        **kwargs: see :class:`RazorDataModule`.
+        **kwargs: see :class:`SegmentationData`.
 
     Raises:
         RazorError: unless there are 1 to 255 classes.
     """
 
-    def __init__(self, root: str, classes: list[str], image_size: int = 512, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, root: str, classes: list[str], **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
         if not 0 < len(classes) <= self.ignore_index:
             raise RazorError(f"{len(classes)} classes; name 1 to {self.ignore_index} of them")
-        require_at_least("image_size", image_size, 2)
-        self.root = Path(root)
         self.class_names = tuple(classes)
-        self.image_size = image_size
 
     @property
     def splits(self) -> tuple[Split, ...]:
         """``test`` only where there is such a folder of masks."""
-        has_test = (self.root / "masks" / "test").is_dir()
+        has_test = (self.folder / "masks" / "test").is_dir()
         return ("train", "val", "test") if has_test else ("train", "val")
 
-    def samples(self, split: Split) -> MaskedImages:
-        """The images and masks of a split, by name."""
-        pairs = pair_by_stem(
-            self.root / "images" / split,
-            self.root / "masks" / split,
-            "SegmentationFolder reads root/{images,masks}/{train,val[,test]}: set root",
-        )
-        return MaskedImages(pairs, LabelCoding(self.num_classes))
+    @property
+    def folder(self) -> Path:
+        """The one that holds ``images`` and ``masks``."""
+        return self.root
 
-    def pipelines(self) -> Pipelines:
-        """Scale jitter, crops and distortion to train, whole images to judge."""
-        return segmentation(self.image_size, self.mean, self.std)
+    @property
+    def coding(self) -> LabelCoding:
+        """What the numbers in the masks mean."""
+        return LabelCoding(range(self.num_classes))
+
+    @property
+    def remedy(self) -> str:
+        """How to get the data, for messages."""
+        return "SegmentationFolder reads root/{images,masks}/{train,val[,test]}: set root"
+
+    def samples(self, split: Split) -> PairedImages:
+        """The images and masks of a split, by name."""
+        images, masks = (self.folder / kind / split for kind in ("images", "masks"))
+        return PairedImages(pair_by_stem(images, masks, self.remedy), self.coding)

@@ -11,6 +11,9 @@ import razorlight.data as data_package
 from razorlight.data import RazorDataModule
 from razorlight.data.augmentation import Augmentation
 
+OWN = 7
+"""Outputs of the model where the data do not say."""
+
 MODULES = [name for name in data_package.__all__ if name != RazorDataModule.__name__]
 
 
@@ -21,7 +24,7 @@ def no_arguments_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Classifier(LightningModule):
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int = OWN) -> None:
         super().__init__()
         self.head = torch.nn.Linear(3, num_classes)
 
@@ -47,6 +50,7 @@ def test_short_name_and_shared_arguments(name: str, tmp_path: Path) -> None:
     (tmp_path / "train" / "cat").mkdir(parents=True)
     required = {
         "ImageFolder": [f"--data.root={tmp_path}"],
+        "DepthFolder": ["--data.root=anywhere"],
         "SegmentationFolder": ["--data.root=anywhere", "--data.classes=[a,b]"],
     }
     shared = ["--data.batch_size=3", "--data.num_workers=1", "--data.mean=[0.1,0.2,0.3]"]
@@ -54,7 +58,8 @@ def test_short_name_and_shared_arguments(name: str, tmp_path: Path) -> None:
     data = cli.datamodule
     assert type(data) is getattr(data_package, name)
     assert (data.batch_size, data.num_workers, data.mean) == (3, 1, (0.1, 0.2, 0.3))
-    assert cli.model.head.out_features == data.num_classes
+    # depths have no classes: the link leaves the model as it is
+    assert cli.model.head.out_features == getattr(data, "num_classes", OWN)
 
 
 def test_augmentation_by_its_numbers() -> None:

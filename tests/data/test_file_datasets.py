@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from razorlight.data.datasets import (
     LabelCoding,
     LabelledImages,
-    MaskedImages,
+    PairedImages,
     pair_by_stem,
     read_image,
 )
@@ -48,7 +48,7 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
         read_image(tmp_path / "a.png")
     one_line(caught)
     with pytest.raises(RazorError, match=r"cannot read mask .*a\.png"):
-        LabelCoding(3).read(tmp_path / "a.png")
+        LabelCoding(range(3)).read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("cut", [30, 60, 100])
@@ -58,47 +58,47 @@ def test_truncated_png_is_named(tmp_path: Path, cut: int) -> None:
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(RazorError, match=r"cannot read mask .*a\.png"):
-        LabelCoding(3).read(path)
+        LabelCoding(range(3)).read(path)
 
 
 def test_palette_and_grey_masks_give_ids_not_colours(tmp_path: Path, write_mask: Writer) -> None:
     labels = np.array([[0, 1], [2, 255]], np.uint8)
     Image.fromarray(labels).save(tmp_path / "grey.png")
     for path in (tmp_path / "grey.png", write_mask(tmp_path / "indexed.png", labels)):
-        assert LabelCoding(3).read(path).tolist() == labels.tolist()
+        assert LabelCoding(range(3)).read(path).tolist() == labels.tolist()
 
 
 def test_sixteen_bit_masks_are_read(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 2]], np.uint16)).save(tmp_path / "deep.png")
-    assert LabelCoding(3).read(tmp_path / "deep.png").tolist() == [[0, 2]]
+    assert LabelCoding(range(3)).read(tmp_path / "deep.png").tolist() == [[0, 2]]
     Image.fromarray(np.array([[0, 258]], np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(RazorError, match="label 258"):
-        LabelCoding(3).read(tmp_path / "deep.png")
+        LabelCoding(range(3)).read(tmp_path / "deep.png")
 
 
 def test_coding_shifts_and_ignores(tmp_path: Path, write_mask: Writer) -> None:
     path = write_mask(tmp_path / "m.png", [[0, 1, 3]])
-    assert LabelCoding(3, first=1, ignored=0).read(path).tolist() == [[255, 0, 2]]
+    assert LabelCoding(range(1, 4), ignored=(0,)).read(path).tolist() == [[255, 0, 2]]
 
 
 @pytest.mark.parametrize("label", [3, 254])
 def test_label_out_of_range(tmp_path: Path, write_mask: Writer, label: int) -> None:
     path = write_mask(tmp_path / "m.png", [[0, 255, label]])
     with pytest.raises(RazorError, match=rf"m\.png: label {label} is outside 0\.\.2") as caught:
-        LabelCoding(3).read(path)
+        LabelCoding(range(3)).read(path)
     one_line(caught)
 
 
 def test_label_below_the_first(tmp_path: Path, write_mask: Writer) -> None:
     path = write_mask(tmp_path / "m.png", [[0, 1]])
     with pytest.raises(RazorError, match=r"label 0 is outside 1\.\.2"):
-        LabelCoding(2, first=1, ignored=3).read(path)
+        LabelCoding((1, 2), ignored=(3,)).read(path)
 
 
 def test_colour_mask_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "m.png")
     with pytest.raises(RazorError, match="3 channels") as caught:
-        LabelCoding(3).read(tmp_path / "m.png")
+        LabelCoding(range(3)).read(tmp_path / "m.png")
     one_line(caught)
 
 
@@ -138,7 +138,7 @@ def test_image_and_mask_of_unequal_size(
     image = write_jpeg(tmp_path / "i.jpg", 8, 9)
     mask = write_mask(tmp_path / "m.png", np.zeros((9, 8)))
     with pytest.raises(RazorError, match=r"i\.jpg is 8x9.*m\.png 9x8") as caught:
-        MaskedImages([(image, mask)], LabelCoding(1))[0]
+        PairedImages([(image, mask)], LabelCoding((0,)))[0]
     one_line(caught)
 
 

@@ -6,7 +6,7 @@ from made_classification import make_food101
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from razorlight.data import Food101, OxfordPetTrimaps
+from razorlight.data import DepthFolder, Food101, OxfordPetTrimaps
 from razorlight.data.palette import colour_labels, voc_palette
 from razorlight.data.plotting import denormalise
 from razorlight.data.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -52,6 +52,18 @@ def test_masks_are_painted_beside_the_images() -> None:
     (_, image), (_, mask) = panels(data.plot((torch.zeros(1, 3, 2, 2), masks)))
     assert image.shape == mask.shape == (2, 2, 3)
     assert mask.tolist() == [[[0, 0, 0], [128, 0, 0]], [[224, 224, 192], [128, 0, 0]]]
+
+
+def test_depths_are_painted_by_their_share_of_the_farthest() -> None:
+    data = DepthFolder("nowhere")
+    depths = torch.tensor([[[0.0, 0.5], [2.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    drawn = panels(data.plot((torch.zeros(2, 3, 2, 2), depths)))
+    (unmeasured, near), (middle, far) = drawn[1][1].tolist()
+    assert unmeasured == [0, 0, 0]
+    assert near[0] > 2 * near[2]  # red
+    assert min(middle) > 150  # pale
+    assert far[2] > far[0]  # blue
+    assert not drawn[3][1].any()
 
 
 def test_every_class_has_its_colour() -> None:

@@ -1,0 +1,64 @@
+"""Cityscapes, fine annotations."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from torchvision import datasets
+
+from razorlight.data.base import Split
+from razorlight.data.datasets import LabelCoding, PairedImages, missing_data, require_pairs
+from razorlight.data.segmentation import SegmentationData
+
+_KINDS = datasets.Cityscapes.classes
+_JUDGED = sorted((kind for kind in _KINDS if not kind.ignore_in_eval), key=lambda k: k.train_id)
+
+
+class Cityscapes(SegmentationData):
+    """Cityscapes: streets of 50 cities at 2048x1024 pixels, 19 classes.
+
+    2,975 training and 500 validation images with fine annotations; the test set has no public
+    labels. On disk, as the two zips unpack (they may also lie in ``root/cityscapes`` unopened)::
+
+        root/cityscapes/leftImg8bit/{train,val}/<city>/<stem>_leftImg8bit.png
+        root/cityscapes/gtFine/{train,val}/<city>/<stem>_gtFine_labelIds.png
+
+    A mask holds the ids 0..33 of the annotation; the 19 that the benchmark judges come out as its
+    train ids 0..18, the rest as 255.
+
+    Licence: for research, teaching and other non-commercial use, upon registration; nobody may pass
+    the data on. Cite Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene
+    Understanding", CVPR 2016.
+
+    Arguments are those of :class:`SegmentationData`.
+    """
+
+    class_names = tuple(kind.name for kind in _JUDGED)
+    coding: ClassVar[LabelCoding] = LabelCoding(
+        [kind.id for kind in _JUDGED],
+        # a byte holds the -1 of licence plates as 255
+        [kind.id % 256 for kind in _KINDS if kind.ignore_in_eval],
+    )
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Training and validation; the test labels are not public."""
+        return ("train", "val")
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """The colours of the benchmark."""
+        return tuple(kind.color for kind in _JUDGED)
+
+    def samples(self, split: Split) -> PairedImages:
+        """The images and masks of a split, by city and name."""
+        folder = self.root / "cityscapes"
+        remedy = (
+            "register at https://www.cityscapes-dataset.com and put gtFine_trainvaltest.zip and "
+            f"leftImg8bit_trainvaltest.zip in {folder}"
+        )
+        with missing_data("Cityscapes", folder, remedy):
+            source = datasets.Cityscapes(folder, split, target_type="semantic")
+        files = zip(source.images, source.targets, strict=True)
+        pairs = sorted((Path(image), Path(mask)) for image, [mask] in files)
+        require_pairs(pairs, remedy)
+        return PairedImages(pairs, self.coding)

@@ -1,0 +1,106 @@
+"""Monocular depth over two folders, images and depth maps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+
+from razorlight.data.base import RazorDataModule, Split
+from razorlight.data.datasets import PairedImages, pair_by_stem, readable
+from razorlight.data.dense_transforms import Size, depth
+from razorlight.data.palette import colour_depths
+from razorlight.data.segmentation import require_size
+from razorlight.data.transforms import Pipelines
+from razorlight.errors import RazorError
+
+
+class DepthFolder(RazorDataModule):
+    """Images and depth maps paired by the stem of their names, as NYUv2 and KITTI are given out.
+
+    On disk::
+
+        root/images/{train,val}/<stem>.jpg    any format that PIL reads
+        root/depths/{train,val}/<stem>.png    16 bits, grey: metres times scale, 0 not measured
+        root/{images,depths}/test             optional
+
+    Targets are depths in metres, float32 (B, H, W), 0 where nothing was measured or the image is
+    padded. They are resized by nearest neighbours, so that no depth between two surfaces is made
+    up, and what augments images leaves metres as they are (see
+    :func:`razorlight.data.dense_transforms.depth`).
+
+    Cite, where these are the data: NYUv2, Silberman et al., "Indoor Segmentation and Support
+    Inference from RGBD Images", ECCV 2012; KITTI (CC BY-NC-SA 3.0), Uhrig et al., "Sparsity
+    Invariant CNNs", 3DV 2017.
+
+    Args:
+        root: the folder that holds ``images`` and ``depths``.
+        image_size: of what comes out, in pixels: the side of a square, or height and width; images
+            are resized to fit and padded.
+        scale: steps of the PNG in a metre: 1000 for millimetres, 256 for KITTI.
+        **kwargs: see :class:`RazorDataModule`.
+
+    Raises:
+        RazorError: for a side below 2, or a scale that is not above 0.
+    """
+
+    def __init__(
+        self, root: str, image_size: Size = 384, scale: float = 1000.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        require_size(image_size)
+        if not scale > 0:
+            raise RazorError(f"scale is {scale}; it must be above 0, the steps in a metre")
+        self.root = Path(root)
+        self.image_size = image_size
+        self.scale = scale
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """``test`` only where there is such a folder of depths."""
+        has_test = (self.root / "depths" / "test").is_dir()
+        return ("train", "val", "test") if has_test else ("train", "val")
+
+    def samples(self, split: Split) -> PairedImages:
+        """The images and depths of a split, by name."""
+        images, depths = (self.root / kind / split for kind in ("images", "depths"))
+        remedy = "DepthFolder reads root/{images,depths}/{train,val[,test]}: set root"
+        return PairedImages(pair_by_stem(images, depths, remedy), DepthCoding(self.scale))
+
+    def pipelines(self) -> Pipelines:
+        """Shifts, flips and distortion to train, whole images to judge."""
+        return depth(self.image_size, self.mean, self.std)
+
+    def show_target(self, target: Tensor) -> Tensor:
+        """The depths in colours, red near to blue far."""
+        return colour_depths(target)
+
+
+@dataclass(frozen=True)
+class DepthCoding:
+    """How the numbers in a depth file stand for metres.
+
+    Attributes:
+        scale: steps in a metre; 0 is no measurement.
+    """
+
+    scale: float
+
+    def read(self, path: Path) -> tv_tensors.Mask:
+        """Read a grey 16-bit PNG to metres, float32 (H, W).
+
+        Raises:
+            RazorError: if the file cannot be read or has other than 16 bits a pixel.
+        """
+        with readable("depth", path), Image.open(path) as image:
+            mode, steps = image.mode, np.asarray(image)
+        if not mode.startswith("I"):
+            raise RazorError(
+                f"depth {path} is of mode {mode}, with {steps.dtype.itemsize * 8} bits a channel; "
+                "save it as a grey 16-bit PNG of distances, not as a picture of them"
+            )
+        return tv_tensors.Mask(torch.from_numpy(steps.astype(np.float32) / self.scale))

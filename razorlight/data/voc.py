@@ -1,0 +1,138 @@
+"""PASCAL VOC 2012, alone and with the annotations of SBD."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+from torch.utils.data import ConcatDataset
+from torchvision import datasets
+
+from razorlight.data.base import Samples, Split
+from razorlight.data.class_names import VOC_CLASSES
+from razorlight.data.datasets import LabelCoding, PairedImages, missing_data, require_pairs
+from razorlight.data.segmentation import SegmentationData
+from razorlight.errors import RazorError
+
+_REMEDY = "set root, or download: true on a machine online"
+
+
+class VOC2012(SegmentationData):
+    """PASCAL VOC 2012, segmentation: background and 20 classes of objects.
+
+    1,464 training and 1,449 validation images; the test set has no public labels. On disk::
+
+        root/VOCdevkit/VOC2012/JPEGImages/<stem>.jpg
+        root/VOCdevkit/VOC2012/SegmentationClass/<stem>.png       indexed: 0..20, 255 at outlines
+        root/VOCdevkit/VOC2012/ImageSets/Segmentation/{train,val}.txt     a stem per line
+
+    Licence: images by the terms of Flickr, annotations without a stated licence. Cite Everingham
+    et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015.
+
+    Args:
+        root: the folder that holds ``VOCdevkit``.
+        download: fetch the data (2 GB) if they are not there.
+        **kwargs: see :class:`SegmentationData`.
+    """
+
+    class_names = VOC_CLASSES
+
+    def __init__(self, root: str = "data", download: bool = True, **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.download = download
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Training and validation; the test labels are not public."""
+        return ("train", "val")
+
+    def prepare_data(self) -> None:
+        """Download the data where that is wanted, and check that they are there.
+
+        Raises:
+            RazorError: if they are not.
+        """
+        absent = not (self.root / "VOCdevkit" / "VOC2012").is_dir()
+        with self._explained():
+            datasets.VOCSegmentation(self.root, download=self.download and absent)
+
+    def samples(self, split: Split) -> Samples:
+        """The images and masks of a split, as its list has them."""
+        return PairedImages(self._listed(split), LabelCoding(range(self.num_classes)))
+
+    def _listed(self, split: Split) -> list[tuple[Path, Path]]:
+        with self._explained():
+            return _pairs(datasets.VOCSegmentation(self.root, image_set=split))
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return missing_data(type(self).__name__, self.root, _REMEDY)
+
+
+class VOCAug(VOC2012):
+    """VOC 2012 with the training images that SBD annotates: 10,582 to train, 1,449 to validate.
+
+    The list known as ``trainaug``: VOC's own training images and masks, and those of SBD's 11,355
+    that are in neither of VOC's splits. Validation is VOC's. On disk, beside ``VOCdevkit``::
+
+        root/sbd/img/<stem>.jpg
+        root/sbd/cls/<stem>.mat            GTcls.Segmentation, uint8: 0..20
+        root/sbd/{train,val}.txt           a stem per line
+
+    Licence of SBD: images by the terms of Flickr, annotations without a stated licence. Cite,
+    beside VOC, Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011.
+
+    Args:
+        root: the folder that holds ``VOCdevkit`` and ``sbd``.
+        download: fetch what is not there (2 GB and 1.4 GB).
+        **kwargs: see :class:`SegmentationData`.
+    """
+
+    def prepare_data(self) -> None:
+        """Download the data of both where that is wanted, and check that they are there.
+
+        Raises:
+            RazorError: if they are not.
+        """
+        super().prepare_data()
+        absent = not (self.root / "sbd").is_dir()
+        with self._explained():
+            datasets.SBDataset(self.root / "sbd", download=self.download and absent)
+
+    def samples(self, split: Split) -> Samples:
+        """The images and masks of a split, VOC's before those of SBD."""
+        if split == "val":
+            return super().samples(split)
+        numbers = range(self.num_classes)
+        own = PairedImages(self._listed(split), LabelCoding(numbers))
+        return ConcatDataset([own, PairedImages(self._added(), _SBDCoding(numbers))])
+
+    def _added(self) -> list[tuple[Path, Path]]:
+        """What SBD has and neither split of VOC."""
+        known = {image.stem for split in self.splits for image, _ in self._listed(split)}
+        with self._explained():
+            parts = [datasets.SBDataset(self.root / "sbd", part) for part in ("train", "val")]
+            found = [pair for part in parts for pair in _pairs(part)]
+        return [pair for pair in found if pair[0].stem not in known]
+
+
+class _SBDCoding(LabelCoding):
+    def decode(self, path: Path) -> NDArray[np.integer[Any]]:
+        """The numbers of a MATLAB file of SBD (H, W).
+
+        Raises:
+            RazorError: if the file cannot be read or lacks them.
+        """
+        try:
+            numbers = loadmat(path)["GTcls"][0]["Segmentation"][0]
+            return numbers.astype(np.uint16, casting="safe")
+        except Exception as error:  # scipy raises whatever its parser stumbles over
+            raise RazorError(f"cannot read mask {path}: {error}; replace or remove it") from error
+
+
+def _pairs(source: datasets.VOCSegmentation | datasets.SBDataset) -> list[tuple[Path, Path]]:
+    found = zip(source.images, source.masks, strict=True)
+    pairs = [(Path(image), Path(mask)) for image, mask in found]
+    require_pairs(pairs, _REMEDY)
+    return pairs
