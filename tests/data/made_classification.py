@@ -84,12 +84,15 @@ def make_fgvc_aircraft(root: Path) -> None:
     data = root / "fgvc-aircraft-2013b" / "data"
     variants = [f"Boeing 737-{c:03}" for c in range(100)]
     write_lines(data / "variants.txt", variants)
+    lines: dict[str, list[str]] = {}
     for number, part in enumerate(("train", "val", "test")):
         ids = [f"{number}{c:06}" for c in range(100)]
         for image in ids:
             write_image(data / "images" / f"{image}.jpg")
-        lines = [f"{image} {variant}" for image, variant in zip(ids, variants, strict=True)]
-        write_lines(data / f"images_variant_{part}.txt", lines)
+        lines[part] = [f"{image} {variant}" for image, variant in zip(ids, variants, strict=True)]
+    lines["trainval"] = lines["train"] + lines["val"]
+    for part, listed in lines.items():
+        write_lines(data / f"images_variant_{part}.txt", listed)
 
 
 def make_stanford_cars(root: Path) -> None:

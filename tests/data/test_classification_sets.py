@@ -17,7 +17,7 @@ from torchvision import datasets
 import razorlight.data as data_package
 from razorlight.data import CIFAR10, CUB200, ImageNet
 from razorlight.data.base import hold_out
-from razorlight.data.classification import PublicSet
+from razorlight.data.classification import PublicSet, TorchvisionSet
 from razorlight.errors import RazorError
 
 SETS = {
@@ -55,9 +55,9 @@ def no_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build(name: str, root: Path, **arguments: Any) -> PublicSet:
-    offline = {} if name in ("CUB200", "StanfordCars") else {"download": False}
-    arguments = {"image_size": 16, "num_workers": 0, **offline, **arguments}
-    return getattr(data_package, name)(str(root), **arguments)
+    kind = getattr(data_package, name)
+    offline = {"download": False} if issubclass(kind, TorchvisionSet) else {}
+    return kind(str(root), **{"image_size": 16, "num_workers": 0, **offline, **arguments})
 
 
 def targets(samples: Any) -> list[int]:
@@ -264,6 +264,18 @@ def test_prepare_data_downloads_and_setup_does_not(
     data.prepare_data()
     data.setup("fit")
     assert len(data.train_dataloader().dataset) == 45
+
+
+@pytest.mark.usefixtures("no_checksums")
+@pytest.mark.parametrize("name", sorted(SETS.keys() - {"CUB200", "StanfordCars"}))
+def test_what_is_there_is_not_downloaded(
+    name: str, made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*args: object) -> None:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    build(name, made(name), download=True).prepare_data()
 
 
 @pytest.mark.usefixtures("no_checksums", "archive")
