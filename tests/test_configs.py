@@ -7,6 +7,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from data.made_classification import make_image_folder
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 
 from razorlight.callbacks import BackRazor, MemoryProfiler, PredictionWriter
@@ -15,8 +16,50 @@ from razorlight.config_files import find_config, shipped_folder
 from razorlight.errors import RazorError
 
 CHECKOUT = Path(__file__).parents[1]
-CONFIGS = ["quickstart.yaml", "seg_ade.yaml", "cls_cifar10.yaml"]
-LAYERS = ["dense.yaml", "ema.yaml", "debug/fast.yaml"]
+CONFIGS = [
+    "quickstart.yaml",
+    "seg_ade.yaml",
+    "cls_aircraft.yaml",
+    "cls_cars.yaml",
+    "cls_cifar10.yaml",
+    "cls_cifar100.yaml",
+    "cls_cub200.yaml",
+    "cls_dtd.yaml",
+    "cls_eurosat.yaml",
+    "cls_flowers102.yaml",
+    "cls_food101.yaml",
+    "cls_image_folder.yaml",
+    "cls_imagenet.yaml",
+    "cls_pets.yaml",
+]
+LAYERS = [
+    "dense.yaml",
+    "ema.yaml",
+    "debug/fast.yaml",
+    "paper/aircraft_mobile.yaml",
+    "paper/aircraft_vit_b16.yaml",
+    "paper/cars_mobile.yaml",
+    "paper/cars_vit_b16.yaml",
+    "paper/cifar100_mobile.yaml",
+    "paper/cifar100_resnet18.yaml",
+    "paper/cifar100_vit_b16.yaml",
+    "paper/cifar10_mobile.yaml",
+    "paper/cifar10_resnet18.yaml",
+    "paper/cifar10_vit_b16.yaml",
+    "paper/cnn.yaml",
+    "paper/cub200_mobile.yaml",
+    "paper/cub200_vit_b16.yaml",
+    "paper/flowers102_mobile.yaml",
+    "paper/flowers102_vit_b16.yaml",
+    "paper/food101_mobile.yaml",
+    "paper/food101_vit_b16.yaml",
+    "paper/pets_mobile.yaml",
+    "paper/pets_vit_b16.yaml",
+    "paper/vit_b16.yaml",
+    "parts/cls_trainer.yaml",
+    "parts/mobilenet.yaml",
+    "parts/vit_small.yaml",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +67,7 @@ def elsewhere(tmp_path, monkeypatch):
     """Bare names must not depend on the working directory, nor the parser on pytest's arguments."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["razorlight"])
+    make_image_folder(tmp_path / "data")  # its classes are the folders it has
 
 
 def instantiate(*names, overrides=()):

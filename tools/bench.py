@@ -29,6 +29,7 @@ from networks import (
     ASSETS,
     AT_HAND,
     CAMVID_CLASSES,
+    CIFAR10_CLASSES,
     Batch,
     CamVid,
     Cifar10Subset,
@@ -46,7 +47,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from razorlight import RECIPES, RazorError
-from razorlight.data.class_names import CIFAR10_CLASSES
 from razorlight.memory import meter_for, storage_bytes
 from razorlight.memory.meter import MIB, model_tensors
 

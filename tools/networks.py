@@ -25,8 +25,7 @@ from torchvision.transforms import v2
 from typing_extensions import override
 
 from razorlight import RazorError, is_converted, razor_
-from razorlight.data.base import RazorDataModule, Samples, Split
-from razorlight.data.class_names import CIFAR10_CLASSES
+from razorlight.data.base import LabelledData, Samples, Split
 from razorlight.data.segmentation_folder import SegmentationFolder
 from razorlight.data.transforms import (
     IGNORE_INDEX,
@@ -51,6 +50,9 @@ _REAL_WEIGHTS = {
     "tf_efficientnet_lite0": LITE0,
 }
 # fmt: off
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)
 CAMVID_CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
     "bicyclist",
@@ -213,7 +215,7 @@ class Trainee:
         return memory.stored / MIB / len(batch[0])
 
 
-class AssetImages(RazorDataModule, ABC):
+class AssetImages(LabelledData, ABC):
     """Images of the assets, resized, and flipped at random to train.
 
     Args:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
-from razorlight.callbacks.pictures import Palette, full_palette
+from razorlight.data.palette import Palette
+from razorlight.data.pictures import full_palette
 from razorlight.data.predict_folder import COVERED
 
 TOP = 5

@@ -11,19 +11,19 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from typing_extensions import override
 
-from razorlight.callbacks.pictures import (
-    Palette,
-    colour_depth,
-    colour_labels,
-    denormalise,
-    overlay,
-    side_by_side,
-)
 from razorlight.callbacks.prediction_files import (
     append_classes,
     at_own_size,
     save_depth,
     save_mask,
+)
+from razorlight.data.palette import Palette
+from razorlight.data.pictures import (
+    colour_depths,
+    colour_labels,
+    denormalise,
+    overlay,
+    side_by_side,
 )
 from razorlight.data.predict_folder import read_photograph
 from razorlight.errors import RazorError
@@ -154,7 +154,7 @@ class PredictionWriter(BasePredictionWriter):
                 coloured = [colour_labels(labels, _palette(data)) for labels in maps]
             else:
                 farthest = maps[0].max().item()  # true
-                coloured = [colour_depth(depth, farthest) for depth in maps]
+                coloured = [colour_depths(depth, farthest) for depth in maps]
             panels = [denormalise(image, data.mean, data.std), *coloured]
             to_pil_image(side_by_side(panels)).save(folder / f"val_{self._drawn}.png")
             self._drawn += 1

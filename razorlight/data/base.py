@@ -1,16 +1,21 @@
 """What all data modules share: splits and loaders, and class names where there are classes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from lightning import LightningDataModule
+from matplotlib.figure import Figure
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from razorlight.data.palette import voc_palette
+from razorlight.data.palette import Palette, voc_palette
+from razorlight.data.pictures import colour_labels, denormalise
+from razorlight.data.plotting import draw_samples
 from razorlight.data.predict_folder import PredictFolder
 from razorlight.data.transforms import (
     IGNORE_INDEX,
@@ -91,6 +96,25 @@ class RazorDataModule(LightningDataModule, ABC):
         """Samples per batch and process in validation, test and prediction."""
         return self.batch_size
 
+    def plot(self, batch: tuple[Tensor, Tensor], count: int = 8) -> Figure:
+        """Draw the first images of a batch, each with its target.
+
+        Args:
+            batch: ``(images, targets)``, as the loaders give it.
+            count: images at most.
+
+        Example:
+            >>> data.setup("fit")
+            >>> data.plot(next(iter(data.train_dataloader()))).savefig("batch.png")
+        """
+        images, targets = (part[:count] for part in batch)
+        pictures = [denormalise(image, self.mean, self.std) for image in images]
+        return draw_samples(pictures, [self.show_target(target) for target in targets])
+
+    @abstractmethod
+    def show_target(self, target: Tensor) -> str | Tensor:
+        """What :meth:`plot` shows of a target: words, or a picture, uint8 (3, H, W)."""
+
     def setup(self, stage: str) -> None:
         """Index the samples that a stage needs.
 
@@ -138,6 +162,10 @@ class RazorDataModule(LightningDataModule, ABC):
         """What ``predict_folder`` holds; targets of its batches are as that class says."""
         return PredictFolder(Path(self.predict_folder)) if self.predict_folder else None
 
+    def train_collate(self) -> Callable[[list[Any]], Any] | None:
+        """What makes a training batch of samples; None for torch's own way."""
+        return None
+
     @property
     def _predict_split(self) -> Split:
         return "test" if "test" in self.splits else "val"
@@ -161,6 +189,7 @@ class RazorDataModule(LightningDataModule, ABC):
             shuffle=train,
             drop_last=train and len(dataset) > self.batch_size,
             num_workers=self.num_workers,
+            collate_fn=self.train_collate() if train else None,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
@@ -183,9 +212,13 @@ class LabelledData(RazorDataModule):
         return len(self.class_names)
 
     @property
-    def palette(self) -> tuple[tuple[int, int, int], ...]:
+    def palette(self) -> Palette:
         """One RGB colour per class, 0..255."""
         return voc_palette(self.num_classes)
+
+    def show_target(self, target: Tensor) -> str | Tensor:
+        """A mask, integer (H, W), in the colours of :attr:`palette`."""
+        return colour_labels(target, self.palette)
 
 
 class _Transformed(Dataset[Any]):

@@ -1,5 +1,6 @@
 """Images and what belongs to them in files: finding, reading and checking them."""
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ def missing_data(what: str, root: Path, remedy: str) -> Iterator[None]:
         remedy: how to get the data.
 
     Raises:
-        RazorError: in place of an ``OSError`` (a failed download too) or ``RuntimeError``.
+        RazorError: in place of a failed download, a missing file, or one that does not parse.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+    except RazorError:
+        raise
+    except Exception as error:  # of any kind: readers of JSON, pickles and MAT files have their own
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
         raise RazorError(f"{what}: no usable copy in {root} ({reason}); {remedy}") from error
 
 
@@ -102,7 +105,7 @@ def _first(paths: Sequence[Path]) -> str:
 
 
 @contextmanager
-def readable(what: str, path: Path) -> Iterator[None]:
+def readable(what: str, path: str | Path) -> Iterator[None]:
     """Name the file where PIL cannot read it.
 
     Args:
@@ -118,7 +121,7 @@ def readable(what: str, path: Path) -> Iterator[None]:
         raise RazorError(f"cannot read {what} {path}: {error}; replace or remove it") from error
 
 
-def read_image(path: Path) -> tv_tensors.Image:
+def read_image(path: str | Path) -> tv_tensors.Image:
     """Decode an image file to RGB uint8 (3, H, W).
 
     Raises:
@@ -200,10 +203,12 @@ class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
 
     Args:
         samples: the files and their classes.
+        classes: the names of the classes.
     """
 
-    def __init__(self, samples: Sequence[tuple[Path, int]]) -> None:
+    def __init__(self, samples: Sequence[tuple[Path, int]], classes: Sequence[str]) -> None:
         self.samples = samples
+        self.classes = classes
 
     def __len__(self) -> int:
         return len(self.samples)

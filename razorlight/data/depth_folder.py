@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision import tv_tensors
 
 from razorlight.data.base import RazorDataModule, Split
 from razorlight.data.datasets import PairedImages, pair_by_stem, readable
 from razorlight.data.dense_transforms import Size, depth
+from razorlight.data.pictures import colour_depths
 from razorlight.data.segmentation import require_size
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
@@ -72,6 +74,10 @@ class DepthFolder(RazorDataModule):
     def pipelines(self) -> Pipelines:
         """Shifts, flips and distortion to train, whole images to judge."""
         return depth(self.image_size, self.mean, self.std)
+
+    def show_target(self, target: Tensor) -> Tensor:
+        """The depths in colours, red near to blue far."""
+        return colour_depths(target)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
 """Classification over folders of images."""
 
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from torchvision.datasets.folder import IMG_EXTENSIONS, DatasetFolder
 
-from razorlight.data.base import LabelledData, Split, require_at_least
+from razorlight.data.base import Split
+from razorlight.data.classification import ClassificationData
 from razorlight.data.datasets import LabelledImages, require_folder
-from razorlight.data.transforms import Pipelines, classification
 from razorlight.errors import RazorError
 
 
-class ImageFolder(LabelledData):
+class ImageFolder(ClassificationData):
     """One folder per class; the names of the folders are the names of the classes.
 
     On disk::
@@ -22,17 +22,10 @@ class ImageFolder(LabelledData):
 
     The classes are those of ``train``, sorted; another split may lack some, but not add any.
 
-    Args:
-        root: the folder that holds ``train`` and ``val``.
-        image_size: side of the square images, in pixels.
-        **kwargs: see :class:`RazorDataModule`.
+    Args: see :class:`ClassificationData`.
     """
 
-    def __init__(self, root: str, image_size: int = 224, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        require_at_least("image_size", image_size, 1)
-        self.root = Path(root)
-        self.image_size = image_size
+    remedy: ClassVar[str] = "ImageFolder reads root/{train,val[,test]}/<class>/*.jpg: set root"
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # read when first asked for
@@ -41,37 +34,42 @@ class ImageFolder(LabelledData):
         Raises:
             RazorError: if there are none.
         """
-        names = self._folders("train")
+        return self.folder_names
+
+    @property
+    def folder_names(self) -> tuple[str, ...]:
+        """The folders of the classes, by class id.
+
+        Raises:
+            RazorError: if there are none.
+        """
+        names = self._subfolders("train")
         if not names:
-            raise RazorError(f"no class folders in {self.root / 'train'}; {self._remedy}")
+            raise RazorError(f"no class folders in {self.folder('train')}; {self.remedy}")
         return names
 
     @property
     def splits(self) -> tuple[Split, ...]:
         """``test`` only where there is such a folder."""
-        return ("train", "val", "test") if (self.root / "test").is_dir() else ("train", "val")
+        return ("train", "val", "test") if self.folder("test").is_dir() else ("train", "val")
+
+    def folder(self, split: Split) -> Path:
+        """Where the images of a split are."""
+        return self.root / split
 
     def samples(self, split: Split) -> LabelledImages:
         """The images of a split, in the order of their classes."""
-        folder = self.root / split
-        unknown = sorted(set(self._folders(split)) - set(self.class_names))
+        folder, names = self.folder(split), self.folder_names
+        unknown = sorted(set(self._subfolders(split)) - set(names))
         if unknown:
             raise RazorError(f"{folder} has classes that train lacks: {', '.join(unknown[:3])}")
-        index = {name: label for label, name in enumerate(self.class_names)}
+        index = {name: label for label, name in enumerate(names)}
         found = DatasetFolder.make_dataset(str(folder), index, IMG_EXTENSIONS, allow_empty=True)
         if not found:
-            raise RazorError(f"no images in the class folders of {folder}; {self._remedy}")
-        return LabelledImages([(Path(path), label) for path, label in found])
+            raise RazorError(f"no images in the class folders of {folder}; {self.remedy}")
+        return LabelledImages([(Path(path), label) for path, label in found], self.class_names)
 
-    def pipelines(self) -> Pipelines:
-        """Random resized crops to train, the centre to judge."""
-        return classification(self.image_size, self.mean, self.std)
-
-    @property
-    def _remedy(self) -> str:
-        return "ImageFolder reads root/{train,val[,test]}/<class>/*.jpg: set root"
-
-    def _folders(self, split: Split) -> tuple[str, ...]:
-        folder = self.root / split
-        require_folder(folder, self._remedy)
+    def _subfolders(self, split: Split) -> tuple[str, ...]:
+        folder = self.folder(split)
+        require_folder(folder, self.remedy)
         return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))

@@ -7,8 +7,8 @@ from typing import Any
 from torch.utils.data import Subset
 from torchvision.datasets import OxfordIIITPet
 
-from razorlight.data.base import LabelledData, Samples, Split, hold_out, require_at_least
-from razorlight.data.class_names import PET_BREEDS
+from razorlight.data.base import Samples, Split, hold_out
+from razorlight.data.classification import TorchvisionSet
 from razorlight.data.datasets import (
     LabelCoding,
     LabelledImages,
@@ -17,70 +17,32 @@ from razorlight.data.datasets import (
     require_pairs,
 )
 from razorlight.data.segmentation import SegmentationData
-from razorlight.data.transforms import Pipelines, classification
-
-_REMEDY = "set root, or download: true on a machine online"
 
 
-class OxfordPets(LabelledData):
+class OxfordPets(TorchvisionSet):
     """Oxford-IIIT Pet: 37 breeds of cats and dogs, about 200 images each.
 
-    3,680 images to train and validate (divided at random, seeded) and 3,669 to test. On disk::
+    3,680 images to train and validate, 3,669 to test; 800 MB to download. On disk::
 
-        root/oxford-iiit-pet/images/<stem>.jpg
+        root/oxford-iiit-pet/images/<breed>_<number>.jpg
         root/oxford-iiit-pet/annotations/{trainval,test}.txt   <stem> <breed 1..37> <species> <id>
 
     Licence: CC BY-SA 4.0. Cite Parkhi et al., "Cats and Dogs", CVPR 2012.
 
-    Args:
-        root: the folder that holds ``oxford-iiit-pet``.
-        image_size: side of the square images, in pixels.
-        val_fraction: share of the training images held out for validation.
-        split_seed: of that division.
-        download: fetch the data (800 MB) if they are not there.
-        **kwargs: see :class:`RazorDataModule`.
+    Args: see :class:`TorchvisionSet`.
     """
 
-    class_names = PET_BREEDS
+    num_classes = 37
+    source = OxfordIIITPet
 
-    def __init__(
-        self,
-        root: str = "data",
-        image_size: int = 224,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
-        download: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        require_at_least("image_size", image_size, 2)
-        self.root = Path(root)
-        self.image_size = image_size
-        self.val_fraction = val_fraction
-        self.split_seed = split_seed
-        self.download = download
-
-    def prepare_data(self) -> None:
-        """Download the images and annotations where that is wanted, and check that they are there.
-
-        Raises:
-            RazorError: if they are not.
-        """
-        with _explained(self):
-            OxfordIIITPet(self.root, download=self.download)
-
-    def samples(self, split: Split) -> Samples:
-        """The images of a split and their breeds."""
-        with _explained(self):
-            entries = _entries(self.root, split)
-        source = LabelledImages([(image, breed - 1) for image, breed in entries])
-        if split == "test":
-            return source
-        return Subset(source, hold_out(len(source), split, self.val_fraction, self.split_seed))
-
-    def pipelines(self) -> Pipelines:
-        """Random resized crops to train, the centre to judge."""
-        return classification(self.image_size, self.mean, self.std)
+    def read(self, part: Split) -> LabelledImages:
+        """The images of a list, with their breeds."""
+        entries = _entries(self.root, part)
+        names = {breed: image.stem.rpartition("_")[0] for image, breed in entries}
+        return LabelledImages(
+            [(image, breed - 1) for image, breed in entries],
+            [names[breed].replace("_", " ").title() for breed in sorted(names)],
+        )
 
 
 class OxfordPetTrimaps(SegmentationData):
@@ -121,24 +83,23 @@ class OxfordPetTrimaps(SegmentationData):
         Raises:
             RazorError: if they are not.
         """
-        with _explained(self):
+        with self._explained():
             OxfordIIITPet(self.root, target_types="segmentation", download=self.download)
 
     def samples(self, split: Split) -> Samples:
         """The images of a split and their trimaps."""
-        with _explained(self):
+        with self._explained():
             entries = _entries(self.root, split)
         trimaps = self.root / "oxford-iiit-pet" / "annotations" / "trimaps"
         pairs = [(image, trimaps / f"{image.stem}.png") for image, _ in entries]
-        require_pairs(pairs, _REMEDY)
+        require_pairs(pairs, OxfordPets.remedy)
         source = PairedImages(pairs, LabelCoding((1, 2), ignored=(3,)))
         if split == "test":
             return source
         return Subset(source, hold_out(len(source), split, self.val_fraction, self.split_seed))
 
-
-def _explained(data: OxfordPets | OxfordPetTrimaps) -> AbstractContextManager[None]:
-    return missing_data(type(data).__name__, data.root, _REMEDY)
+    def _explained(self) -> AbstractContextManager[None]:
+        return missing_data(type(self).__name__, self.root, OxfordPets.remedy)
 
 
 def _entries(root: Path, split: Split) -> list[tuple[Path, int]]:

@@ -1,4 +1,9 @@
-"""Colours for label maps."""
+"""Colours of labels."""
+
+from collections.abc import Sequence
+
+Palette = Sequence[tuple[int, int, int]]
+"""One RGB colour per class, 0..255."""
 
 
 def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:

@@ -31,19 +31,6 @@ class Pipelines(NamedTuple):
     eval: v2.Transform
 
 
-def classification(size: int, mean: Channels, std: Channels) -> Pipelines:
-    """Random resized crop and flip to train; shorter side to 8/7 of ``size``, its centre, to judge.
-
-    Args:
-        size: side of the images that come out, in pixels.
-        mean: of the normalisation, per channel, for values in 0..1.
-        std: likewise.
-    """
-    train = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
-    judge = [v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size)]
-    return Pipelines(pipeline(train, mean, std), pipeline(judge, mean, std))
-
-
 def pipeline(
     steps: list[v2.Transform],
     mean: Channels,

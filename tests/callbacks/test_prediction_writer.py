@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from razorlight.callbacks import PredictionWriter
-from razorlight.callbacks.pictures import GUTTER, VOID
-from razorlight.data import ImageFolder, RazorDataModule, SegmentationFolder
+from razorlight.data import ImageFolder, LabelledData, SegmentationFolder
+from razorlight.data.pictures import GUTTER, VOID
 from razorlight.data.transforms import Pipelines, pipeline
 from razorlight.errors import RazorError
 
@@ -69,7 +69,7 @@ def photographs(tmp_path):
 
 def segmentation(tmp_path, photographs):
     return SegmentationFolder(
-        str(tmp_path), list(HALVES), SIZE, num_workers=0, predict_folder=str(photographs)
+        str(tmp_path), list(HALVES), image_size=SIZE, num_workers=0, predict_folder=str(photographs)
     )
 
 
@@ -136,7 +136,7 @@ def test_equal_stems_keep_their_suffixes(trainer, photographs, tmp_path):
     assert predicted(tmp_path, "masks", "wide.png.png").size == (100, 60)
 
 
-class Split(RazorDataModule):
+class Split(LabelledData):
     """Three images whose left half is green and whose right half is red."""
 
     class_names = HALVES

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import razorlight.data as data_package
 from razorlight.data import RazorDataModule
+from razorlight.data.augmentation import Augmentation
 
 OWN = 7
 """Outputs of the model where the data do not say."""
@@ -59,6 +60,14 @@ def test_short_name_and_shared_arguments(name: str, tmp_path: Path) -> None:
     assert (data.batch_size, data.num_workers, data.mean) == (3, 1, (0.1, 0.2, 0.3))
     # depths have no classes: the link leaves the model as it is
     assert cli.model.head.out_features == getattr(data, "num_classes", OWN)
+
+
+def test_augmentation_by_its_numbers() -> None:
+    augment = ["--data.augment.mixup=0.2", "--data.augment.randaugment=9"]
+    cli = build(["--data=CIFAR10", *augment])
+    assert cli.datamodule.augment == Augmentation(mixup=0.2, randaugment=9)
+    with pytest.raises(SystemExit):
+        build(["--data=CIFAR10", "--data.augment.mixp=0.2"])
 
 
 def test_typo_is_refused() -> None:

@@ -1,7 +1,7 @@
 import torch
 from torchvision import tv_tensors
 
-from razorlight.data.transforms import IMAGENET_MEAN, IMAGENET_STD, classification, pipeline
+from razorlight.data.transforms import IMAGENET_MEAN, IMAGENET_STD, pipeline
 
 
 def pair(height: int, width: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
@@ -9,15 +9,6 @@ def pair(height: int, width: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     mask = torch.zeros(height, width, dtype=torch.uint8)
     mask[:, width // 2 :] = 1
     return tv_tensors.Image((mask * 255).expand(3, -1, -1).clone()), tv_tensors.Mask(mask)
-
-
-def test_classification_shapes_and_label() -> None:
-    for transform in classification(24, IMAGENET_MEAN, IMAGENET_STD):
-        image, label = transform(pair(50, 40)[0], 3)
-        assert type(image) is torch.Tensor
-        assert image.dtype == torch.float32
-        assert image.shape == (3, 24, 24)
-        assert label == 3
 
 
 def test_normalisation() -> None:

@@ -143,7 +143,7 @@ def test_image_and_mask_of_unequal_size(
 
 
 def test_errors_keep_their_type_through_worker_processes(tmp_path: Path) -> None:
-    loader = DataLoader(LabelledImages([(tmp_path / "none.jpg", 0)]), num_workers=1)
+    loader = DataLoader(LabelledImages([(tmp_path / "none.jpg", 0)], ["a"]), num_workers=1)
     batches = iter(loader)
     with pytest.raises(RazorError, match=r"none\.jpg"):
         next(batches)

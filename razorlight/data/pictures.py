@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-Palette = Sequence[tuple[int, int, int]]
+from razorlight.data.palette import Palette, voc_palette
 
-VOID = (224, 224, 192)
-"""Colour of pixels without a class or a depth, that of 255 in the PASCAL VOC palette."""
+VOID = voc_palette(256)[255]
+"""Colour of pixels without a class or a depth."""
 
 GUTTER = 4
 """Pixels between the panels of a picture."""
@@ -20,7 +20,13 @@ OPACITY = 0.5
 
 
 def denormalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The picture behind a normalised image, float (3, H, W)."""
+    """The picture behind a normalised image.
+
+    Args:
+        image: float (3, H, W).
+        mean: of the normalisation, per channel, for values in 0..1.
+        std: likewise.
+    """
     shift, scale = (torch.tensor(channels).view(3, 1, 1) for channels in (mean, std))
     return ((image.float().cpu() * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8)
 
@@ -31,15 +37,23 @@ def full_palette(palette: Palette) -> Tensor:
 
 
 def colour_labels(labels: Tensor, palette: Palette) -> Tensor:
-    """A label map, integer (H, W), in the colours of its classes."""
+    """A label map, integer (H, W), in the colours of its classes; void where it has none."""
     return full_palette(palette)[labels.long().cpu()].permute(2, 0, 1)
 
 
-def colour_depth(depth: Tensor, farthest: float) -> Tensor:
-    """A depth map, float (H, W), from bright (near) to dark (``farthest``); void where it is 0."""
-    share = (depth / farthest).clamp(0, 1).float().cpu()
-    colours = torch.from_numpy(matplotlib.colormaps["magma_r"](share.numpy(), bytes=True)[..., :3])
-    colours[(depth == 0).cpu()] = torch.tensor(VOID, dtype=torch.uint8)
+def colour_depths(depths: Tensor, farthest: float | None = None) -> Tensor:
+    """A depth map, red near to blue far away; void where nothing was measured.
+
+    Args:
+        depths: metres, float (H, W), 0 where nothing was measured.
+        farthest: the depth that is bluest; that of the farthest point if None.
+    """
+    metres = depths.float().cpu()
+    shares = metres / (farthest or metres.max().clamp(min=1e-6))
+    colours = torch.from_numpy(
+        matplotlib.colormaps["Spectral"](shares.numpy(), bytes=True)[..., :3]
+    )
+    colours[metres == 0] = torch.tensor(VOID, dtype=torch.uint8)
     return colours.permute(2, 0, 1)
 
 

@@ -1,0 +1,52 @@
+"""ImageNet-1k."""
+
+from functools import cache
+from pathlib import Path
+
+from timm.data import ImageNetInfo
+
+from razorlight.data.base import Split
+from razorlight.data.image_folder import ImageFolder
+
+
+class ImageNet(ImageFolder):
+    """ImageNet-1k (ILSVRC 2012): 1,000 classes, one folder each by WordNet id.
+
+    1,281,167 images to train and 50,000 to validate, which published results are judged by; the
+    test set has no public labels. Access is granted at https://image-net.org, so the data have to
+    be placed by hand, on disk as torchvision and timm have them::
+
+        root/imagenet/train/<wnid>/*.JPEG    n01440764, ...
+        root/imagenet/val/<wnid>/*.JPEG
+
+    Where folders are missing (ImageNet-100), the ids of the classes stay those of all 1,000.
+
+    Licence: for non-commercial research and education. Cite Russakovsky et al., "ImageNet Large
+    Scale Visual Recognition Challenge", IJCV 2015.
+
+    Args: see :class:`ClassificationData`.
+    """
+
+    num_classes = 1000
+    splits = ("train", "val")
+    remedy = "ImageNet reads root/imagenet/{train,val}/<wnid>/*.JPEG, from https://image-net.org"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # as in ImageFolder
+        """What WordNet says, such as ``tench, Tinca tinca``."""
+        info = _info()
+        return tuple(info.index_to_description(label) for label in range(self.num_classes))
+
+    @property
+    def folder_names(self) -> tuple[str, ...]:
+        """The WordNet ids, sorted."""
+        return tuple(_info().label_names())
+
+    def folder(self, split: Split) -> Path:
+        """Where the images of a split are."""
+        return self.root / "imagenet" / split
+
+
+@cache
+def _info() -> ImageNetInfo:
+    return ImageNetInfo()
