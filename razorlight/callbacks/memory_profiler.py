@@ -306,7 +306,7 @@ def _measure(
 ) -> StepMemory | None:
     """Measure forward and backward on a copy of the module; None if memory does not suffice."""
     try:
-        module, batch = _copy(pl_module, batch)
+        module, batch = _copy(trainer, pl_module, batch)
         module.trainer = trainer
         if dense:
             restore_(module)
@@ -322,10 +322,12 @@ def _measure(
         return None
 
 
-def _copy(pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
-    """Copies of both; the module's logs nothing."""
+def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
+    """Copies of module and batch; the module's logs nothing."""
+    # a module may hold the run: LightningCLI's optimizer knows the data that it was linked with
+    run = {id(part): part for part in (trainer, getattr(trainer, "datamodule", None))}
     try:
-        module, batch = deepcopy((pl_module, batch))
+        module, batch = deepcopy((pl_module, batch), run)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
