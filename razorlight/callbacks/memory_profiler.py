@@ -306,7 +306,7 @@ def _measure(
 ) -> StepMemory | None:
     """Measure forward and backward on a copy of the module; None if memory does not suffice."""
     try:
-        module, batch = _copy(pl_module, batch)
+        module, batch = _copy(trainer, pl_module, batch)
         module.trainer = trainer
         if dense:
             restore_(module)
@@ -322,12 +322,13 @@ def _measure(
         return None
 
 
-def _copy(pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
-    """Copies of both; the module's logs nothing."""
-    # what LightningCLI gives to make optimizers holds the whole command line, trainer and loaders
+def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
+    """Copies of module and batch; the module's logs nothing."""
+    # what LightningCLI gives to make optimizers holds the whole command line, with the run
     factories = [value for value in vars(pl_module).values() if isinstance(value, partial)]
+    shared = (trainer, getattr(trainer, "datamodule", None), *factories)
     try:
-        module, batch = deepcopy((pl_module, batch), {id(each): each for each in factories})
+        module, batch = deepcopy((pl_module, batch), {id(each): each for each in shared})
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

@@ -301,6 +301,16 @@ def test_table_compares_one_step_dense_and_razor(tmp_path, capsys):
     assert max(len(line) for line in lines[:-2]) <= 80
 
 
+def test_the_run_that_a_module_holds_is_not_copied(tmp_path, capsys):
+    module = Classifier()
+    trainer = trainer_in(tmp_path, MemoryProfiler(), max_epochs=1)
+    module.held = [trainer]
+    # nor can it be, while processes load its batches
+    data = loader(16).dataset
+    trainer.fit(module, DataLoader(data, 8, num_workers=1, persistent_workers=True))
+    assert "one step: stored" in capsys.readouterr().out
+
+
 def test_a_step_without_enough_memory_is_said_to_be(tmp_path, capsys, monkeypatch):
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
