@@ -8,15 +8,17 @@ from zipfile import ZipFile
 
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from razorlight.callbacks import BackRazor, MaskWriter, MemoryProfiler
-from razorlight.cli import RazorCLI
+from razorlight.callbacks import BackRazor, LastCheckpoint, MaskWriter, MemoryProfiler, RunSummary
+from razorlight.cli.training import RazorCLI
 from razorlight.config_files import find_config, shipped_folder
 from razorlight.errors import RazorError
 
 CHECKOUT = Path(__file__).parents[1]
 CONFIGS = ["quickstart.yaml", "seg_ade.yaml", "cls_cifar10.yaml"]
-LAYERS = ["dense.yaml", "debug/fast.yaml"]
+EVERYWHERE = {LastCheckpoint, RichProgressBar, RunSummary}
+LAYERS = ["dense.yaml", "tensorboard.yaml", "debug/fast.yaml"]
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +35,8 @@ def instantiate(*names, overrides=()):
 
 
 def callbacks(cli):
-    """What the configuration asked for, without Lightning's own."""
-    ours = (BackRazor, MaskWriter, MemoryProfiler, ModelCheckpoint, RichProgressBar)
+    """What the configuration asked for, and the command line adds."""
+    ours = (BackRazor, MaskWriter, MemoryProfiler, ModelCheckpoint, RichProgressBar, RunSummary)
     return {type(callback) for callback in cli.trainer.callbacks if isinstance(callback, ours)}
 
 
@@ -48,7 +50,7 @@ def test_every_shipped_file_is_tested():
 def test_config_instantiates(name):
     # no hub: random weights; no accelerator: full precision
     cli = instantiate(name, overrides=["--model.weights=none", "--trainer.precision=32-true"])
-    assert {BackRazor, MemoryProfiler, ModelCheckpoint, RichProgressBar} <= callbacks(cli)
+    assert {BackRazor, MemoryProfiler, ModelCheckpoint, *EVERYWHERE} <= callbacks(cli)
     assert all(m.num_classes == cli.datamodule.num_classes for m in cli.model.val_metrics.values())
     assert cli.trainer.checkpoint_callback.monitor in dict(cli.model.val_metrics.items())
     assert cli.model.configure_optimizers()
@@ -65,7 +67,7 @@ def test_schedules_end_with_the_run():
 
 def test_dense_layer_leaves_only_the_razor_out():
     cli = instantiate("quickstart.yaml", "dense.yaml", overrides=["--model.weights=none"])
-    assert callbacks(cli) == {MemoryProfiler, ModelCheckpoint, RichProgressBar}
+    assert callbacks(cli) == {MemoryProfiler, *EVERYWHERE}
     assert cli.trainer.max_epochs == instantiate("quickstart.yaml").trainer.max_epochs
 
 
@@ -74,6 +76,13 @@ def test_fast_layer_limits_the_run_and_leaves_the_rest():
     trainer = cli.trainer
     assert (trainer.max_steps, trainer.limit_val_batches, trainer.limit_test_batches) == (2, 2, 2)
     assert {BackRazor, MemoryProfiler, MaskWriter} <= callbacks(cli)
+
+
+def test_tensorboard_layer_keeps_the_folder():
+    cli = instantiate("quickstart.yaml", "tensorboard.yaml", overrides=["--model.weights=none"])
+    (logger,) = cli.trainer.loggers
+    assert isinstance(logger, TensorBoardLogger)
+    assert Path(logger.root_dir) == Path("runs/quickstart")
 
 
 def test_data_root_follows_the_environment(monkeypatch, tmp_path):
