@@ -1,5 +1,7 @@
 """The configurations that come with razorlight, by their bare names."""
 
+import re
+import shutil
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,6 +13,16 @@ def shipped_folder() -> Path:
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
+
+
+def shipped_configs() -> list[str]:
+    """Their names, as ``--config`` takes them: ``seg_ade.yaml``, ``debug/fast.yaml`` ...
+
+    Without those in ``parts/``, which others name and no one runs.
+    """
+    folder = shipped_folder()
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(name for name in names if not name.startswith("parts/"))
 
 
 def find_config(name: str) -> str:
@@ -26,10 +38,35 @@ def find_config(name: str) -> str:
     Raises:
         RazorError: if there is neither; it gives the nearest names.
     """
-    folder = shipped_folder()
-    for path in (Path(name), folder / name):
+    for path in (Path(name), shipped_folder() / name):
         if path.is_file():
             return str(path)
-    shipped = [path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")]
-    near = get_close_matches(name, sorted(shipped), n=3, cutoff=0)
+    near = get_close_matches(name, shipped_configs(), n=3, cutoff=0)
     raise RazorError(f"config: there is no file {name}; shipped are {', '.join(near)}")
+
+
+def copy_config(name: str, target: Path) -> Path:
+    """Copy a configuration, to be edited, with the parts that it names beside it.
+
+    Args:
+        name: as :func:`find_config` takes it.
+        target: the new file, or the folder to put it into.
+
+    Returns:
+        The new file.
+
+    Raises:
+        RazorError: if there is no such configuration, or the new file exists already.
+    """
+    source = Path(find_config(name))
+    copy = target / source.name if target.is_dir() else target
+    if copy.exists():
+        raise RazorError(f"cp: {copy} exists already; give another TARGET, or move it away")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, copy)
+    for part in re.findall(r"parts/\S+\.yaml", source.read_text()):
+        beside = copy.parent / part
+        if not beside.exists() and (source.parent / part).is_file():
+            beside.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source.parent / part, beside)
+    return copy

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from razorlight import __version__
-from razorlight.cli import RazorCLI, main
+from razorlight.cli import main
+from razorlight.cli.training import RazorCLI
 
 SMALL = """
 model:
@@ -105,32 +106,65 @@ def test_later_config_and_options_win(config, folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("max_epochs", "max_epohs", "option 'trainer.max_epohs'; did you mean max_epochs?"),
-        ("model:", "modle:", "'modle.init_args.architecture'; did you mean model?"),
-        ("encoder:", "encodr:", "Option 'encodr' is not accepted; did you mean encoder?"),
-        ("tile_size", "tilesize", "Option 'tilesize' is not accepted; did you mean tile_size?"),
-        ("BackRazor", "BackRasor", "path string: BackRasor; did you mean BackRazor?"),
+        ("max_epochs", "max_epohs", "'trainer' .* option 'max_epohs'; did you mean max_epochs?"),
+        ("model:", "modle:", "'modle.init_args.architecture'.*; did you mean model?"),
+        (
+            "encoder:",
+            "encodr:",
+            "model: SegmentationTask: Option 'encodr'.*; did you mean encoder?",
+        ),
+        ("BackRazor", "BackRasor", "trainer.callbacks: there is no class BackRasor; .* BackRazor?"),
         (
             "BackRazor",
             "BackRazor\n      init_args: {sparsty: 1}",
-            "did you mean sparsity?",
+            "trainer.callbacks: BackRazor: Option 'sparsty'.*; did you mean sparsity?",
         ),
-        ("batch_size: 2", "batch_size: two", "\"batch_size\": Expected a <class 'int'>.*: two"),
+        ("max_epochs: 1", "max_epochs: one", "trainer.max_epochs: expected type int, got one$"),
+        ("size: 2", "size: two", "data: BlueMarble: batch_size: expected type int, got two$"),
+        (
+            "resnet10t",
+            "resnet10t, freeze: 3",
+            "SegmentationTask: freeze: expected type list, got 3$",
+        ),
+        (
+            "resnet10t",
+            "resnet10t, optimizer: {class_path: torch.optim.AdamWW}",
+            "optimizer: .*no attribute 'AdamWW'; did you mean AdamW?",
+        ),
+        (
+            "resnet10t",
+            "resnet10t, optimizer: {class_path: torch.optim.AdamW, init_args: {lrr: 1}}",
+            r"optimizer: Option 'lrr' is not accepted; did you mean lr[?]$",
+        ),
+        (", encoder: tu-resnet10t", "", "model: SegmentationTask: .* required: encoder"),
+        ("data:", "more:", "Option 'more.init_args.tile_size' is not accepted"),
         ("cpu", "${oc.evn:A}", "Unsupported interpolation type oc.evn"),
-        ("tile_size: 32", "tile_size: [", "Problems parsing config"),
+        (
+            "tile_size: 32",
+            "tile_size: [",
+            "did not find expected node content in line 7, column 27",
+        ),
     ],
 )
 def test_config_that_does_not_parse(config, capsys, old, new, message):
     config.write_text(SMALL.replace(old, new))
-    assert main(["fit", "--config", str(config)]) == 2
-    assert re.search(message, error_line(capsys))
+    assert main(["fit", "--config", "small.yaml"]) == 2
+    assert re.search(f"error: small.yaml: .*{message}", error_line(capsys))
+
+
+def test_the_wrong_one_of_two_configs_is_named(config, folder, capsys):
+    (folder / "later.yaml").write_text("data: {init_args: {tilesize: 3}}")
+    assert main(["fit", "--config", "small.yaml", "--config", "later.yaml"]) == 2
+    assert error_line(capsys).startswith("error: later.yaml: data: BlueMarble: Option 'tilesize'")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], 'expected "subcommand" to be one of {fit,validate,test,predict}'),
-        (["fti"], "invalid choice: 'fti'"),
+        ([], "arguments are required: COMMAND"),
+        (["fti"], "invalid choice: 'fti' .choose from.*'fit'"),
+        (["list", "model"], "invalid choice: 'model' .choose from.*'models'"),
+        (["fit", "--trainer.max_epohs=3"], "--trainer.max_epohs=3; did you mean max_epochs"),
         (["fit"], "arguments are required: .*model"),
         (["fit", "--config"], "expected 1 argument|expected one argument"),
     ],
@@ -192,15 +226,73 @@ def test_faults_of_the_program_are_raised(config, monkeypatch):
         main(["fit", "--config", str(config)])
 
 
-def test_help_lists_the_subcommands(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["fit", "validate", "test", "predict", "list", "cp", "export", "examples:"]),
+        (["list", "--help"], ["configs", "models"]),
+        (["fit", "-h"], ["--config", "--model.help SegmentationTask"]),
+        (["fit", "--help"], ["razorlight fit --config NAME.yaml", "--trainer.max_epochs"]),
+    ],
+)
+def test_help_fits_the_screen(capsys, monkeypatch, arguments, words):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as leaving:
-        main(["--help"])
+        main(arguments)
     assert leaving.value.code == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("usage: razorlight", "fit", "predict"))
+    assert all(word in printed for word in words)
+    if arguments != ["fit", "--help"]:  # Lightning's names are longer
+        assert max(map(len, printed.splitlines())) <= 82
 
 
-def test_module_runs_as_a_program():
-    command = [sys.executable, "-m", "razorlight", "--version"]
+def test_module_runs_as_a_program_without_torch(folder):
+    (folder / "torch.py").write_text("raise ImportError('torch was imported')")
+    for arguments, output in (
+        (["--version"], f"razorlight {__version__}\n"),
+        (["list", "codecs", "mask"], "mask  One bit an entry"),
+        (["list", "models", "vit_tiny_patch16_224"], "# ClassificationTask: model\nvit_tiny"),
+        (["cp", "debug/fast.yaml"], "fast.yaml is yours to edit"),
+    ):
+        command = [sys.executable, "-m", "razorlight", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(output)
+
+
+def test_output_may_be_cut_off():
+    command = f"{sys.executable} -m razorlight list models | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("# SegmentationTask")
+    assert not done.stderr
+
+
+def test_cp_never_overwrites(folder, capsys):
+    assert main(["cp", "quickstart.yaml"]) == 0
+    assert main(["cp", "quickstart.yaml", "new/mine.yaml"]) == 0
+    assert (folder / "new/mine.yaml").read_text() == (folder / "quickstart.yaml").read_text()
+    (folder / "quickstart.yaml").write_text("edited")
+    assert main(["cp", "quickstart.yaml"]) == 1
+    assert "cp: quickstart.yaml exists already" in error_line(capsys)
+    assert main(["cp", "quikstart.yaml"]) == 1
+    assert "no file quikstart.yaml; shipped are quickstart.yaml" in error_line(capsys)
+    assert (folder / "quickstart.yaml").read_text() == "edited"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_and_configs(capsys, shell):
+    with pytest.raises(SystemExit):
+        main(["--print_completion", shell])
+    script = capsys.readouterr().out
+    assert "debug/fast.yaml" in script
+    assert all(command in script for command in ("validate", "export", "--ckpt_path", "recipes"))
+
+
+def test_completion_completes_in_bash(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["--print_completion", "bash"])
+    (folder / "script").write_text(capsys.readouterr().out)
+    (folder / "quick.yaml").touch()
+    typed = "COMP_WORDS=(razorlight fit --config qui); COMP_CWORD=3; COMP_LINE=; _shtab_razorlight"
+    command = ["bash", "-c", f'source ./script; {typed}; echo "${{COMPREPLY[@]}}"']
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"razorlight {__version__}\n"
+    assert done.stdout.split() == ["quickstart.yaml", "quick.yaml"]

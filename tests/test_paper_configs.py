@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from razorlight.callbacks import BackRazor
-from razorlight.cli import RazorCLI
+from razorlight.cli.training import RazorCLI
 from razorlight.config_files import find_config, shipped_folder
 
 BASES = {"vit_b16": "paper/vit_b16.yaml", "mobile": "paper/cnn.yaml", "resnet18": "paper/cnn.yaml"}

@@ -34,6 +34,7 @@ class MemoryProfiler(Callback):
       stored between forward and backward, parameters, gradients and optimizer state. Logged as
       ``memory/{phase}_{size}_mib`` (the maximum over ranks), and appended to ``memory.csv`` in the
       run's folder, which a resumed run continues; ``memory.png`` shows it.
+    * The train phase's peak so far, as ``peak_mib`` in the progress bar.
     * One training step (forward and backward of the first batch), dense beside razor, measured on
       copies of the module: weights, buffers, metrics, logs and random state stay untouched.
     * A table of all that at the end of fit (the one step is rank zero's).
@@ -53,6 +54,10 @@ class MemoryProfiler(Callback):
             that are measured: on the CPU all of it, on CUDA only what is stored.
         compare: whether to measure one step dense and razor. On CUDA the copy's parameters need
             memory beside the run's own; a step that finds none is shown as "out of memory".
+
+    Attributes:
+        compared: the one step measured, "razor" and "dense", since the first batch of a fit; None
+            for one that ran out of memory.
 
     Raises:
         RazorError: if ``steps`` is below 1; at the start of a run, if the device is neither a CPU
@@ -75,7 +80,7 @@ class MemoryProfiler(Callback):
         self._gradients = 0
         self._mode = ""
         self._title = ""
-        self._step: dict[str, StepMemory | None] = {}
+        self.compared: dict[str, StepMemory | None] = {}
 
     # ---- a run begins and ends
 
@@ -96,7 +101,7 @@ class MemoryProfiler(Callback):
         if not trainer.is_global_zero or not self._rows:
             return
         if self._csv is not None:
-            save_memory_plot(self._png, read_history(self._csv), self._step)
+            save_memory_plot(self._png, read_history(self._csv), self.compared)
         if stage == TrainerFn.FITTING:
             self._print(trainer)
 
@@ -107,6 +112,11 @@ class MemoryProfiler(Callback):
         self._phases.leave()
 
     # ---- train
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # a run resumed within an epoch begins with no on_train_epoch_start
+        self.on_train_epoch_start(trainer, pl_module)
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -137,8 +147,9 @@ class MemoryProfiler(Callback):
             self._gradients = max(self._gradients, gradients)
 
     @override
-    def on_train_batch_end(self, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         self._phases.end_step()
+        pl_module.log("peak_mib", self._phases.peak / MIB, prog_bar=True, logger=False)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -247,7 +258,7 @@ class MemoryProfiler(Callback):
             if name.startswith(("val/", "val_"))
         }
         console = get_console()  # the progress bar's, which prints above itself
-        console.print(memory_table(self._title, self._mode, self._step, self._rows, metrics))
+        console.print(memory_table(self._title, self._mode, self.compared, self._rows, metrics))
         if self._csv is not None:
             for path in (self._csv, self._png):
                 console.print(str(path), soft_wrap=True, highlight=False, markup=False)
@@ -271,8 +282,8 @@ class MemoryProfiler(Callback):
         self._phases.leave()  # measuring a step resets the peaks of CUDA's allocator
         with isolate_rng():
             if self._mode == "razor":
-                self._step["razor"] = _measure(trainer, pl_module, batch, batch_idx)
-            self._step["dense"] = _measure(trainer, pl_module, batch, batch_idx, dense=True)
+                self.compared["razor"] = _measure(trainer, pl_module, batch, batch_idx)
+            self.compared["dense"] = _measure(trainer, pl_module, batch, batch_idx, dense=True)
         self._enter_train(trainer)
 
 

@@ -93,6 +93,11 @@ class PhaseMeter:
         """Whether a measured step is under way."""
         return self._held is not None
 
+    @property
+    def peak(self) -> int:
+        """Bytes of peak allocated in the phase under way, so far in its epoch."""
+        return max(self.peaks[self._phase], self._meter.peak if self._meter is not None else 0)
+
     def _open(self) -> None:
         self._close()
         self._meter = meter_for(self._device)

@@ -167,6 +167,19 @@ def test_what_is_logged_is_what_is_written(tmp_path):
             assert float(value) == pytest.approx(size, abs=6e-4)
 
 
+def test_the_progress_bar_shows_the_peak_of_the_epoch(tmp_path):
+    class Bar(Callback):
+        seen = []
+
+        def on_train_batch_end(self, trainer, *args):
+            self.seen.append(trainer.progress_bar_metrics["peak_mib"])
+
+    profiler = MemoryProfiler(steps=1, compare=False)
+    trainer_in(tmp_path, profiler, Bar(), max_epochs=1).fit(Classifier(), loader(8), loader(64))
+    (row,) = rows_of(tmp_path, "train")
+    assert Bar.seen == pytest.approx([row.peak_mib] * 3, abs=6e-4)
+
+
 def test_a_second_fit_and_a_validation_append(tmp_path):
     trainer_in(tmp_path, MemoryProfiler(), max_epochs=1).fit(Classifier(), loader(8), loader(8))
     profiler = MemoryProfiler()

@@ -1,0 +1,51 @@
+"""Random numbers that go on where a checkpoint left them."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+
+class RandomState(Callback):
+    """Keeps the states of the random generators in checkpoints, and sets them when fit resumes.
+
+    A run resumed from the end of an epoch then shuffles, drops out and augments as if it had never
+    stopped. Not so are augmentations in the workers of a loader (they draw from generators of their
+    own), and the rest of an epoch that was interrupted: it is shuffled anew.
+
+    The states are those of torch (the CPU's and every CUDA device's), NumPy and Python; rank zero's
+    stand for all.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        # plain types: checkpoints load with weights_only=True
+        kind, keys, *rest = np.random.get_state()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
+            "numpy": (kind, np.asarray(keys).tolist(), *rest),
+            "python": random.getstate(),
+        }
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # on_train_start would be too late: the order of the samples is drawn by then
+        if not self._loaded:
+            return
+        torch.set_rng_state(self._loaded["torch"])
+        for device, state in enumerate(self._loaded["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
+        np.random.set_state(self._loaded["numpy"])
+        random.setstate(self._loaded["python"])
+        self._loaded = {}

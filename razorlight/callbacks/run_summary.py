@@ -1,0 +1,154 @@
+"""What a run is, when it starts, and what it left, when it ends."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from rich import get_console
+from rich.table import Table
+from torch.utils._pytree import tree_leaves
+from typing_extensions import override
+
+from razorlight.callbacks.back_razor import BackRazor
+from razorlight.callbacks.last_checkpoint import LastCheckpoint
+from razorlight.callbacks.memory_profiler import MemoryProfiler
+from razorlight.memory.meter import MIB
+from razorlight.memory.step import StepMemory
+
+Row = tuple[str, str]
+
+
+class RunSummary(Callback):
+    """Prints what a run is, when it starts, and what it left, when it ends; on rank zero.
+
+    * At the first batch of fit: network and parameters, the samples of each split, recipe and
+      converted layers, and the memory of one step, as :class:`MemoryProfiler` measured it just
+      before, if it is there.
+    * At the end of fit: the best score, the run's folder, and the commands that train on, test and
+      predict, where the command line saved its configuration. At the end of anything else: the
+      folder.
+    """
+
+    def __init__(self) -> None:
+        self._introduced = False
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if not self._introduced and trainer.is_global_zero:
+            _print([*_model_rows(pl_module), *_data_rows(trainer), *_saving_rows(trainer)])
+        self._introduced = True
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._introduced = False
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        fit = stage == TrainerFn.FITTING
+        _print([*(_best_rows(trainer) if fit else ()), *_file_rows(trainer)])
+        for command in _next_commands(trainer) if fit else ():
+            get_console().print(command, soft_wrap=True, highlight=False, markup=False)
+
+
+def resume_command(trainer: Trainer) -> str | None:
+    """The command that goes on with a run; None if there is no checkpoint to go on from."""
+    checkpoints = _checkpoints(trainer)
+    saved = any(isinstance(c, LastCheckpoint) and c.path.is_file() for c in checkpoints)
+    config = _folder(trainer) / "config.yaml"
+    if not saved or not config.is_file():
+        return None
+    return f"razorlight fit --config {shlex.quote(str(config))} --ckpt_path last"
+
+
+def _next_commands(trainer: Trainer) -> Iterator[str]:
+    if (resume := resume_command(trainer)) is None:
+        return
+    if trainer.max_epochs and trainer.max_epochs > 0:
+        yield f"{resume} \\\n  --trainer.max_epochs {2 * trainer.max_epochs}"
+    config = shlex.quote(str(_folder(trainer) / "config.yaml"))
+    best = shlex.quote(str(_relative(_checkpoints(trainer)[0].best_model_path)))
+    for command in ("test", "predict"):
+        yield f"razorlight {command} --config {config} \\\n  --ckpt_path {best}"
+
+
+def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
+    """The one that keeps the best comes first, if there is one."""
+    return [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+
+
+def _model_rows(module: LightningModule) -> Iterator[Row]:
+    parameters = list(module.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    total = sum(p.numel() for p in parameters)
+    parts = [type(part).__name__ for part in module.children() if list(part.parameters())]
+    yield "model", f"{type(module).__name__} of {', '.join(parts)}"
+    yield "parameters", f"{total / 1e6:.2f} M, {trained / 1e6:.2f} M of them trained"
+
+
+def _data_rows(trainer: Trainer) -> Iterator[Row]:
+    splits = {"train": trainer.train_dataloader, "val": trainer.val_dataloaders}
+    sizes = [f"{_samples(loaders)} {name}" for name, loaders in splits.items() if loaders]
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    name = f"{type(data).__name__}: " if data else ""
+    yield "data", f"{name}{', '.join(sizes)} samples"
+
+
+def _samples(loaders: object) -> int | str:
+    try:
+        return sum(len(loader.dataset) for loader in tree_leaves(loaders))
+    except (AttributeError, TypeError):
+        return "an unknown number of"
+
+
+def _saving_rows(trainer: Trainer) -> Iterator[Row]:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, BackRazor) and callback.report:
+            converted, known = len(callback.report.only("converted")), len(callback.report.lines)
+            yield "recipe", f"{callback.recipe}: {converted} of {known} layers converted"
+        if isinstance(callback, MemoryProfiler):
+            for size, label in (("stored", "stored by a step"), ("peak", "peak of a step")):
+                sizes = [f"{mode} {_mib(s, size)}" for mode, s in callback.compared.items()]
+                if sizes:
+                    yield label, f"{', '.join(sizes)} (measured)"
+
+
+def _mib(step: StepMemory | None, size: str) -> str:
+    return "out of memory" if step is None else f"{getattr(step, size) / MIB:.1f} MiB"
+
+
+def _best_rows(trainer: Trainer) -> Iterator[Row]:
+    for checkpoint in _checkpoints(trainer):
+        if checkpoint.best_model_score is not None:
+            name = Path(checkpoint.best_model_path).name
+            yield f"best {checkpoint.monitor}", f"{checkpoint.best_model_score:.4g}, {name}"
+
+
+def _file_rows(trainer: Trainer) -> Iterator[Row]:
+    folder = _folder(trainer)
+    if trainer.loggers and folder.is_dir():  # else it is the working directory
+        files = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+        yield "written", f"{folder}/"
+        yield "", ", ".join(files)
+
+
+def _folder(trainer: Trainer) -> Path:
+    return _relative(trainer.log_dir or trainer.default_root_dir)
+
+
+def _relative(path: str) -> Path:
+    """Seen from the working directory, if it lies below."""
+    absolute = Path(path).absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def _print(rows: list[Row]) -> None:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    get_console().print(grid)  # the progress bar's, which prints above itself

@@ -1,0 +1,64 @@
+"""``razorlight export``: the network out of a checkpoint of Lightning."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from razorlight.errors import RazorError
+
+_NET = "net."
+"""Before the names of the network's tensors in every task."""
+
+
+def export_network(checkpoint: Path, out: Path) -> str:
+    """Write the network of a checkpoint as plain tensors, which timm or smp load strictly.
+
+    What is taken is ``state_dict``, what ``razorlight test`` would score: where weights were
+    averaged in training (Lightning's ``WeightAveraging``, ``EMAWeightAveraging``), the averages.
+
+    Args:
+        checkpoint: a checkpoint of one of razorlight's tasks, read without running code from it.
+        out: the new file, in the safetensors format.
+
+    Returns:
+        What was written, in one line.
+
+    Raises:
+        RazorError: if there is no such checkpoint, it is none of a task, or ``out`` exists.
+    """
+    if out.exists():
+        raise RazorError(f"export: {out} exists already; give another --out, or move it away")
+    net = _network(checkpoint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(net, out, metadata={"format": "pt"})
+    size = sum(tensor.nbytes for tensor in net.values()) / 2**20
+    return f"{out}: {len(net)} tensors, {size:.1f} MiB"
+
+
+def _network(checkpoint: Path) -> dict[str, Tensor]:
+    state = _read(checkpoint).get("state_dict", {})
+    net = {name.removeprefix(_NET): t for name, t in state.items() if name.startswith(_NET)}
+    if not net:
+        raise RazorError(
+            f"export: {checkpoint} holds no network of a task (names that begin with {_NET!r}); "
+            "give a checkpoint that `razorlight fit` wrote"
+        )
+    # safetensors takes neither shared memory nor strides
+    return {name: t.clone(memory_format=torch.contiguous_format) for name, t in net.items()}
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    if not checkpoint.is_file():
+        raise RazorError(f"export: there is no file {checkpoint}")
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        gist = str(error).splitlines()[0]
+        raise RazorError(
+            f"export: {checkpoint} is no checkpoint of plain tensors ({gist})"
+        ) from error
+    return content if isinstance(content, dict) else {}

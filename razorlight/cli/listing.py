@@ -1,0 +1,104 @@
+"""``razorlight list``: what there is to choose from."""
+
+import ast
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from razorlight.cli import sources
+from razorlight.config_files import find_config, shipped_configs
+from razorlight.errors import RazorError
+
+Groups = Mapping[str, Mapping[str, str]]
+"""By heading: names, and what each is in one line of its own docstring or first comment."""
+
+
+def show(kind: str, pattern: str = "*") -> None:
+    """Print the names of a kind and what each is, a line each.
+
+    Args:
+        kind: a key of :data:`KINDS`.
+        pattern: a glob over the names.
+
+    Raises:
+        RazorError: if no name matches; it gives the nearest.
+    """
+    groups = KINDS[kind]()
+    names = [name for group in groups.values() for name in group]
+    matching = {name for name in names if fnmatchcase(name, pattern)}
+    if not matching:
+        near = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0)
+        raise RazorError(f"list {kind}: {pattern!r} matches nothing; near are {', '.join(near)}")
+    for heading, group in groups.items():
+        chosen = {name: text for name, text in group.items() if name in matching}
+        if heading and chosen:
+            print(f"# {heading}")
+        _print_columns(chosen)
+
+
+def _print_columns(group: Mapping[str, str]) -> None:
+    # cut to the window where a person reads, whole where a program does
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    column = min(32, max(map(len, group), default=0))
+    for name, text in group.items():
+        rest = max(20, width - max(column, len(name)) - 2)
+        print(f"{name:{column}}  {textwrap.shorten(text, rest, placeholder=' ...')}".rstrip())
+
+
+def _configs() -> Groups:
+    return {"": {name: _first_comment(Path(find_config(name))) for name in shipped_configs()}}
+
+
+def _first_comment(config: Path) -> str:
+    comment = re.match(r"(?:#.*\n)*", config.read_text(encoding="utf-8"))
+    assert comment is not None
+    return sources.first_sentence(comment[0].replace("\n# ", " ").strip("# \n"))
+
+
+def _datasets() -> Groups:
+    classes = sources.imported(sources.package("razorlight") / "data" / "__init__.py")
+    return {"": {name: sources.summary(node) for name, node in classes.items() if _is_data(node)}}
+
+
+def _is_data(node: sources.Definition) -> bool:
+    """Whether a class is a data set, and not the base of all."""
+    return isinstance(node, ast.ClassDef) and "ABC" not in map(ast.unparse, node.bases)
+
+
+def _models() -> Groups:
+    return {
+        "SegmentationTask: architecture": sources.smp_architectures(),
+        "SegmentationTask: encoder (or tu-NAME of a model below)": sources.smp_encoders(),
+        "ClassificationTask: model": sources.timm_models(),
+    }
+
+
+def _recipes() -> Groups:
+    return _table("planning/recipes.py", "RECIPES")
+
+
+def _codecs() -> Groups:
+    return _table("codecs/parsing.py", "CODECS")
+
+
+def _table(module: str, variable: str) -> Groups:
+    """The classes or functions that a module of razorlight gives names to."""
+    file = sources.package("razorlight") / module
+    known = {**sources.imported(file), **sources.definitions(file)}
+    named = sources.table(sources.assigned(file, variable))
+    return {"": {name: sources.summary(known[ast.unparse(node)]) for name, node in named.items()}}
+
+
+KINDS: Mapping[str, Callable[[], Groups]] = {
+    "configs": _configs,
+    "datasets": _datasets,
+    "models": _models,
+    "recipes": _recipes,
+    "codecs": _codecs,
+}
+"""What can be listed, and how it is found."""

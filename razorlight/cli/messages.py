@@ -1,0 +1,85 @@
+"""What jsonargparse found wrong in arguments and configurations, in one line."""
+
+import re
+from difflib import get_close_matches
+from importlib import import_module
+from inspect import signature
+
+from lightning.pytorch import Trainer
+
+from razorlight import callbacks, data, tasks
+
+NAMESPACES = (callbacks, data, tasks)
+"""What configurations may call by short names: ``class_path: BackRazor``."""
+
+
+def explain(message: str) -> str:
+    """The key and what is wrong with it, and the nearest name where one is unknown.
+
+    Args:
+        message: of an error of jsonargparse or omegaconf.
+    """
+    gist = _gist(message)
+    near = _nearest(gist)
+    for pattern, plain in _PLAIN.items():
+        gist = re.sub(pattern, plain, gist)
+    return f"{gist}; did you mean {near}?" if near else gist
+
+
+_PLAIN = {
+    r'Parser key "([\w.]+)":': r"\1:",
+    r"Problem with given class_path '[\w.]*?(\w+)':": r"\1:",
+    r"Type \S+\[.*\] expects a function or a callable class: ": "",
+    r"\. Got value: Namespace\(.*\)": "",
+    r"Expected an? <class '(\w+)'>\.?": r"expected type \1,",
+    r"Got value:": "got",
+    r"Expected a dot import path string:": "there is no class",
+    r"Problems parsing config: ": "",
+    r"arguments are required: (?:fit|validate|test|predict)\.": "arguments are required: ",
+    r", (?:fit|validate|test|predict)\.": ", ",
+    r' in "<unicode string>",': " in",
+}
+"""Its wording that speaks of parsers and classes, and plainer words."""
+
+
+def _gist(message: str) -> str:
+    """What was found wrong, out of the account of all that was tried.
+
+    Where a value may be of several types jsonargparse lists why each refused, as nested bullets;
+    the first of each list is the type that was meant. The first value named is the innermost.
+    """
+    kept, depth = [], -1
+    for line in message.splitlines():
+        text = line.lstrip()
+        if text.startswith("- "):
+            indent = len(line) - len(text)
+            if indent <= depth:
+                break
+            depth = indent
+        if not text.startswith(("Does not validate", "Subtypes:", "Errors:", "Given value")):
+            kept.append(text.removeprefix("- "))
+    value = re.search(r"Given value: (.*)", message)
+    if value and kept[-1].endswith("'>"):  # a type was expected
+        kept.append(f"Got value: {value[1]}")
+    return " ".join(kept)
+
+
+def _nearest(gist: str) -> str:
+    """The known name that is nearest to the unknown one in ``gist``, if there are both."""
+    unknown = re.search(r"(?:[Oo]ption '|path string: |no attribute '|arguments: --)([\w.]+)", gist)
+    if unknown is None:
+        return ""
+    known = _known_names(gist)
+    wrong = next((part for part in unknown[1].split(".") if part not in known), "")
+    return "".join(get_close_matches(wrong, known, n=1))
+
+
+def _known_names(gist: str) -> set[str]:
+    if module := re.search(r"module '([\w.]+)' has no attribute", gist):
+        return set(dir(import_module(module[1])))
+    if classes := re.findall(r"class_path[ =]'([\w.]+)\.(\w+)'", gist):
+        where, name = classes[-1]
+        return set(signature(getattr(import_module(where), name)).parameters)
+    names = {name for namespace in NAMESPACES for name in namespace.__all__}
+    names.update(signature(Trainer).parameters)
+    return names | {"trainer", "model", "data", "class_path", "init_args"}

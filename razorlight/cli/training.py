@@ -1,0 +1,174 @@
+"""``razorlight {fit,validate,test,predict}``: Lightning's command line."""
+
+import logging
+import re
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import ActionConfigFile
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from omegaconf.errors import OmegaConfBaseException
+
+from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
+from razorlight.callbacks.run_summary import resume_command
+from razorlight.cli import CONFIG_HELP, KEYS_HELP
+from razorlight.cli.messages import explain
+from razorlight.cli.resuming import continue_run, last_checkpoint
+from razorlight.config_files import find_config
+from razorlight.errors import RazorError
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``, that also finds shipped files by name, and names the one that is wrong."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        """Read the file into ``cfg``."""
+        path = find_config(values)
+        try:
+            super().__call__(parser, cfg, path, option_string)
+            # a later file may give what is required still; unknown keys no other will mend
+            parser.validate(cfg, skip_required=True)
+        except (ArgumentError, OmegaConfBaseException, TypeError, KeyError) as error:
+            raise ArgumentError(None, f"{path}: {error}") from error
+
+
+class RazorCLI(LightningCLI):
+    """Lightning's command line over any task and data module, linked by the number of classes.
+
+    Every run has a :class:`RunSummary` in place of Lightning's, and what it takes to go on with it:
+    a :class:`RandomState` and, unless checkpoints are off, a :class:`LastCheckpoint`.
+    """
+
+    def __init__(self, args: ArgsType = None, run: bool = True) -> None:
+        # omegaconf: ${oc.env:...} in configurations; errors are raised for `main` to print
+        common = {"parser_mode": "omegaconf", "exit_on_error": False}
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_defaults={"enable_model_summary": False},
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            # else it would make an optimizer before callbacks and configure_model see the model
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "razorlight",
+                **common,
+                **{name: {**common, **_usage(name)} for name in self.subcommands()},
+            },
+            args=args,
+            run=run,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser with razorlight's own ``--config``."""
+        parser = LightningArgumentParser(**kwargs)
+        parser.add_argument("-c", "--config", action=ConfigFile, help=CONFIG_HELP)
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Give the number of classes of the data to the model."""
+        parser.link_arguments(
+            "data.num_classes", "model.init_args.num_classes", apply_on="instantiate"
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, with the callbacks that every run has."""
+        callbacks: list[Callback] = [RandomState(), RunSummary()]
+        if self._get(self.config_init, "trainer")["enable_checkpointing"] is not False:
+            callbacks.append(LastCheckpoint())
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; after Ctrl-C, say how to go on."""
+        try:
+            self.trainer.fit(**kwargs)
+        except SystemExit as leaving:  # how Lightning leaves a run that it was interrupted in
+            if isinstance(leaving.__context__, KeyboardInterrupt) and self.trainer.is_global_zero:
+                resume = resume_command(self.trainer)
+                hint = f"to go on: {resume}" if resume else "no checkpoint was saved"
+                print(f"interrupted; {hint}", file=sys.stderr)
+            raise
+
+    def after_instantiate_classes(self) -> None:
+        """Find the file that ``--ckpt_path last`` speaks of; ``fit`` goes on in its folder.
+
+        Raises:
+            RazorError: if there is none, but for ``fit``, which then begins, as Lightning's does.
+        """
+        settings = self.config_init.get(str(self.subcommand), {})
+        if settings.get("ckpt_path") != "last":
+            return
+        if checkpoint := last_checkpoint(self.trainer):
+            settings["ckpt_path"] = str(checkpoint)
+            if self.subcommand == "fit":
+                continue_run(checkpoint, self.trainer)
+        elif self.subcommand != "fit":
+            raise RazorError(
+                "ckpt_path: no run of this configuration has a last.ckpt; give the file's path"
+            )
+
+
+def _usage(command: str) -> dict[str, str]:
+    # its own would name each of some hundred options
+    usage = f"razorlight {command} --config NAME.yaml [--KEY VALUE ...]"
+    return {"usage": usage, "description": KEYS_HELP.format(command)}
+
+
+def run(args: Sequence[str] | None = None) -> None:
+    """Run a command of Lightning's.
+
+    Args:
+        args: the arguments; those of the process if None.
+
+    Raises:
+        ArgumentError: for a mistake in arguments or configuration.
+        RazorError: for one met in the run.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_banner)
+    # Lightning's own use of torch, and frozen norms, which tasks leave so on purpose
+    warnings.filterwarnings("ignore", message=".*LeafSpec|.*in eval mode at the start of training")
+    words = sys.argv[1:] if args is None else args
+    if words[0] != "fit":  # then no checkpoint is written, in whatever folder
+        warnings.filterwarnings("ignore", message="The dirpath has changed")
+    try:
+        RazorCLI(None if args is None else list(args))
+    except (ArgumentError, OmegaConfBaseException) as error:
+        message = explain(str(error))
+        # which file lacks it, nobody can say
+        files = _configs(words) if "required" in message else ""
+        raise ArgumentError(None, files + message) from error
+    except MisconfigurationException as error:
+        raise RazorError(str(error)) from error
+    except RazorError as error:
+        # one from a loader's worker carries that worker's whole traceback; its own line is the last
+        last = str(error).strip().splitlines()[-1]
+        prefix = f"{RazorError.__module__}.RazorError: "
+        raise RazorError(last.removeprefix(prefix)) from error
+    except ValueError as error:
+        # jsonargparse wraps what a constructor raises
+        if not isinstance(error.__cause__, RazorError):
+            raise
+        raise error.__cause__ from None
+    except SystemExit as leaving:
+        # how Lightning leaves a run that it was interrupted in
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _configs(words: Sequence[str]) -> str:
+    names = re.findall(r"(?:^|\s)(?:-c|--config)[\s=](\S+)", " ".join(words))
+    return f"{', '.join(names)}: " if names else ""
+
+
+def _is_no_banner(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
