@@ -25,7 +25,7 @@ def text(name):
 
 
 def stack(name):
-    """The configurations that go on a command line together, as the comment of the last one says."""
+    """The configurations that go on one command line, as the comment of the last of them says."""
     if {"model", "data", "trainer"} <= yaml.safe_load(text(name)).keys() and "+:" not in text(name):
         return [name]
     return re.findall(r"--config (\S+)", text(name).partition("\nmodel:")[0])

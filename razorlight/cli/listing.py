@@ -57,7 +57,8 @@ def _configs() -> Groups:
 def _first_comment(config: Path) -> str:
     comment = re.match(r"(?:#.*\n)*", config.read_text(encoding="utf-8"))
     assert comment is not None
-    return sources.first_sentence(comment[0].replace("\n# ", " ").strip("# \n"))
+    text = comment[0].split(":\n")[0]  # commands follow
+    return sources.first_sentence(text.replace("\n# ", " ").strip("# \n"))
 
 
 def _datasets() -> Groups:

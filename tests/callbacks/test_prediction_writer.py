@@ -10,7 +10,8 @@ from PIL import Image
 from torchvision import tv_tensors
 
 from razorlight.callbacks import PredictionWriter
-from razorlight.data import ImageFolder, LabelledData, SegmentationFolder
+from razorlight.data import ImageFolder, SegmentationFolder
+from razorlight.data.base import LabelledData
 from razorlight.data.pictures import GUTTER, VOID
 from razorlight.data.transforms import Pipelines, pipeline
 from razorlight.errors import RazorError
