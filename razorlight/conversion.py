@@ -149,8 +149,8 @@ def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, Storage]
         chosen = {storage.codec for name, storage in plan.items() if matches(name, glob)}
         if chosen.isdisjoint(role.fit(codec) for role in Role):
             raise RazorError(
-                f"overrides: no layer that {glob!r} matches can be stored by {codec}: it is left "
-                "dense, gates store bits, and the input of a curved activation is never pruned"
+                f"overrides: no layer that {glob!r} matches can be stored by {codec}: they are "
+                "left dense, keep bits, or are activations and blocks, which are never pruned"
             )
 
 

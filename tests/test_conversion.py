@@ -113,7 +113,7 @@ def test_carriers_are_named_and_store_nothing():
         ({"overrides": {"9": "dense"}}, "overrides: pattern '9' matches nothing"),
         ({"overrides": {"3": "dens"}}, "unknown codec"),
         ({"overrides": {"4": TopK(0.5)}}, "never pruned"),
-        ({"overrides": {"2": TopK(0.5)}}, "gates store bits"),
+        ({"overrides": {"2": TopK(0.5)}}, "left dense, keep bits, or"),
         ({"include": ["0"], "exclude": ["0"]}, "nothing to convert in Sequential"),
     ],
 )
