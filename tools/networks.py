@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from razorlight import RazorError, is_converted, razor_
 from razorlight.data.base import LabelledData, Samples, Split
+from razorlight.data.class_names import CAMVID_CLASSES
 from razorlight.data.segmentation_folder import SegmentationFolder
 from razorlight.data.transforms import (
     IGNORE_INDEX,
@@ -52,10 +53,6 @@ _REAL_WEIGHTS = {
 # fmt: off
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)
-CAMVID_CLASSES = (
-    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
-    "bicyclist",
 )
 # fmt: on
 
