@@ -1,5 +1,4 @@
-import importlib.util
-from pathlib import Path
+import importlib
 from types import ModuleType
 
 import pytest
@@ -9,17 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from razorlight.codecs import TopK
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "accounting.py"
-
 
 @pytest.fixture(scope="module")
 def accounting() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("accounting", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("accounting")
 
 
 def test_proxyless_is_the_published_network(accounting: ModuleType) -> None:

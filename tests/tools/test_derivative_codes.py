@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 import itertools
 import runpy
 import sys
@@ -13,17 +13,10 @@ from torch import Tensor
 
 from razorlight.codecs.slope_tables import CELLS_A_UNIT, STEPS
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "derivative_codes.py"
-
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("derivative_codes", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("derivative_codes")
 
 
 def same(found, shipped) -> bool:
