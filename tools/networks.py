@@ -208,6 +208,8 @@ class Trainee:
 
     def stored_per_sample(self, batch: Batch) -> float:
         """MiB alive between forward and backward, beside parameters, buffers and inputs."""
+        images, targets = batch
+        batch = images.clone(), targets  # on those of an earlier step a record may lie
         memory = measure_step(self.model, lambda: self.loss(batch), batch)
         return memory.stored / MIB / len(batch[0])
 

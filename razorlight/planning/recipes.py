@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
@@ -70,18 +70,24 @@ def exact(sparsity: float | None = None) -> Recipe:
     Raises:
         RazorError: for a ``sparsity``.
     """
-    if sparsity is not None:
-        raise RazorError("recipes exact and checkpoint prune nothing: give no sparsity, or another")
+    _refuse(sparsity)
     return Recipe(Dense(), Dense(), Dense(), Dense(), Dense())
 
 
 def checkpoint(sparsity: float | None = None) -> Recipe:
-    """Activation checkpointing, with the inputs of blocks in 8 bits; outside of blocks as `exact`.
+    """Activation checkpointing in 8 bits: of the inputs of blocks, and of all outside of blocks.
 
     Raises:
         RazorError: for a ``sparsity``.
     """
-    return replace(exact(sparsity), block=Uniform(8))
+    _refuse(sparsity)
+    eight = Uniform(8)
+    return Recipe(eight, eight, eight, eight, eight, gate=eight, block=eight)
+
+
+def _refuse(sparsity: float | None) -> None:
+    if sparsity is not None:
+        raise RazorError("recipes exact and checkpoint prune nothing: give no sparsity, or another")
 
 
 def balanced(sparsity: float | None = None) -> Recipe:
