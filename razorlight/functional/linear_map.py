@@ -19,10 +19,9 @@ class _LinearMap(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # the gradient is the same at any input
-        anywhere = grad.new_empty_strided(ctx.shape, ctx.strides).requires_grad_()
-        with torch.enable_grad():
-            out = ctx.function(anywhere)
-        return torch.autograd.grad(out, anywhere, grad)[0], None
+        anywhere = grad.new_empty_strided(ctx.shape, ctx.strides)
+        _, pull_back = torch.func.vjp(ctx.function, anywhere)
+        return pull_back(grad)[0], None
 
 
 def linear_map(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
