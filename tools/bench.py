@@ -31,7 +31,7 @@ from networks import (
     CAMVID_CLASSES,
     CIFAR10_CLASSES,
     Batch,
-    CamVid,
+    CamVidImages,
     Cifar10Subset,
     Trainee,
     build,
@@ -112,7 +112,7 @@ def batches(arguments: argparse.Namespace) -> Iterator[Batch]:
             "camvid to segment"
         )
     kwargs = {"batch_size": arguments.batch, **normalisation(arguments.model)}
-    data = (CamVid if chosen == "camvid" else Cifar10Subset)((size, size), **kwargs)
+    data = (CamVidImages if chosen == "camvid" else Cifar10Subset)((size, size), **kwargs)
     data.setup("fit")
     return cycle(data.train_dataloader())
 

@@ -27,7 +27,7 @@ from networks import (
     AT_HAND,
     AssetImages,
     Batch,
-    CamVid,
+    CamVidImages,
     Cifar10Subset,
     Precision,
     Trainee,
@@ -92,14 +92,16 @@ STUDIES = {
     ),
     "camvid": Study(
         network="Unet:tu-tf_efficientnet_lite0",
-        data=CamVid,
+        data=CamVidImages,
         size=(128, 160),
         batch=8,
         rate=5e-4,
         head="segmentation_head",
         head_rate=5e-4,
         score="mIoU",
-        metric=lambda: MulticlassJaccardIndex(len(CamVid.class_names), ignore_index=IGNORE_INDEX),
+        metric=lambda: MulticlassJaccardIndex(
+            len(CamVidImages.class_names), ignore_index=IGNORE_INDEX
+        ),
     ),
 }
 

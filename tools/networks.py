@@ -265,7 +265,7 @@ class Cifar10Subset(AssetImages):
         return list(zip(images, labels.tolist(), strict=True))
 
 
-class CamVid(AssetImages):
+class CamVidImages(AssetImages):
     """11 classes of a street, pixel by pixel, in images of 320 x 240."""
 
     class_names = CAMVID_CLASSES
