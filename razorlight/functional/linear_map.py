@@ -20,7 +20,7 @@ class _LinearMap(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # the gradient is the same at any input
         anywhere = grad.new_empty_strided(ctx.shape, ctx.strides)
-        _, pull_back = torch.func.vjp(ctx.function, anywhere)
+        pull_back = torch.func.vjp(ctx.function, anywhere)[1]
         return pull_back(grad)[0], None
 
 
