@@ -11,13 +11,12 @@ from torch import nn
 from razorlight.codecs import Codec, Dense, Mask, parse_codec
 from razorlight.errors import RazorError
 from razorlight.functional.sizes import each
-from razorlight.layers import REGISTRY, RazorLayer, Role, block_class, find_blocks
+from razorlight.layers import PRODUCTS, REGISTRY, RazorLayer, Role, block_class, find_blocks
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
 from razorlight.report import Line, Report
 from razorlight.sharing import Storage
 
-_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
 _PADDING = (timm.layers.Conv2dSame, timm.layers.StdConv2dSame, timm.layers.ScaledStdConv2dSame)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
@@ -207,10 +206,10 @@ class _Ends(NamedTuple):
 
 
 def _ends(model: nn.Module) -> _Ends:
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*_PRODUCTS, *_NORMS))]
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*PRODUCTS, *_NORMS))]
     if not layers:
         return _Ends()
-    reads_batch = isinstance(layers[0][1], _PRODUCTS) and not isinstance(layers[0][1], _PADDING)
+    reads_batch = isinstance(layers[0][1], PRODUCTS) and not isinstance(layers[0][1], _PADDING)
     first = layers[0][0] if reads_batch else None
     head, last = layers.pop()
     if not isinstance(last, nn.Linear):
@@ -227,7 +226,7 @@ def _describe(
     plan: Mapping[str, Storage],
     skipped: Mapping[str, str],
 ) -> Iterator[Line]:
-    relatives = (*REGISTRY, *_PRODUCTS, *_NORMS)
+    relatives = (*REGISTRY, *PRODUCTS, *_NORMS)
     for name, layer in model.named_modules():
         dense = _dense_class(layer)
         if name in plan:

@@ -37,6 +37,7 @@ from networks import (
     build,
     checkpointed,
     dense_name,
+    fresh,
     is_segmentation,
     normalisation,
     razored,
@@ -164,7 +165,7 @@ def peak_of_step(trainee: Trainee, batch: Batch) -> int:
     """Highest bytes alive in a whole step, with all that the model and the optimizer hold."""
     trainee.step(batch)  # makes the momentum buffers
     trainee.optimizer.zero_grad()
-    batch = batch[0].clone(), batch[1]  # on those of an earlier step a record may lie
+    batch = fresh(batch)
     held = (model_tensors(trainee.model), batch, trainee.optimizer.state)
     with meter_for(trainee.device) as meter:
         meter.track(held)

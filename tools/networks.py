@@ -163,6 +163,12 @@ def dense_name(name: str) -> str:
     return name.replace(_CHECKPOINT_PREFIX, "")
 
 
+def fresh(batch: Batch) -> Batch:
+    """The batch with a copy of its images: a record of an earlier step may lie on themselves."""
+    images, targets = batch
+    return images.clone(), targets
+
+
 class Trainee:
     """A network and its optimizer.
 
@@ -208,8 +214,7 @@ class Trainee:
 
     def stored_per_sample(self, batch: Batch) -> float:
         """MiB alive between forward and backward, beside parameters, buffers and inputs."""
-        images, targets = batch
-        batch = images.clone(), targets  # on those of an earlier step a record may lie
+        batch = fresh(batch)
         memory = measure_step(self.model, lambda: self.loss(batch), batch)
         return memory.stored / MIB / len(batch[0])
 

@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tvf
 
-from razorlight.data.datasets import PIL_ERRORS, require_folder
+from razorlight.data.datasets import readable, require_folder
 from razorlight.errors import RazorError
 
 COVERED = 1
@@ -64,14 +64,11 @@ def read_photograph(path: Path) -> tv_tensors.Image:
         RazorError: if the file is truncated or no image, or its values are neither of 8 nor of 16
             bits.
     """
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith(("I", "F")):
-                image = Image.fromarray(_eight_bits(np.asarray(image), path))
-            return tv_tensors.Image(tvf.pil_to_tensor(image.convert("RGB")))
-    except PIL_ERRORS as error:
-        raise RazorError(f"cannot read image {path}: {error}; replace or remove it") from error
+    with readable("image", path), Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith(("I", "F")):
+            image = Image.fromarray(_eight_bits(np.asarray(image), path))
+        return tv_tensors.Image(tvf.pil_to_tensor(image.convert("RGB")))
 
 
 def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:

@@ -104,13 +104,14 @@ class VOCAug(VOC2012):
         """The images and masks of a split, VOC's before those of SBD."""
         if split == "val":
             return super().samples(split)
-        numbers = range(self.num_classes)
-        own = PairedImages(self._listed(split), LabelCoding(numbers))
-        return ConcatDataset([own, PairedImages(self._added(), _SBDCoding(numbers))])
+        numbers, own = range(self.num_classes), self._listed(split)
+        added = self._added({image.stem for image, _ in [*own, *self._listed("val")]})
+        return ConcatDataset(
+            [PairedImages(own, LabelCoding(numbers)), PairedImages(added, _SBDCoding(numbers))]
+        )
 
-    def _added(self) -> list[tuple[Path, Path]]:
-        """What SBD has and neither split of VOC."""
-        known = {image.stem for split in self.splits for image, _ in self._listed(split)}
+    def _added(self, known: set[str]) -> list[tuple[Path, Path]]:
+        """What SBD has beside the stems that VOC lists."""
         with self._explained():
             parts = [datasets.SBDataset(self.root / "sbd", part) for part in ("train", "val")]
             found = [pair for part in parts for pair in _pairs(part)]

@@ -2,6 +2,6 @@
 
 from razorlight.layers import known as _known  # noqa: F401  (fills the registry)
 from razorlight.layers.base import REGISTRY, RazorLayer, Role, register
-from razorlight.layers.block import block_class, find_blocks
+from razorlight.layers.block import PRODUCTS, block_class, find_blocks
 
-__all__ = ["REGISTRY", "RazorLayer", "Role", "block_class", "find_blocks", "register"]
+__all__ = ["PRODUCTS", "REGISTRY", "RazorLayer", "Role", "block_class", "find_blocks", "register"]

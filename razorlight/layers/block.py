@@ -14,7 +14,8 @@ from razorlight.records import Record
 from razorlight.sharing import Storage, store
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
-_PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
+PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
+"""What counts as a product with a weight, of whatever subclass."""
 
 
 class RazorBlock(RazorLayer):
@@ -49,12 +50,11 @@ class RazorBlock(RazorLayer):
 
 
 class _Input:
-    """An argument of a block: itself for the forward, then what its record gives."""
+    """An argument with a gradient: itself for the forward, then what its record gives."""
 
     def __init__(self, x: Tensor, storage: Storage) -> None:
         self.x: Tensor | None = x
         self.record: Record = store(x, storage, overwritten=True)
-        self.needs_gradient = x.requires_grad
 
     def __call__(self) -> Tensor:
         if self.x is not None:
@@ -63,7 +63,7 @@ class _Input:
         assert self.record.read is not None
         value: Tensor = self.record.read(*self.record.tensors)
         # no leaf, and its own: the block may change it in place
-        return value.detach().requires_grad_(self.needs_gradient).clone()
+        return value.detach().requires_grad_().clone()
 
 
 def _input(x: Any, storage: Storage) -> Any:
@@ -121,7 +121,7 @@ def find_blocks(model: nn.Module) -> set[str]:
             if (
                 isinstance(container, _CONTAINERS)
                 and not isinstance(member, _CONTAINERS)
-                and sum(isinstance(layer, _PRODUCTS) for layer in member.modules()) > 1
+                and sum(isinstance(layer, PRODUCTS) for layer in member.modules()) > 1
                 and not any(block.startswith(f"{path}.") for block in found)
             ):
                 found.add(path)
