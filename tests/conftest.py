@@ -1,6 +1,11 @@
-"""What all tests share: how many cases hypothesis tries."""
+"""What all tests share: threads, and how many cases hypothesis tries."""
+
+import os
 
 from hypothesis import settings
+
+# pytest runs a process for each core; before torch is imported, and for what the tests start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # the same few cases each time where every commit waits for them; `--hypothesis-profile long` tries
 # new ones, 10,000 of each
