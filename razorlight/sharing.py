@@ -37,9 +37,14 @@ class _Tag:
 
     record: Record | None
     dtype: torch.dtype
-    version: int
+    version: int  # of all that it speaks of
     codec: Codec | None  # None for a derived record
     origin: Any  # what a product was made of, for those that need it and not its value
+    passes: int  # of backward, before
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        # nothing lies on a copy: an empty set, which torch.load(weights_only=True) takes
+        return set, ()
 
 
 @torch.no_grad()
@@ -103,15 +108,38 @@ def _is_leaf(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and x.is_leaf
 
 
+_passes = 0
+
+
+def note_backward() -> None:
+    """Forget what lies on leaves, for a backward pass goes on.
+
+    They outlive the step, and may change in a way that no version tells: a batch in memory of
+    numpy, which somebody fills anew.
+    """
+    global _passes
+    _passes += 1
+
+
 def _tag(x: Tensor) -> _Tag | None:
     tag: _Tag | None = getattr(x, "_razorlight", None)
-    if tag is None or _has_no_version(x):
+    if not tag or _has_no_version(x):
         return None
+    version = _version(x, tag.record, tag.origin)
     if torch.compiler.is_compiling():
         # a compiler knows no versions while it traces, but it can be made to check them
-        torch._check(tag.version == x._version, _changed_in_place)
+        torch._check(tag.version == version, _changed_in_place)
         return tag
-    return tag if tag.version == x._version else None
+    outlived = x.is_leaf and tag.passes != _passes
+    return tag if tag.version == version and not outlived else None
+
+
+def _version(x: Tensor, record: Record | None, origin: Any) -> int:
+    """Grows with every change in place of ``x``, and of what its record or origin hold."""
+    stored = () if record is None else record.tensors
+    parts = () if origin is None else origin.tensors
+    versions = [t._version for t in (x, *stored, *parts) if not _has_no_version(t)]
+    return sum(versions)
 
 
 def _has_no_version(x: Tensor) -> bool:
@@ -195,6 +223,11 @@ class _Source(NamedTuple):
     function: Read
     joined: bool
 
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """What may not change in between."""
+        return self.parts
+
     def derive(self, records: Sequence[Record]) -> Record:
         """The record of the value."""
         return (join(*records) if self.joined else records[0]).then(self.function, fresh=True)
@@ -226,4 +259,5 @@ def _attach(
 ) -> None:
     # a Parameter outlives the step, and its record would
     if not (isinstance(x, nn.Parameter) or _has_no_version(x)):
-        x._razorlight = _Tag(record, dtype, x._version, codec, origin)  # type: ignore[attr-defined]
+        version = _version(x, record, origin)
+        x._razorlight = _Tag(record, dtype, version, codec, origin, _passes)  # type: ignore[attr-defined]
