@@ -1,8 +1,10 @@
 """One record for each value: it lies on the tensor, for all layers that the tensor reaches."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class Storage:
         return f"{self.codec}{', shared' * self.shares}{', run again' * (self.reruns > 0)}"
 
 
-@dataclass  # a compiler sets no named tuple as a tensor's attribute
+@dataclass(eq=False)  # a compiler sets no named tuple as a tensor's attribute
 class _Tag:
     """What lies on a tensor: its record, and what the record speaks of."""
 
@@ -40,7 +42,6 @@ class _Tag:
     version: int  # of all that it speaks of
     codec: Codec | None  # None for a derived record
     origin: Any  # what a product was made of, for those that need it and not its value
-    passes: int  # of backward, before
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         # nothing lies on a copy: an empty set, which torch.load(weights_only=True) takes
@@ -108,17 +109,18 @@ def _is_leaf(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and x.is_leaf
 
 
-_passes = 0
+_on_leaves: WeakSet[_Tag] = WeakSet()
 
 
-def note_backward() -> None:
-    """Forget what lies on leaves, for a backward pass goes on.
+def forget_leaves() -> None:
+    """Drop the records that lie on leaves, for backward has begun.
 
-    They outlive the step, and may change in a way that no version tells: a batch in memory of
-    numpy, which somebody fills anew.
+    Leaves outlive the step, and may change in a way that no version tells: a batch in memory of
+    numpy, which is filled anew.
     """
-    global _passes
-    _passes += 1
+    with suppress(KeyError):
+        while True:
+            _on_leaves.pop().record = None
 
 
 def _tag(x: Tensor) -> _Tag | None:
@@ -130,8 +132,7 @@ def _tag(x: Tensor) -> _Tag | None:
         # a compiler knows no versions while it traces, but it can be made to check them
         torch._check(tag.version == version, _changed_in_place)
         return tag
-    outlived = x.is_leaf and tag.passes != _passes
-    return tag if tag.version == version and not outlived else None
+    return tag if tag.version == version else None
 
 
 def _version(x: Tensor, record: Record | None, origin: Any) -> int:
@@ -260,4 +261,7 @@ def _attach(
     # a Parameter outlives the step, and its record would
     if not (isinstance(x, nn.Parameter) or _has_no_version(x)):
         version = _version(x, record, origin)
-        x._razorlight = _Tag(record, dtype, version, codec, origin, _passes)  # type: ignore[attr-defined]
+        tag = _Tag(record, dtype, version, codec, origin)
+        x._razorlight = tag  # type: ignore[attr-defined]
+        if _is_leaf(x):
+            _on_leaves.add(tag)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from razorlight.errors import RazorError
-from razorlight.sharing import note_backward
+from razorlight.sharing import forget_leaves
 
 Gradients = tuple[Tensor | None, ...]
 Pullback = Callable[[Tensor], Gradients]
@@ -32,7 +32,7 @@ def once_differentiable(backward: Callable[..., Gradients]) -> Callable[..., Gra
                     "create_graph=True: gradients through razor layers cannot be differentiated "
                     "again; leave the network dense where that is needed (exclude=[...], restore_)"
                 )
-            note_backward()
+            forget_leaves()
         with torch.no_grad():
             return backward(ctx, *grads)
 
