@@ -9,7 +9,8 @@ import timm
 import torch
 from torch import nn
 
-from razorlight import razor_
+from razorlight import razor_, register
+from razorlight.layers import Role
 from razorlight.memory.meter import StorageMeter, model_tensors
 
 
@@ -27,17 +28,20 @@ class AfterAnUpsample(nn.Module):
         return self.small(self.relu(x)).square().sum() + self.large(up).square().sum()
 
 
+class Join(nn.Module):
+    def forward(self, x):
+        return torch.cat([x, x * 2], 1)
+
+
+register(Join, role=Role.CARRIER)
+
+
 class AfterAJoin(AfterAnUpsample):
     """The same of parts that are joined, by a block that hands records on."""
 
     def __init__(self):
         super().__init__()
-        self.join = smp_unet_block()
-
-    def forward(self, x):
-        x = self.first(x)
-        joined = self.join(x, torch.cat([x, x], 1).repeat_interleave(2, 2).repeat_interleave(2, 3))
-        return joined.square().sum() + self.small(self.relu(x)).square().sum()
+        self.up, self.large = Join(), nn.Conv2d(8, 4, 3)
 
 
 class AfterDropout(nn.Module):
@@ -73,12 +77,6 @@ class BehindAScale(nn.Module):
 
 def conv_pair():
     return nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3)
-
-
-def smp_unet_block():
-    from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
-
-    return UnetDecoderBlock(4, 8, 4, use_norm=False)
 
 
 def gradients(model, x):
@@ -133,7 +131,7 @@ def test_a_batch_filled_anew_where_no_version_tells():
             torch.testing.assert_close(ours, theirs, rtol=0.1, atol=0.02 * theirs.abs().max())
 
 
-def test_one_record_of_the_batch_in_a_step_and_none_behind_it():
+def test_no_record_stays_on_the_batch():
     razor = Branches()
     razor_(razor, "balanced", include=["*"])
     batch = torch.randn(64, 8)
@@ -141,12 +139,7 @@ def test_one_record_of_the_batch_in_a_step_and_none_behind_it():
     with StorageMeter() as meter:
         meter.track(model_tensors(razor), batch)
         before = meter.live
-        loss = razor(batch)
-        once = meter.live - before
-        more = razor(batch)
-        assert meter.live - before < 1.5 * once
-        (loss + more).backward()
-        del loss, more
+        razor(batch).backward()
         assert meter.live == before
 
 
