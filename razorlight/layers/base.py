@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,7 @@ class RazorLayer(nn.Module):
     of the dense layer; only the class differs, and :attr:`razor_storage` says how it stores.
 
     Without gradients it is the dense layer; in eval mode too, unless :attr:`in_eval`. And what
-    torch.export, torch.jit.trace and torch.jit.script make of it is made of the dense layer.
+    torch.export and torch.jit.trace make of it is made of the dense layer.
     """
 
     dense_class: ClassVar[type[nn.Module]]
@@ -113,11 +113,11 @@ class RazorLayer(nn.Module):
             )
         return True
 
-    def __prepare_scriptable__(self) -> nn.Module:
-        dense = self.dense_class.__new__(self.dense_class)
-        vars(dense).update(vars(self))
-        del dense.razor_storage
-        return dense
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise RazorError(
+            f"{type(self).__name__}: torch.jit.script takes no razor layers; script the network "
+            "after fit or restore_, or use torch.export, which makes a dense program of it"
+        )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle it as the dense class, which can be imported
