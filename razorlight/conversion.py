@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import timm.layers
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from razorlight.codecs import Codec, Dense, Mask, parse_codec
 from razorlight.errors import RazorError
@@ -89,7 +90,10 @@ def restore_(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, RazorLayer):
             del layer.razor_storage
-            layer.__class__ = layer.dense_class  # type: ignore[assignment]
+            if is_parametrized(layer):  # since: its class is one of its own, derived from ours
+                type(layer).__bases__ = (layer.dense_class,)
+            else:
+                layer.__class__ = layer.dense_class  # type: ignore[assignment]
 
 
 def is_converted(model: nn.Module) -> bool:
@@ -98,7 +102,8 @@ def is_converted(model: nn.Module) -> bool:
 
 
 def _dense_class(layer: nn.Module) -> type[nn.Module]:
-    return layer.dense_class if isinstance(layer, RazorLayer) else type(layer)
+    converted = isinstance(layer, RazorLayer) and not is_parametrized(layer)
+    return layer.dense_class if converted else type(layer)
 
 
 def _known_layers(model: nn.Module, recipe: Recipe) -> dict[str, type[RazorLayer]]:

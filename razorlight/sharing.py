@@ -1,8 +1,10 @@
 """One record for each value: it lies on the tensor, for all layers that the tensor reaches."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -31,15 +33,19 @@ class Storage:
         return f"{self.codec}{', shared' * self.shares}{', run again' * (self.reruns > 0)}"
 
 
-@dataclass  # a compiler sets no named tuple as a tensor's attribute
+@dataclass(eq=False)  # a compiler sets no named tuple as a tensor's attribute
 class _Tag:
     """What lies on a tensor: its record, and what the record speaks of."""
 
     record: Record | None
     dtype: torch.dtype
-    version: int
+    version: int  # of all that it speaks of
     codec: Codec | None  # None for a derived record
     origin: Any  # what a product was made of, for those that need it and not its value
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        # nothing lies on a copy: an empty set, which torch.load(weights_only=True) takes
+        return set, ()
 
 
 @torch.no_grad()
@@ -103,15 +109,38 @@ def _is_leaf(x: Tensor) -> bool:
     return not torch.compiler.is_compiling() and x.is_leaf
 
 
+_on_leaves: WeakSet[_Tag] = WeakSet()
+
+
+def forget_leaves() -> None:
+    """Drop the records that lie on leaves, for backward has begun.
+
+    Leaves outlive the step, and may change in a way that no version tells: a batch in memory of
+    numpy, which is filled anew.
+    """
+    with suppress(KeyError):
+        while True:
+            _on_leaves.pop().record = None
+
+
 def _tag(x: Tensor) -> _Tag | None:
     tag: _Tag | None = getattr(x, "_razorlight", None)
-    if tag is None or _has_no_version(x):
+    if not tag or _has_no_version(x):
         return None
+    version = _version(x, tag.record, tag.origin)
     if torch.compiler.is_compiling():
         # a compiler knows no versions while it traces, but it can be made to check them
-        torch._check(tag.version == x._version, _changed_in_place)
+        torch._check(tag.version == version, _changed_in_place)
         return tag
-    return tag if tag.version == x._version else None
+    return tag if tag.version == version else None
+
+
+def _version(x: Tensor, record: Record | None, origin: Any) -> int:
+    """Grows with every change in place of ``x``, and of what its record or origin hold."""
+    stored = () if record is None else record.tensors
+    parts = () if origin is None else origin.tensors
+    versions = [t._version for t in (x, *stored, *parts) if not _has_no_version(t)]
+    return sum(versions)
 
 
 def _has_no_version(x: Tensor) -> bool:
@@ -195,6 +224,11 @@ class _Source(NamedTuple):
     function: Read
     joined: bool
 
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """What may not change in between."""
+        return self.parts
+
     def derive(self, records: Sequence[Record]) -> Record:
         """The record of the value."""
         return (join(*records) if self.joined else records[0]).then(self.function, fresh=True)
@@ -226,4 +260,8 @@ def _attach(
 ) -> None:
     # a Parameter outlives the step, and its record would
     if not (isinstance(x, nn.Parameter) or _has_no_version(x)):
-        x._razorlight = _Tag(record, dtype, x._version, codec, origin)  # type: ignore[attr-defined]
+        version = _version(x, record, origin)
+        tag = _Tag(record, dtype, version, codec, origin)
+        x._razorlight = tag  # type: ignore[attr-defined]
+        if _is_leaf(x):
+            _on_leaves.add(tag)

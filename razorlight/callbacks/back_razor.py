@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from razorlight.codecs import parse_codec
 from razorlight.conversion import razor_, restore_
+from razorlight.errors import RazorError
 from razorlight.planning import find_recipe
 from razorlight.report import Report
 
@@ -33,7 +35,8 @@ class BackRazor(Callback):
 
     Raises:
         RazorError: here for an argument out of its range; when fit sets up, if a glob matches
-            nothing or nothing would be converted.
+            nothing, nothing would be converted, or a BatchSizeFinder or LearningRateFinder would
+            try steps of layers that are made in ``configure_model``, which are dense by then.
 
     Example:
         >>> trainer = Trainer(callbacks=[BackRazor()])
@@ -55,8 +58,11 @@ class BackRazor(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # layers made in configure_model do not exist yet
-        if stage == "fit" and not is_overridden("configure_model", pl_module):
+        if stage != "fit":
+            return
+        if is_overridden("configure_model", pl_module):  # its layers do not exist yet
+            _refuse_finders(trainer, pl_module)
+        else:
             self._convert(pl_module)
 
     @override
@@ -93,3 +99,13 @@ class BackRazor(Callback):
         return razor_(
             pl_module, self.recipe, self.sparsity, self.include, self.exclude, self.overrides
         )
+
+
+def _refuse_finders(trainer: Trainer, pl_module: LightningModule) -> None:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+            raise RazorError(
+                f"{type(callback).__name__} tries its steps before BackRazor can convert what "
+                f"{type(pl_module).__name__} makes in configure_model: make the network in "
+                "__init__, or find in a run of its own"
+            )

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import Mask, Slope
 from razorlight.codecs.slope import Curve
+from razorlight.functional.backward import once_differentiable
 from razorlight.records import Read, Record, drop_kept, join, record_of
 from razorlight.sharing import Storage, find, hand_on, leave, origin_of, store
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import encode
 from razorlight.functional.autocast import cast, matmul_dtype
+from razorlight.functional.backward import Pullback, once_differentiable, vjp
 from razorlight.records import NOTHING, Read, Record, drop_kept, encoded_record, in_memory, join
 from razorlight.sharing import Storage, leave, leave_stored, one_of_several, store
 
@@ -83,11 +83,11 @@ class _Kernel:
         )
 
 
-Pullback = Callable[[Tensor], list[Tensor | None]]
-
-
 def _run(
-    operands: Sequence[Any], kernel: _Kernel, needs: Sequence[bool]
+    operands: Sequence[Any],
+    kernel: _Kernel,
+    needs: Sequence[bool],
+    vjp: Callable[..., Any] = vjp,
 ) -> tuple[Tensor, Pullback]:
     """Attention of q, k, v and mask as read back, and what takes its gradient to theirs.
 
@@ -107,7 +107,7 @@ def _run(
 
     device = wanted[0].device
     with torch.autocast(device.type, enabled=False), _restored_rng(device, rng_state):
-        out, pull, *_ = torch.func.vjp(attend, *wanted)
+        out, pull = vjp(attend, *wanted)
 
     return out, lambda grad: _spread(pull(grad), needs)
 
@@ -169,7 +169,7 @@ def _gradients_by_operator(
     needs: Sequence[bool],
 ) -> list[Tensor]:
     kernel = _Kernel(0.0, is_causal, scale, enable_gqa)
-    _, pullback = _run([None, query, key, value, mask], kernel, needs)
+    _, pullback = _run([None, query, key, value, mask], kernel, needs, torch.func.vjp)
     return [gradient.contiguous() for gradient in pullback(grad) if gradient is not None]
 
 

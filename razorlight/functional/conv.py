@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import matmul_dtype
+from razorlight.functional.backward import once_differentiable
 from razorlight.functional.linear_map import linear_map
 from razorlight.functional.sizes import Size, each
 from razorlight.records import NOTHING, Read

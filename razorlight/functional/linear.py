@@ -1,5 +1,6 @@
 """Linear and matrix product whose operands are stored for backward."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -7,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from razorlight.functional.autocast import cast, matmul_dtype
+from razorlight.functional.backward import once_differentiable
 from razorlight.records import NOTHING, Read, Record, join
 from razorlight.sharing import Storage, find, leave, origin_of, run_again, store
 
@@ -57,6 +58,11 @@ class _Origin(NamedTuple):
     bias: Tensor | None
     record: Record
     dtype: torch.dtype
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """What may not change in between."""
+        return (self.input, self.weight, *self.record.tensors)
 
 
 def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+
+from razorlight.functional.backward import once_differentiable, vjp
 
 
 class _LinearMap(Function):
@@ -20,7 +21,8 @@ class _LinearMap(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # the gradient is the same at any input
         anywhere = grad.new_empty_strided(ctx.shape, ctx.strides)
-        pull_back = torch.func.vjp(ctx.function, anywhere)[1]
+        compiling = torch.compiler.is_compiling()
+        _, pull_back = (torch.func.vjp if compiling else vjp)(ctx.function, anywhere)
         return pull_back(grad)[0], None
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from razorlight.functional.backward import once_differentiable
 from razorlight.functional.normalise import Norm, normalise
 from razorlight.records import NOTHING, Read
 from razorlight.sharing import Storage, find, leave, store

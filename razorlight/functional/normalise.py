@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from razorlight.codecs import Codec, encode, encode_made
+from razorlight.functional.backward import once_differentiable
 from razorlight.records import NOTHING, Read, Record, drop_kept, encoded_record, in_memory
 from razorlight.sharing import Storage, find, leave, one_of_several, store
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
@@ -76,7 +77,8 @@ class RazorLayer(nn.Module):
     those of :mod:`razorlight.functional`. Parameters, buffers, hooks and ``state_dict`` are those
     of the dense layer; only the class differs, and :attr:`razor_storage` says how it stores.
 
-    Without gradients it is the dense layer; in eval mode too, unless :attr:`in_eval`.
+    Without gradients it is the dense layer; in eval mode too, unless :attr:`in_eval`. And what
+    torch.export and torch.jit.trace make of it is made of the dense layer.
     """
 
     dense_class: ClassVar[type[nn.Module]]
@@ -88,10 +90,34 @@ class RazorLayer(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""
-        if not (torch.is_grad_enabled() and (self.training or self.in_eval)):
+        if not self._stores():
             return super().forward(*args, **kwargs)
         with _ReplacedFunctions(self.functions, self.razor_storage):
             return super().forward(*args, **kwargs)
+
+    def _stores(self) -> bool:
+        """Whether a backward may follow, for which something is to be stored.
+
+        Raises:
+            RazorError: if it would be one of torch.func or forward-mode differentiation.
+        """
+        if not (torch.is_grad_enabled() and (self.training or self.in_eval)):
+            return False
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            return False
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            raise RazorError(
+                f"{type(self).__name__}: razor layers go neither through torch.func (grad, vmap, "
+                "jvp) nor forward-mode differentiation; leave the network dense there "
+                "(exclude=[...], restore_), or use torch.no_grad() if no gradient is needed"
+            )
+        return True
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise RazorError(
+            f"{type(self).__name__}: torch.jit.script takes no razor layers; script the network "
+            "after fit or restore_, or use torch.export, which makes a dense program of it"
+        )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle it as the dense class, which can be imported

@@ -1,7 +1,6 @@
 """Blocks that run again in backward, from their stored input: activation checkpointing."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -35,7 +34,7 @@ class RazorBlock(RazorLayer):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""
         forward = super(RazorLayer, self).forward
-        if not (torch.is_grad_enabled() and self.training):
+        if not self._stores():
             return forward(*args, **kwargs)
         if torch.compiler.is_compiling():
             return checkpoint(forward, *args, use_reentrant=False, **kwargs)
@@ -77,18 +76,23 @@ def _run(forward: Any, inputs: list[Any], kwargs: dict[str, Any]) -> Any:
 
 def _contexts(block: nn.Module) -> tuple[Any, Any]:
     """Those of the forward and of the run in backward."""
-    return nullcontext(), _buffers_kept(block)
+    return nullcontext(), _BuffersKept(block)
 
 
-@contextmanager
-def _buffers_kept(block: nn.Module) -> Iterator[None]:
-    before = [(buffer, buffer.clone()) for buffer in block.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
+class _BuffersKept:
+    """A context that may be entered again, by each backward through a graph that is retained."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+
+    def __enter__(self) -> None:
+        self.before = [(buffer, buffer.clone()) for buffer in self.block.buffers()]
+
+    @torch.no_grad()
+    def __exit__(self, *_: object) -> None:
+        for buffer, value in self.before:
+            buffer.copy_(value)
+        del self.before
 
 
 _BLOCKS: dict[type[nn.Module], type[RazorBlock]] = {}
