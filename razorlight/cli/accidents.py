@@ -31,6 +31,5 @@ def explain_accident(error: Exception) -> str | None:
     if "DataLoader worker" in gist:
         return f"a process that loads data died; take fewer of them, data.num_workers ({gist})"
     if gist.startswith("Error(s) in loading state_dict"):
-        faults = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-        return f"ckpt_path: the checkpoint is of another network: {faults}"
+        return f"ckpt_path: the checkpoint is of another network: {' '.join(str(error).split())}"
     return None

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from fsspec.implementations.local import LocalFileSystem
+from lightning.fabric.loggers.csv_logs import _ExperimentWriter
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.cloud_io import get_filesystem
@@ -69,7 +70,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         if not Path(path).is_file():
             raise RazorError(f"ckpt_path: there is no file {path}; give a checkpoint's, or `last`")
         content = read_checkpoint(path, "ckpt_path", map_location)
-        if not isinstance(content, dict) or "state_dict" not in content:
+        if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
             raise RazorError(
                 f"ckpt_path: {path} is no checkpoint of Lightning; weights alone are given to the "
                 "model, as --model.weights"
@@ -86,7 +87,7 @@ class WholeCSVLogger(CSVLogger):
     @property
     @override
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> _ExperimentWriter:
         """The writer; made, with its folder, when first asked for."""
         if self._experiment is None:
             self._experiment = _MetricsFile(self.log_dir)
