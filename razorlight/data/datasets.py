@@ -22,6 +22,17 @@ from razorlight.data.transforms import IGNORE_INDEX
 from razorlight.errors import RazorError
 
 
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image file by its content, if it is of a format that data sets come in.
+
+    PIL knows some fifty more, among them EPS, which it hands to another program to run.
+
+    Raises:
+        OSError: if it is none of these.
+    """
+    return Image.open(path, formats=("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"))
+
+
 @contextmanager
 def missing_data(what: str, root: Path, remedy: str) -> Iterator[None]:
     """Turn what torchvision raises for absent or damaged data into one line.
@@ -141,7 +152,7 @@ def read_image(path: str | Path) -> tv_tensors.Image:
     Raises:
         RazorError: if the file is missing, truncated or no image.
     """
-    with readable("image", path), Image.open(path) as image:
+    with readable("image", path), open_image(path) as image:
         return tv_tensors.Image(tvf.pil_to_tensor(image.convert("RGB")))
 
 
@@ -197,7 +208,7 @@ class LabelCoding:
         Raises:
             RazorError: if the file cannot be read.
         """
-        with readable("mask", path), Image.open(path) as image:
+        with readable("mask", path), open_image(path) as image:
             return np.asarray(image).astype(np.uint16)
 
     @cached_property

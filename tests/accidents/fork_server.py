@@ -7,7 +7,8 @@ killed, one of
 * ``operation``: which of its writing operations on files below ``runs/`` (to open, rename or remove
   one, or make a folder) brings a SIGKILL in place of itself;
 * ``operation`` and ``bytes``: from which of them on a write beyond that many bytes of a file is cut
-  short there by a fatal signal of the kernel.
+  short there by a fatal signal of the kernel;
+* ``operation`` and ``interrupts``: from which of them on so many bring a SIGINT, as Ctrl-C does.
 
 Answers each by a line: the exit status, or minus the signal.
 """
@@ -45,25 +46,27 @@ def run(job):
     os.dup2(log, 2)
     sys.argv = ["razorlight"]
     if "operation" in job:
-        at_operation(job["operation"], job.get("bytes"))
+        at_operation(job["operation"], job.get("bytes"), job.get("interrupts"))
     try:
         os._exit(main(job["arguments"]))
     finally:
         os._exit(99)
 
 
-def at_operation(number, size):
+def at_operation(number, size, interrupts):
     count = 0
 
     def hook(event, arguments):
         nonlocal count
         if writes(event, arguments) and "runs" in Path(os.fsdecode(arguments[0])).parts:
             count += 1
-            if count == number and size is None:
-                os.kill(os.getpid(), signal.SIGKILL)
-            elif count == number:
+            if interrupts and number <= count < number + interrupts:
+                os.kill(os.getpid(), signal.SIGINT)
+            elif count == number and size:
                 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            elif count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 

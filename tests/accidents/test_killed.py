@@ -19,6 +19,9 @@ from accidents.killed_runs import (
 OPERATIONS = 45
 """Kills come at one of the first; a whole run has 63 that write."""
 
+BETWEEN = 30
+"""The one that makes the first epoch's checkpoint the last, after all its metrics are written."""
+
 
 @pytest.fixture(scope="module")
 def server():
@@ -46,7 +49,7 @@ def assert_ended_as(whole, folder):
         assert torch.equal(tensor, ends[1]["state_dict"][name]), name
 
 
-def kills(number):
+def random_kill(number):
     """By turns after a time, at an operation on files, and within a write to one."""
     draw = random.Random(number)
     return [
@@ -56,11 +59,11 @@ def kills(number):
     ][number % 3]
 
 
-def kill_and_resume(server, whole, numbers, name):
+def kill_and_resume(server, whole, kills, name):
     """Kill a run again and again, then let it end; gives how many kills found it running."""
     folder, injected = whole.with_name(name), 0
-    for number in numbers:
-        status = server.fit(folder, **kills(number))
+    for kill in kills:
+        status = server.fit(folder, **kill)
         assert status <= 0, (folder / "log").read_text()
         injected += status < 0
         check_nothing_lost(folder)
@@ -72,14 +75,30 @@ def kill_and_resume(server, whole, numbers, name):
 
 
 def test_killed_and_resumed(server, whole):
-    assert kill_and_resume(server, whole, range(1, 6), "some") >= 3
+    kills = [
+        {"operation": 12},  # while metrics.csv gets new columns
+        {"operation": 22, "bytes": 1_000_000},  # within a checkpoint
+        {"operation": BETWEEN},
+        {"operation": BETWEEN + 15},  # in the second epoch
+    ]
+    assert kill_and_resume(server, whole, kills, "some") == len(kills)
+
+
+@pytest.mark.parametrize("number", [8, 20, BETWEEN])
+def test_ctrl_c_twice(server, whole, number):
+    folder = whole.with_name(f"interrupted{number}")
+    assert server.fit(folder, operation=number, interrupts=2) == 130
+    assert "Traceback" not in (folder / "log").read_text()
+    check_nothing_lost(folder)
+    assert server.fit(folder) == 0
+    assert len(val_losses(resumable(folder))) == EPOCHS
 
 
 @pytest.mark.long
 def test_killed_and_resumed_often(server, whole):
     injected = sum(
-        kill_and_resume(server, whole, range(10 + 4 * chain, 14 + 4 * chain), f"chain{chain}")
-        for chain in range(24)
+        kill_and_resume(server, whole, map(random_kill, range(4 * n, 4 * n + 4)), f"chain{n}")
+        for n in range(24)
     )
     print(f"\n{injected} kills injected, {injected} survived, 0 lost")
     assert injected >= 50

@@ -132,6 +132,7 @@ DAMAGED = {
     "matlab.png": lambda: b"MATLAB 5.0 MAT-file" + bytes(109),
     "header.png": lambda: png_of(8, 8)[:20] + b"\xff",
     "number.ppm": lambda: b"P6 3x4 5 255 " + bytes(60),
+    "program.jpg": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nrun\n",
     "page.jpg": lambda: b"<html>404 not found</html>",
 }
 
