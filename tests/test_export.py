@@ -63,10 +63,10 @@ def test_smp_loads_it_strictly(tmp_path, capsys):
     ("content", "message"),
     [
         (None, "there is no file"),
-        (b"not a checkpoint", "is no checkpoint of plain tensors"),
+        (b"not a checkpoint", "cannot read tensors"),
         ({"state_dict": {"layer.weight": torch.zeros(1)}}, "holds no network of a task"),
         ([1, 2], "holds no network of a task"),
-        ({"state_dict": {}, "hyper_parameters": Trainer}, "is no checkpoint of plain tensors"),
+        ({"state_dict": {}, "hyper_parameters": Trainer}, "cannot read tensors"),
     ],
 )
 def test_what_is_no_checkpoint_of_a_task_is_refused(tmp_path, capsys, content, message):
@@ -77,7 +77,7 @@ def test_what_is_no_checkpoint_of_a_task_is_refused(tmp_path, capsys, content, m
         torch.save(content, file)
     assert main(["export", "--ckpt", str(file), "--out", str(tmp_path / "net.safetensors")]) == 1
     assert re.fullmatch(
-        f"error: export: .*some.ckpt.*{message}.*\n|.*{message}.*some.ckpt\n",
+        f"error: export: (.*some.ckpt.*{message}|.*{message}.*some.ckpt).*\n",
         capsys.readouterr().err,
     )
     assert not (tmp_path / "net.safetensors").exists()

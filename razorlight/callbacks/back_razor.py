@@ -12,6 +12,7 @@ from typing_extensions import override
 from razorlight.codecs import parse_codec
 from razorlight.conversion import razor_, restore_
 from razorlight.errors import RazorError
+from razorlight.memory.shortage import is_shortage, way_out
 from razorlight.planning import find_recipe
 from razorlight.report import Report
 
@@ -82,6 +83,9 @@ class BackRazor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         restore_(pl_module)  # Lightning calls no teardown then
+        if is_shortage(exception):
+            # below the traceback, as add_note of Python 3.11 does
+            exception.__notes__ = [f"BackRazor: {way_out(self.recipe)}"]
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from razorlight.memory.history import PhaseMemory, append_history, check_history
 from razorlight.memory.meter import MIB, model_tensors, storage_bytes
 from razorlight.memory.phases import PhaseMeter
 from razorlight.memory.report import memory_table, save_memory_plot
+from razorlight.memory.shortage import is_shortage
 from razorlight.memory.step import StepMemory, measure_step
 
 
@@ -329,7 +330,9 @@ def _measure(
                 return _loss(module.training_step(*inputs))
 
         return measure_step(module, step, batch)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
         return None
 
 
@@ -340,9 +343,9 @@ def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[Lig
     shared = (trainer, getattr(trainer, "datamodule", None), *factories)
     try:
         module, batch = deepcopy((pl_module, batch), {id(each): each for each in shared})
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_shortage(error):
+            raise
         raise RazorError(
             f"MemoryProfiler: {type(pl_module).__name__} cannot be copied to compare dense and "
             f"razor ({error}); set compare: false"

@@ -1,14 +1,15 @@
 """``razorlight export``: the network out of a checkpoint of Lightning."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from razorlight.checkpoints import read_checkpoint
 from razorlight.errors import RazorError
+from razorlight.files import replaced
 
 _NET = "net."
 """Before the names of the network's tensors in every task."""
@@ -33,8 +34,8 @@ def export_network(checkpoint: Path, out: Path) -> str:
     if out.exists():
         raise RazorError(f"export: {out} exists already; give another --out, or move it away")
     net = _network(checkpoint)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(net, out, metadata={"format": "pt"})
+    with replaced(out) as new:
+        save_file(net, new, metadata={"format": "pt"})
     size = sum(tensor.nbytes for tensor in net.values()) / 2**20
     return f"{out}: {len(net)} tensors, {size:.1f} MiB"
 
@@ -54,11 +55,5 @@ def _network(checkpoint: Path) -> dict[str, Tensor]:
 def _read(checkpoint: Path) -> dict[str, Any]:
     if not checkpoint.is_file():
         raise RazorError(f"export: there is no file {checkpoint}")
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        gist = str(error).splitlines()[0]
-        raise RazorError(
-            f"export: {checkpoint} is no checkpoint of plain tensors ({gist})"
-        ) from error
+    content = read_checkpoint(checkpoint, "export")
     return content if isinstance(content, dict) else {}

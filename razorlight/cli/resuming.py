@@ -5,7 +5,6 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 
 def last_checkpoint(trainer: Trainer) -> Path | None:
@@ -29,17 +28,9 @@ def last_checkpoint(trainer: Trainer) -> Path | None:
 def continue_run(checkpoint: Path, trainer: Trainer) -> None:
     """Let the trainer write to the folder of the run that left a checkpoint, beside what is there.
 
-    So its best checkpoint so far stays known, and its memory goes on in the same file.
+    So its best checkpoint so far stays known, and metrics and memory go on in the same files.
     """
     run, logger = checkpoint.parents[1], trainer.logger
     if isinstance(logger, CSVLogger | TensorBoardLogger):
         logger._version = run.name  # not in the configuration: its copy in the folder begins anew
-        _keep_metrics(run)
     warnings.filterwarnings("ignore", message=".*exists and is not empty")
-
-
-@rank_zero_only
-def _keep_metrics(run: Path) -> None:
-    metrics = run / "metrics.csv"  # CSVLogger would delete it
-    if metrics.exists():
-        metrics.rename(run / f"metrics_{len(list(run.glob('metrics_*.csv')))}.csv")

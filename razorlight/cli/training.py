@@ -17,8 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
 from razorlight.callbacks.run_summary import resume_command
 from razorlight.cli import CONFIG_HELP, KEYS_HELP
+from razorlight.cli.accidents import explain_accident
 from razorlight.cli.messages import explain
 from razorlight.cli.resuming import continue_run, last_checkpoint
+from razorlight.cli.saving import WholeConfig, make_durable
 from razorlight.config_files import find_config
 from razorlight.errors import RazorError
 
@@ -53,7 +55,7 @@ class RazorCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             trainer_defaults={"enable_model_summary": False},
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=WholeConfig,
             seed_everything_default=0,
             # else it would make an optimizer before callbacks and configure_model see the model
             auto_configure_optimizers=False,
@@ -84,7 +86,12 @@ class RazorCLI(LightningCLI):
         if self._get(self.config_init, "trainer")["enable_checkpointing"] is not False:
             callbacks.append(LastCheckpoint())
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        make_durable(trainer)
+        return trainer
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration to its user: Lightning's takes a checkpoint's word instead."""
 
     def fit(self, **kwargs: Any) -> None:
         """Train; after Ctrl-C, say how to go on."""
@@ -158,6 +165,10 @@ def run(args: Sequence[str] | None = None) -> None:
         if not isinstance(error.__cause__, RazorError):
             raise
         raise error.__cause__ from None
+    except (OSError, RuntimeError) as error:
+        if (line := explain_accident(error)) is None:
+            raise
+        raise RazorError(line) from error
     except SystemExit as leaving:
         # how Lightning leaves a run that it was interrupted in
         if isinstance(leaving.__context__, KeyboardInterrupt):

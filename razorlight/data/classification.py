@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Protocol, cast
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
+from torchvision import tv_tensors
 
 from razorlight.data.augmentation import BASIC, Augmentation, MixingCollate, classification
 from razorlight.data.base import LabelledData, Samples, Split, hold_out, require_at_least
-from razorlight.data.datasets import missing_data, read_image
+from razorlight.data.datasets import missing_data, read_image, require_below
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
 
@@ -141,6 +142,9 @@ class PublicSet(ClassificationData):
         fraction = 0.1 if self.val_fraction is None else self.val_fraction
         return Subset(pool, hold_out(len(pool), split, fraction, self.split_seed))
 
+    def _read_image(self, path: str | Path) -> tv_tensors.Image:
+        return read_image(require_below(self.root, path))
+
     def _part(self, part: Split) -> LabelledSamples:
         """One copy of each part serves all that need it."""
         if part not in self._read:
@@ -188,4 +192,4 @@ class TorchvisionSet(PublicSet):
 
     def read(self, part: Split) -> LabelledSamples:
         """What torchvision reads of a part."""
-        return self.source(self.root, split=part, loader=read_image)
+        return self.source(self.root, split=part, loader=self._read_image)

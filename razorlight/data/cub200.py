@@ -4,7 +4,7 @@ from pathlib import Path
 
 from razorlight.data.base import Split
 from razorlight.data.classification import PublicSet
-from razorlight.data.datasets import LabelledImages
+from razorlight.data.datasets import LabelledImages, require_below
 from razorlight.errors import RazorError
 
 
@@ -51,7 +51,7 @@ class CUB200(PublicSet):
         index = {number: label for label, number in enumerate(names)}
         wanted = "1" if part == "train" else "0"
         samples = [
-            (base / "images" / path, index[labels[image]])
+            (require_below(base, base / "images" / path), index[labels[image]])
             for image, path in images.items()
             if to_train[image] == wanted
         ]

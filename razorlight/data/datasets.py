@@ -1,5 +1,6 @@
 """Images and what belongs to them in files: finding, reading and checking them."""
 
+import os
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,16 @@ from torchvision.transforms.v2 import functional as tvf
 from razorlight.data.transforms import IGNORE_INDEX
 from razorlight.errors import RazorError
 
-PIL_ERRORS = (OSError, SyntaxError, Image.DecompressionBombError)
-"""What PIL raises on files that are missing, truncated, no image, or absurdly large."""
+
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image file by its content, if it is of a format that data sets come in.
+
+    PIL knows some fifty more, among them EPS, which it hands to another program to run.
+
+    Raises:
+        OSError: if it is none of these.
+    """
+    return Image.open(path, formats=("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"))
 
 
 @contextmanager
@@ -100,24 +109,40 @@ def require_pairs(pairs: Sequence[tuple[Path, Path]], remedy: str) -> None:
         raise RazorError(f"{len(missing)} files are missing, first {_first(missing)}; {remedy}")
 
 
+def require_below(root: Path, path: str | Path) -> Path:
+    """Refuse a file that a list of a data set names, and that is not below the data's folder.
+
+    Symbolic links are followed wherever they lead: they are of those who made the folder, and a
+    list may be of others.
+
+    Raises:
+        RazorError: naming the file.
+    """
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+        raise RazorError(f"{path} is not below {root}; correct the list of files that names it")
+    return Path(path)
+
+
 def _first(paths: Sequence[Path]) -> str:
     return ", ".join(str(path) for path in paths[:3])
 
 
 @contextmanager
 def readable(what: str, path: str | Path) -> Iterator[None]:
-    """Name the file where PIL cannot read it.
+    """Name the file that cannot be read.
 
     Args:
         what: kind of the file, for the message.
         path: the file.
 
     Raises:
-        RazorError: if the file is missing, truncated or no image.
+        RazorError: if the file is missing, truncated, absurdly large, or not what it should be.
     """
     try:
         yield
-    except PIL_ERRORS as error:
+    except RazorError:
+        raise
+    except Exception as error:  # of any kind: decoders raise whatever they stumble over
         raise RazorError(f"cannot read {what} {path}: {error}; replace or remove it") from error
 
 
@@ -127,7 +152,7 @@ def read_image(path: str | Path) -> tv_tensors.Image:
     Raises:
         RazorError: if the file is missing, truncated or no image.
     """
-    with readable("image", path), Image.open(path) as image:
+    with readable("image", path), open_image(path) as image:
         return tv_tensors.Image(tvf.pil_to_tensor(image.convert("RGB")))
 
 
@@ -183,7 +208,7 @@ class LabelCoding:
         Raises:
             RazorError: if the file cannot be read.
         """
-        with readable("mask", path), Image.open(path) as image:
+        with readable("mask", path), open_image(path) as image:
             return np.asarray(image).astype(np.uint16)
 
     @cached_property

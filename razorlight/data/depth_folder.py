@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 
 from razorlight.data.base import RazorDataModule, Split
-from razorlight.data.datasets import PairedImages, pair_by_stem, readable
+from razorlight.data.datasets import PairedImages, open_image, pair_by_stem, readable
 from razorlight.data.dense_transforms import Size, depth
 from razorlight.data.pictures import colour_depths
 from razorlight.data.segmentation import require_size
@@ -96,7 +95,7 @@ class DepthCoding:
         Raises:
             RazorError: if the file cannot be read or has other than 16 bits a pixel.
         """
-        with readable("depth", path), Image.open(path) as image:
+        with readable("depth", path), open_image(path) as image:
             mode, steps = image.mode, np.asarray(image)
         if not mode.startswith("I"):
             raise RazorError(

@@ -1,5 +1,7 @@
 """Classification over folders of images."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -67,9 +69,19 @@ class ImageFolder(ClassificationData):
         found = DatasetFolder.make_dataset(str(folder), index, IMG_EXTENSIONS, allow_empty=True)
         if not found:
             raise RazorError(f"no images in the class folders of {folder}; {self.remedy}")
+        _require_once(sorted({os.path.dirname(path) for path, _ in found}))
         return LabelledImages([(Path(path), label) for path, label in found], self.class_names)
 
     def _subfolders(self, split: Split) -> tuple[str, ...]:
         folder = self.folder(split)
         require_folder(folder, self.remedy)
         return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+
+
+def _require_once(folders: Sequence[str]) -> None:
+    """Refuse folders that are one and the same: symbolic links are followed, also in a circle."""
+    seen: dict[str, str] = {}
+    for folder in folders:
+        first = seen.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            raise RazorError(f"{folder} is {first} again, by a symbolic link; remove the link")

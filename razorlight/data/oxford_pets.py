@@ -14,6 +14,7 @@ from razorlight.data.datasets import (
     LabelledImages,
     PairedImages,
     missing_data,
+    require_below,
     require_pairs,
 )
 from razorlight.data.segmentation import SegmentationData
@@ -108,4 +109,7 @@ def _entries(root: Path, split: Split) -> list[tuple[Path, int]]:
     part = "test" if split == "test" else "trainval"
     lines = (folder / "annotations" / f"{part}.txt").read_text().splitlines()
     fields = [line.split() for line in lines]
-    return [(folder / "images" / f"{stem}.jpg", int(breed)) for stem, breed, *_ in fields]
+    return [
+        (require_below(folder, folder / "images" / f"{stem}.jpg"), int(breed))
+        for stem, breed, *_ in fields
+    ]

