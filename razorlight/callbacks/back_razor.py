@@ -1,15 +1,18 @@
 """razorlight in anybody's Lightning project, in one line."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from razorlight.codecs import parse_codec
 from razorlight.conversion import razor_, restore_
+from razorlight.errors import RazorError
 from razorlight.planning import find_recipe
 from razorlight.report import Report
 
@@ -33,7 +36,8 @@ class BackRazor(Callback):
 
     Raises:
         RazorError: here for an argument out of its range; when fit sets up, if a glob matches
-            nothing or nothing would be converted.
+            nothing, nothing would be converted, or the strategy is DeepSpeed or FSDP's first
+            version (its second is ``ModelParallelStrategy``).
 
     Example:
         >>> trainer = Trainer(callbacks=[BackRazor()])
@@ -55,8 +59,15 @@ class BackRazor(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if isinstance(trainer.strategy, (DeepSpeedStrategy, FSDPStrategy)):
+            raise RazorError(
+                f"BackRazor does not support {type(trainer.strategy).__name__}: use ddp, or "
+                "ModelParallelStrategy with torch's fully_shard in configure_model"
+            )
         # layers made in configure_model do not exist yet
-        if stage == "fit" and not is_overridden("configure_model", pl_module):
+        if not is_overridden("configure_model", pl_module):
             self._convert(pl_module)
 
     @override
@@ -64,8 +75,12 @@ class BackRazor(Callback):
         # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
         self.report = self._convert(pl_module)
         rank_zero_info(f"BackRazor: {self.report.summary()}")
+        alike = defaultdict(list)
         for line in self.report.only("near miss"):
-            rank_zero_warn(f"BackRazor: {line.name} ({line.layer}) stays dense: {line.detail}")
+            alike[line.layer, line.detail].append(line.name)
+        for (layer, detail), names in alike.items():
+            more = f", as do {len(names) - 1} more" if len(names) > 1 else ""
+            rank_zero_warn(f"BackRazor: {names[0]} ({layer}) stays dense{more}: {detail}")
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
