@@ -41,7 +41,7 @@ def cnn():
 
 
 class Module(LightningModule):
-    """Trains ``build()``; keeps the outputs and gradients of its first step."""
+    """Trains ``build()``; keeps its first output and its first finite gradient."""
 
     def __init__(self, build):
         super().__init__()
@@ -57,7 +57,8 @@ class Module(LightningModule):
     def on_after_backward(self):
         if self.first_gradient is None:
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.first_gradient = parameters_to_vector(gradients).clone()
+            gradient = parameters_to_vector(gradients).clone()
+            self.first_gradient = gradient if gradient.isfinite().all() else None
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
