@@ -7,12 +7,22 @@ from typing import Any, NamedTuple
 
 import timm.layers
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.utils.parametrize import is_parametrized
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from razorlight.codecs import Codec, Dense, Mask, parse_codec
 from razorlight.errors import RazorError
 from razorlight.functional.sizes import each
-from razorlight.layers import PRODUCTS, REGISTRY, RazorLayer, Role, block_class, find_blocks
+from razorlight.layers import (
+    PRODUCTS,
+    REGISTRY,
+    RazorLayer,
+    Role,
+    block_class,
+    find_blocks,
+    layer_class,
+)
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
 from razorlight.report import Line, Report
@@ -86,14 +96,25 @@ def razor_(
 
 
 def restore_(model: nn.Module) -> None:
-    """Turn every razor layer of ``model`` back into its dense class, in place."""
-    for layer in model.modules():
-        if isinstance(layer, RazorLayer):
-            del layer.razor_storage
-            if is_parametrized(layer):  # since: its class is one of its own, derived from ours
-                type(layer).__bases__ = (layer.dense_class,)
-            else:
-                layer.__class__ = layer.dense_class  # type: ignore[assignment]
+    """Turn every razor layer of ``model`` back into its dense class, in place.
+
+    Raises:
+        RazorError: if the class of a razor layer was changed meanwhile. The model is then
+            untouched.
+    """
+    converted = {n: m for n, m in model.named_modules() if isinstance(m, RazorLayer)}
+    for name, layer in converted.items():
+        if "dense_class" not in vars(type(layer)) and not is_parametrized(layer):
+            raise RazorError(
+                f"{name} was made a {type(layer).__name__} after razor_ and cannot go back; call "
+                "razor_ after whatever changes classes, such as fully_shard"
+            )
+    for layer in converted.values():
+        del layer.razor_storage
+        if is_parametrized(layer):  # since: its class is one of its own, derived from ours
+            type(layer).__bases__ = (layer.dense_class,)
+        else:
+            layer.__class__ = layer.dense_class  # type: ignore[assignment]
 
 
 def is_converted(model: nn.Module) -> bool:
@@ -109,9 +130,9 @@ def _dense_class(layer: nn.Module) -> type[nn.Module]:
 def _known_layers(model: nn.Module, recipe: Recipe) -> dict[str, type[RazorLayer]]:
     """What can be converted, by name, and the class that each would get."""
     known = {
-        name: REGISTRY[_dense_class(layer)]
+        name: known_class
         for name, layer in model.named_modules()
-        if _dense_class(layer) in REGISTRY
+        if (known_class := layer_class(_dense_class(layer))) is not None
     }
     blocks = find_blocks(model) if recipe.block else ()
     return known | {n: block_class(_dense_class(model.get_submodule(n))) for n in blocks}
@@ -183,6 +204,8 @@ def _reasons_to_skip(
             reasons[name] = "no record goes on by this recipe"
         elif isinstance(layer, nn.MaxPool2d) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
+        elif kind := _kind_of_weights(layer, razor_class.runs):
+            reasons[name] = f"its weights are of {kind}"
     blocks = {n for n, c in known.items() if c.role is Role.BLOCK and n not in reasons}
     for name in known:
         if not blocks.isdisjoint(_parents(name)):
@@ -200,6 +223,16 @@ def _why_not_pool(pool: nn.MaxPool2d) -> str | None:
         return "its caller wants the int64 indices"
     window = math.prod(each(pool.kernel_size, 2))
     return "a window of more than 256 entries" if window > 256 else None
+
+
+def _kind_of_weights(layer: nn.Module, runs: Set[str]) -> str | None:
+    """The class that holds weights of ``layer`` in a form of its own, such as a quantised one."""
+    for part in (layer, *(layer.get_submodule(child) for child in runs)):
+        for weight in part.parameters(recurse=False):
+            # of a DTensor, FSDP gives the layer the plain tensor
+            if is_traceable_wrapper_subclass(weight) and not isinstance(weight, DTensor):
+                return type(weight).__name__
+    return None
 
 
 class _Ends(NamedTuple):
@@ -241,6 +274,10 @@ def _describe(
         elif isinstance(layer, relatives):
             relative = next(known for known in dense.__mro__[1:] if known in relatives)
             reason = f"a {relative.__name__} of a class that is not registered"
+            if dense is nn.SyncBatchNorm:
+                reason = (
+                    "its statistics are those of all processes; sync_batchnorm=False converts it"
+                )
             yield Line(name, dense.__name__, "near miss", reason)
 
 

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import Variable
+from torch.distributed.tensor import DTensor
 
 from razorlight.codecs import Codec, Dense, decode, encode
+from razorlight.errors import RazorError
 
 Read = Callable[..., Any]
 
@@ -154,7 +156,15 @@ def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None
             lie last. -1: ``(batch, *tokens, channels)`` is seen as ``(batch, tokens, channels)``.
             None: ``x`` as it is.
         like: as this one lies; ``x`` itself by default.
+
+    Raises:
+        RazorError: for a DTensor, of which each process holds a part.
     """
+    if isinstance(x, DTensor):
+        raise RazorError(
+            "a tensor that is spread over processes (DTensor, of tensor or sequence parallelism) "
+            "cannot be stored: leave the layers that compute on such dense, with exclude=[...]"
+        )
     like = x if like is None else like
     if like.ndim < 3 or not like.numel():
         return x

@@ -95,7 +95,7 @@ def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Recor
     """The record that lies on ``x``, read back in ``dtype``, if there is one that will do."""
     dtype = dtype or x.dtype
     tag = _tag(x)
-    if tag is None or tag.record is None:
+    if tag is None or tag.record is None or _is_freed(tag.record):
         return None
     # pruned, it is good for nothing but the gradient of a weight; and what lies on a leaf, such as
     # the batch, may be of another network
@@ -103,6 +103,13 @@ def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Recor
     if alone and (tag.codec, tag.dtype) != (storage.codec, dtype):
         return None
     return tag.record if tag.dtype == dtype else tag.record.to(dtype)
+
+
+def _is_freed(record: Record) -> bool:
+    """Whether it needs weights that FSDP has sharded again since: they come back too late."""
+    if torch.compiler.is_compiling():
+        return False
+    return any(t.numel() and not t.untyped_storage().nbytes() for t in record.tensors)
 
 
 def _is_leaf(x: Tensor) -> bool:

@@ -1,10 +1,12 @@
 """razorlight in anybody's Lightning project, in one line."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
@@ -36,8 +38,9 @@ class BackRazor(Callback):
 
     Raises:
         RazorError: here for an argument out of its range; when fit sets up, if a glob matches
-            nothing, nothing would be converted, or a BatchSizeFinder or LearningRateFinder would
-            try steps of layers that are made in ``configure_model``, which are dense by then.
+            nothing, nothing would be converted, the strategy is DeepSpeed or FSDP's first version
+            (its second is ``ModelParallelStrategy``), or a BatchSizeFinder or LearningRateFinder
+            would try steps of layers that are made in ``configure_model``, dense by then.
 
     Example:
         >>> trainer = Trainer(callbacks=[BackRazor()])
@@ -61,6 +64,7 @@ class BackRazor(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
+        _refuse_strategies(trainer)
         if is_overridden("configure_model", pl_module):  # its layers do not exist yet
             _refuse_finders(trainer, pl_module)
         else:
@@ -71,8 +75,12 @@ class BackRazor(Callback):
         # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
         self.report = self._convert(pl_module)
         rank_zero_info(f"BackRazor: {self.report.summary()}")
+        alike = defaultdict(list)
         for line in self.report.only("near miss"):
-            rank_zero_warn(f"BackRazor: {line.name} ({line.layer}) stays dense: {line.detail}")
+            alike[line.layer, line.detail].append(line.name)
+        for (layer, detail), names in alike.items():
+            more = f", as do {len(names) - 1} more" if len(names) > 1 else ""
+            rank_zero_warn(f"BackRazor: {names[0]} ({layer}) stays dense{more}: {detail}")
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -102,6 +110,14 @@ class BackRazor(Callback):
     def _convert(self, pl_module: LightningModule) -> Report:
         return razor_(
             pl_module, self.recipe, self.sparsity, self.include, self.exclude, self.overrides
+        )
+
+
+def _refuse_strategies(trainer: Trainer) -> None:
+    if isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy):
+        raise RazorError(
+            f"BackRazor does not support {type(trainer.strategy).__name__}: use ddp, or "
+            "ModelParallelStrategy with torch's fully_shard in configure_model"
         )
 
 

@@ -18,25 +18,25 @@ class Dense(Codec):
     """Keep every entry, in ``values`` precision.
 
     Args:
-        values: "fp32", "fp16" or "bf16"; never wider than the tensor itself.
+        values: "fp32", "fp16" or "bf16", never wider than the tensor itself; None: as it is.
 
     Raises:
         RazorError: for any other ``values``.
     """
 
-    values: Literal["fp32", "fp16", "bf16"] = "fp32"
+    values: Literal["fp32", "fp16", "bf16"] | None = None
 
     def __post_init__(self) -> None:
-        if self.values not in VALUE_DTYPES:
+        if self.values not in (None, *VALUE_DTYPES):
             raise RazorError(f"Dense: values must be fp32, fp16 or bf16, got {self.values!r}")
 
     def keeps(self, dtype: torch.dtype) -> bool:
         """Whether a tensor of ``dtype`` is stored as it is."""
-        return storage_dtype(dtype, self.values) == dtype
+        return self._dtype(dtype) == dtype
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (saturating_cast(x, storage_dtype(x.dtype, self.values)),)
+        return (saturating_cast(x, self._dtype(x.dtype)),)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -44,4 +44,7 @@ class Dense(Codec):
 
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        return math.prod(shape) * storage_dtype(dtype, self.values).itemsize * 8
+        return math.prod(shape) * self._dtype(dtype).itemsize * 8
+
+    def _dtype(self, dtype: torch.dtype) -> torch.dtype:
+        return dtype if self.values is None else storage_dtype(dtype, self.values)

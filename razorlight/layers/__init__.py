@@ -1,7 +1,16 @@
 """Razor layers: the classes that dense layers are turned into, and their registry."""
 
 from razorlight.layers import known as _known  # noqa: F401  (fills the registry)
-from razorlight.layers.base import REGISTRY, RazorLayer, Role, register
+from razorlight.layers.base import REGISTRY, RazorLayer, Role, layer_class, register
 from razorlight.layers.block import PRODUCTS, block_class, find_blocks
 
-__all__ = ["PRODUCTS", "REGISTRY", "RazorLayer", "Role", "block_class", "find_blocks", "register"]
+__all__ = [
+    "PRODUCTS",
+    "REGISTRY",
+    "RazorLayer",
+    "Role",
+    "block_class",
+    "find_blocks",
+    "layer_class",
+    "register",
+]

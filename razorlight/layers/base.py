@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.distributed.fsdp import FSDPModule
 from torch.overrides import TorchFunctionMode
 
 from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
@@ -226,6 +227,24 @@ def register(
             "__module__": __name__,
         }
         REGISTRY[dense] = type(f"Razor{dense.__name__}", (RazorLayer, dense), members)
+
+
+def layer_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
+    """The class that a layer of exactly the class ``dense`` is turned into, if it is known.
+
+    That of a layer which FSDP shards (:func:`torch.distributed.fsdp.fully_shard`) is a subclass
+    made on the spot, of the same forward: it is known with the class that it was before.
+    """
+    if not issubclass(dense, FSDPModule):
+        return REGISTRY.get(dense)
+    known = REGISTRY.get(next(c for c in dense.__mro__ if not issubclass(c, FSDPModule)))
+    return known and _sharded_class(known, dense)
+
+
+@cache
+def _sharded_class(known: type[RazorLayer], dense: type[nn.Module]) -> type[RazorLayer]:
+    members = {"dense_class": dense, "__module__": __name__}
+    return type(f"Razor{dense.__name__}", (known, dense), members)
 
 
 def _new_razor_layer(dense_class: type[nn.Module]) -> RazorLayer:

@@ -152,8 +152,8 @@ def _storages(tree: object) -> Iterator[UntypedStorage]:
 
 def _storages_of(tensor: Tensor) -> Iterator[UntypedStorage]:
     if is_traceable_wrapper_subclass(tensor):
-        for name in tensor.__tensor_flatten__()[0]:
-            yield from _storages_of(getattr(tensor, name))
+        # of a DTensor, also what is no tensor
+        yield from _storages([getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]])
     elif tensor.layout == torch.sparse_coo:  # the gradient of nn.Embedding(sparse=True)
         yield from _storages([tensor._indices(), tensor._values()])
     elif tensor.layout == torch.strided:

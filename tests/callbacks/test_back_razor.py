@@ -1,5 +1,4 @@
 import copy
-import math
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from razorlight import BackRazor, RazorError, TopK, is_converted
+from razorlight import BackRazor, RazorError, is_converted
 
 
 class Plain(LightningModule):
@@ -209,38 +208,3 @@ def test_refuses_at_once(arguments, message):
 def test_refuses_a_pattern_that_matches_nothing(tmp_path):
     with pytest.raises(RazorError, match=r"pattern .model\.head. matches"):
         trainer(BackRazor(exclude=["model.head"]), tmp_path=tmp_path).fit(Plain(), loader())
-
-
-class Recorder(Plain):
-    """Says in a file what it ended as."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def on_train_end(self):
-        weights = self.all_gather(self.model[3].weight)
-        assert torch.equal(weights[0], weights[1])
-        assert self.model[3].razor_storage.codec == TopK(0.5)
-        if self.global_rank == 0:
-            torch.save(self.state_dict(), self.path)
-
-
-def test_two_processes_agree(tmp_path):
-    fit = trainer(
-        BackRazor("paper", sparsity=0.5, exclude=["model.1", "model.5"]),
-        tmp_path=tmp_path,
-        strategy="ddp_spawn",  # forked, a child may wait for ever for threads of its parent
-        devices=2,
-        use_distributed_sampler=True,
-    )
-    fit.fit(Recorder(tmp_path / "two.pt"), loader(2))
-    weights = torch.load(tmp_path / "two.pt")
-    assert all(math.isfinite(value.float().sum()) for value in weights.values())
-
-
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
-def test_precisions(precision, tmp_path):
-    fit = trainer(BackRazor(), tmp_path=tmp_path, precision=precision)
-    fit.fit(Plain(), loader())
-    assert fit.callback_metrics["loss"].isfinite()
