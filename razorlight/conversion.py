@@ -11,7 +11,15 @@ from torch import nn
 from razorlight.codecs import Codec, Dense, Mask, parse_codec
 from razorlight.errors import RazorError
 from razorlight.functional.sizes import each
-from razorlight.layers import PRODUCTS, REGISTRY, RazorLayer, Role, block_class, find_blocks
+from razorlight.layers import (
+    PRODUCTS,
+    REGISTRY,
+    RazorLayer,
+    Role,
+    block_class,
+    find_blocks,
+    find_razor_class,
+)
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
 from razorlight.report import Line, Report
@@ -104,9 +112,9 @@ def _dense_class(layer: nn.Module) -> type[nn.Module]:
 def _known_layers(model: nn.Module, recipe: Recipe) -> dict[str, type[RazorLayer]]:
     """What can be converted, by name, and the class that each would get."""
     known = {
-        name: REGISTRY[_dense_class(layer)]
+        name: razor_class
         for name, layer in model.named_modules()
-        if _dense_class(layer) in REGISTRY
+        if (razor_class := find_razor_class(_dense_class(layer)))
     }
     blocks = find_blocks(model) if recipe.block else ()
     return known | {n: block_class(_dense_class(model.get_submodule(n))) for n in blocks}
@@ -206,7 +214,8 @@ class _Ends(NamedTuple):
 
 
 def _ends(model: nn.Module) -> _Ends:
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*PRODUCTS, *_NORMS))]
+    ends = (*PRODUCTS, *_NORMS, nn.Embedding)  # this one is never converted, but may come first
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, ends)]
     if not layers:
         return _Ends()
     reads_batch = isinstance(layers[0][1], PRODUCTS) and not isinstance(layers[0][1], _PADDING)

@@ -1,7 +1,17 @@
 """Razor layers: the classes that dense layers are turned into, and their registry."""
 
 from razorlight.layers import known as _known  # noqa: F401  (fills the registry)
-from razorlight.layers.base import REGISTRY, RazorLayer, Role, register
+from razorlight.layers import known_transformers as _known_transformers  # noqa: F401
+from razorlight.layers.base import REGISTRY, RazorLayer, Role, find_razor_class, register
 from razorlight.layers.block import PRODUCTS, block_class, find_blocks
 
-__all__ = ["PRODUCTS", "REGISTRY", "RazorLayer", "Role", "block_class", "find_blocks", "register"]
+__all__ = [
+    "PRODUCTS",
+    "REGISTRY",
+    "RazorLayer",
+    "Role",
+    "block_class",
+    "find_blocks",
+    "find_razor_class",
+    "register",
+]

@@ -14,6 +14,7 @@ from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
+from razorlight.functional.written_out import written_out
 from razorlight.sharing import Storage, hand_on, hand_on_joined, one_of_several
 
 TorchFunction = Callable[..., Any]
@@ -29,7 +30,7 @@ class Role(Enum):
     PRODUCT = "product"
     """The input of a product with a weight."""
     ATTENTION = "attention"
-    """Queries, keys and values, and probabilities where they are formed."""
+    """Operands of products of activations: queries, keys, values, probabilities, gated units."""
     SLOPE = "slope"
     """The input of a curved activation: not to be pruned, since its slope at 0 is not 0."""
     GATE = "gate"
@@ -84,6 +85,7 @@ class RazorLayer(nn.Module):
     role: ClassVar[Role]
     in_eval: ClassVar[bool]
     runs: ClassVar[frozenset[str]]
+    same_as: ClassVar[Callable[[Any, Tensor], Tensor] | None]
     razor_storage: Storage
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,6 +93,8 @@ class RazorLayer(nn.Module):
         if not (torch.is_grad_enabled() and (self.training or self.in_eval)):
             return super().forward(*args, **kwargs)
         with _ReplacedFunctions(self.functions, self.razor_storage):
+            if self.same_as is not None:
+                return written_out(super().forward, self.same_as, *args, **kwargs)
             return super().forward(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -155,19 +159,23 @@ def _move(
 
 
 REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
+_BY_PATH: dict[str, Callable[[type[nn.Module]], None]] = {}
 
 
 def register(
-    *classes: type[nn.Module],
+    *classes: type[nn.Module] | str,
     functions: Iterable[TorchFunction] = (),
     role: Role,
     in_eval: bool | None = None,
     runs: Iterable[str] = (),
+    same_as: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> None:
     """Make layers of exactly these classes convertible.
 
     Args:
-        classes: layer classes. Their forward may do anything besides calling ``functions``.
+        classes: layer classes, or their paths (``package.module.Class``), by which they are known
+            once somebody else has imported them. Their forward may do anything besides calling
+            ``functions``.
         functions: torch functions to replace while their forward runs, out of
             :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
             razor layers too.
@@ -177,6 +185,8 @@ def register(
             activations: nothing is pruned there, and layers inside a frozen norm stand in eval mode
             while the network trains.
         runs: names of children whose weights the forward uses without calling them.
+        same_as: for a forward ``(x)`` that writes out in other operations what ``functions`` do:
+            the same ``(layer, x)`` by these. The output is still the forward's.
 
     Raises:
         RazorError: for a function that has no counterpart.
@@ -189,19 +199,33 @@ def register(
     if unknown := functions - FUNCTIONS.keys():
         names = ", ".join(sorted(getattr(function, "__name__", "?") for function in unknown))
         raise RazorError(f"register: no razor function for {names}")
+    members = {
+        "functions": functions,
+        "role": role,
+        "in_eval": role in _NEVER_PRUNED if in_eval is None else in_eval,
+        "runs": frozenset(runs),
+        "same_as": same_as,
+    }
     for dense in classes:
-        members = {
-            "dense_class": dense,
-            "functions": functions,
-            "role": role,
-            "in_eval": role in _NEVER_PRUNED if in_eval is None else in_eval,
-            "runs": frozenset(runs),
-            "__doc__": dense.__doc__,
-            "__module__": __name__,
-        }
-        REGISTRY[dense] = type(f"Razor{dense.__name__}", (RazorLayer, dense), members)
+        if isinstance(dense, str):
+            _BY_PATH[dense] = partial(_add, members)
+        else:
+            _add(members, dense)
+
+
+def _add(members: dict[str, Any], dense: type[nn.Module]) -> None:
+    own = {"dense_class": dense, "__doc__": dense.__doc__, "__module__": __name__}
+    REGISTRY[dense] = type(f"Razor{dense.__name__}", (RazorLayer, dense), members | own)
+
+
+def find_razor_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
+    """The class that layers of class ``dense`` are turned into, if it is registered."""
+    if dense not in REGISTRY and (add := _BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}")):
+        add(dense)
+    return REGISTRY.get(dense)
 
 
 def _new_razor_layer(dense_class: type[nn.Module]) -> RazorLayer:
-    razor_class = REGISTRY[dense_class]
+    razor_class = find_razor_class(dense_class)
+    assert razor_class is not None
     return razor_class.__new__(razor_class)
