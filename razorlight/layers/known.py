@@ -94,6 +94,8 @@ register(
 
 register(
     nn.ReLU,
+    nn.TransformerEncoderLayer,  # unless told otherwise they call F.relu
+    nn.TransformerDecoderLayer,
     torchvision.models.detection.faster_rcnn.TwoMLPHead,
     functions=[F.relu],
     role=Role.GATE,

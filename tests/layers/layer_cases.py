@@ -215,6 +215,17 @@ class MiTBlock(nn.Module):
         return self.project(self.block(x))
 
 
+class Decoder(nn.Module):
+    """torch's decoder layer of one input."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x, x)
+
+
 class Enlarged(nn.Module):
     """Half of the channels upsampled and joined with the others, and a convolution over both."""
 
@@ -295,6 +306,11 @@ BLOCKS = {
     "Upsample": (lambda: between(nn.Upsample(scale_factor=2)), IMAGE),
     "UpsamplingBilinear2d": (lambda: between(nn.UpsamplingBilinear2d(scale_factor=2)), IMAGE),
     "UpsamplingNearest2d": (lambda: between(nn.UpsamplingNearest2d(scale_factor=2)), IMAGE),
+    "TransformerEncoderLayer": (
+        lambda: nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
+        TOKENS,
+    ),
+    "TransformerDecoderLayer": (Decoder, TOKENS),
     "timm GluMlp": (lambda: timm.layers.GluMlp(16, 64), TOKENS),
     "timm GluMlp, gate first": (lambda: timm.layers.SwiGLUPacked(16, 64), TOKENS),
     "timm SwiGLU": (lambda: timm.layers.SwiGLU(16, 32), TOKENS),
