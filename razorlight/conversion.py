@@ -21,7 +21,7 @@ from razorlight.layers import (
     Role,
     block_class,
     find_blocks,
-    layer_class,
+    find_razor_class,
 )
 from razorlight.patterns import check_patterns, matches, matches_any
 from razorlight.planning import Recipe, find_recipe
@@ -130,9 +130,9 @@ def _dense_class(layer: nn.Module) -> type[nn.Module]:
 def _known_layers(model: nn.Module, recipe: Recipe) -> dict[str, type[RazorLayer]]:
     """What can be converted, by name, and the class that each would get."""
     known = {
-        name: known_class
+        name: razor_class
         for name, layer in model.named_modules()
-        if (known_class := layer_class(_dense_class(layer))) is not None
+        if (razor_class := find_razor_class(_dense_class(layer)))
     }
     blocks = find_blocks(model) if recipe.block else ()
     return known | {n: block_class(_dense_class(model.get_submodule(n))) for n in blocks}
@@ -244,7 +244,8 @@ class _Ends(NamedTuple):
 
 
 def _ends(model: nn.Module) -> _Ends:
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*PRODUCTS, *_NORMS))]
+    ends = (*PRODUCTS, *_NORMS, nn.Embedding)  # this one is never converted, but may come first
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, ends)]
     if not layers:
         return _Ends()
     reads_batch = isinstance(layers[0][1], PRODUCTS) and not isinstance(layers[0][1], _PADDING)
@@ -275,9 +276,7 @@ def _describe(
             relative = next(known for known in dense.__mro__[1:] if known in relatives)
             reason = f"a {relative.__name__} of a class that is not registered"
             if dense is nn.SyncBatchNorm:
-                reason = (
-                    "its statistics are those of all processes; sync_batchnorm=False converts it"
-                )
+                reason = "its statistics are of all processes; sync_batchnorm=False converts it"
             yield Line(name, dense.__name__, "near miss", reason)
 
 

@@ -150,7 +150,7 @@ def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None
     """``x`` as it lies in memory, its tokens or places in dim -2.
 
     Args:
-        x: any value.
+        x: any value; of less than two dims, it is seen as one token.
         channels: the dim that holds its channels. 1: ``(batch, channels, *spatial)`` is seen as
             ``(batch, channels, places, 1)``, or as ``(batch, places, channels)`` where its channels
             lie last. -1: ``(batch, *tokens, channels)`` is seen as ``(batch, tokens, channels)``.
@@ -166,6 +166,8 @@ def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None
             "cannot be stored: leave the layers that compute on such dense, with exclude=[...]"
         )
     like = x if like is None else like
+    if like.ndim < 2:
+        return x.reshape(1, -1)
     if like.ndim < 3 or not like.numel():
         return x
     if like.is_contiguous():

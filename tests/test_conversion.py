@@ -223,6 +223,56 @@ def test_register_a_layer_of_ones_own():
         register(Scaled, functions=[torch.sigmoid], role=Role.PRODUCT)
 
 
+class Squared(nn.Module):
+    """Known by its path alone; writes a product out in other operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x):
+        return (x[:, None] * self.weight).sum(-1)
+
+
+def test_register_by_path_what_is_written_out():
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Linear(4, 4), Squared())
+    razor = copy.deepcopy(dense)
+    register(
+        f"{Squared.__module__}.Squared",
+        functions=[nn.functional.linear],
+        role=Role.PRODUCT,
+        same_as=lambda layer, x: nn.functional.linear(x, layer.weight),
+    )
+    try:
+        razor_(razor, "exact", include=["1"])
+        assert isinstance(pickle.loads(pickle.dumps(razor))[1], Squared)
+        x = torch.randn(2, 4)
+        outputs = [model(x) for model in (dense, razor)]
+        assert torch.equal(*outputs)
+        for out in outputs:
+            out.square().sum().backward()
+        assert type(outputs[1].grad_fn).__name__ == "_OutputBackward"
+        for p, q in zip(dense.parameters(), razor.parameters(), strict=True):
+            torch.testing.assert_close(p.grad, q.grad)
+    finally:
+        del REGISTRY[Squared]
+
+
+def test_behind_an_embedding_no_product_is_the_first():
+    class Embedded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.hidden = nn.Embedding(9, 4), nn.Linear(4, 4)
+            self.head = nn.Linear(4, 9)
+
+        def forward(self, ids):
+            return self.head(self.hidden(self.embedding(ids)))
+
+    report = razor_(Embedded())
+    assert [line.name for line in report.only("converted")] == ["hidden", "head"]
+
+
 def test_what_a_block_moves_by_keyword_is_left_alone():
     class Doubled(nn.Module):
         def forward(self, x):

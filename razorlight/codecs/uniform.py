@@ -84,7 +84,8 @@ class Uniform(Codec):
 
     @override
     def samples_together(self, shape: Sequence[int]) -> int | None:
-        if len(shape) < 2 or shape[0] % 8 or (self.axis is not None and self.axis >= 0):
+        over_samples = self.axis is not None and self.axis % max(1, len(shape)) == 0
+        if len(shape) < 2 or shape[0] % 8 or over_samples:
             return None
         layout = self._layout(shape)
         count, group = layout.groups(self.group)

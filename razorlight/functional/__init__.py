@@ -22,7 +22,7 @@ from razorlight.functional.activation import (
 )
 from razorlight.functional.attention import scaled_dot_product_attention, softmax
 from razorlight.functional.conv import conv, conv_transpose, pad
-from razorlight.functional.linear import linear, matmul, scale
+from razorlight.functional.linear import addmm, linear, matmul, multiply
 from razorlight.functional.loss import cross_entropy
 from razorlight.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
 from razorlight.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
@@ -30,6 +30,7 @@ from razorlight.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool
 __all__ = [
     "FUNCTIONS",
     "adaptive_avg_pool2d",
+    "addmm",
     "avg_pool2d",
     "batch_norm",
     "conv",
@@ -45,10 +46,10 @@ __all__ = [
     "linear",
     "matmul",
     "max_pool2d",
+    "multiply",
     "pad",
     "relu",
     "rms_norm",
-    "scale",
     "scaled_dot_product_attention",
     "silu",
     "softmax",
@@ -56,13 +57,14 @@ __all__ = [
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.linear: linear,
+    torch.addmm: addmm,
     torch.matmul: matmul,
     torch.bmm: matmul,
     Tensor.matmul: matmul,
     Tensor.__matmul__: matmul,
-    torch.mul: scale,
-    Tensor.mul: scale,
-    Tensor.__mul__: scale,
+    torch.mul: multiply,
+    Tensor.mul: multiply,
+    Tensor.__mul__: multiply,
     F.conv1d: conv,
     F.conv2d: conv,
     F.conv3d: conv,

@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import once_differentiable
-from razorlight.records import NOTHING, Read, Record, join
+from razorlight.records import NOTHING, Read, Record, drop_kept, join
 from razorlight.sharing import Storage, find, leave, origin_of, run_again, store
 
 
@@ -91,6 +91,30 @@ def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None 
     return out
 
 
+def addmm(
+    storage: Storage,
+    input: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+) -> Tensor:
+    """:func:`torch.addmm` as a :func:`linear` of ``mat1`` whose weight ``mat2`` lies transposed.
+
+    Args:
+        storage: how ``mat1`` is stored.
+        input: the bias, ``(out,)``; another is left to torch.
+        mat1: ``(tokens, in)``.
+        mat2: ``(in, out)``.
+        beta: of the bias; another than 1 is left to torch.
+        alpha: of the product; another than 1 is left to torch.
+    """
+    if input.ndim != 1 or (beta, alpha) != (1, 1):
+        return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
+    return linear(storage, mat1, mat2.mT, input)
+
+
 class _ScaledLinear(Function):
     """``scale * linear(x)``, whose gradients need ``x`` alone and not the Linear's output.
 
@@ -144,30 +168,72 @@ class _Scale(Function):
         return (grad * scale).to(ctx.dtype), d_scale, None, *(None,) * len(stored)
 
 
-def scale(storage: Storage, input: Tensor, other: Tensor) -> Tensor:
-    """``input * other`` where ``other`` is much the smaller: layer scale, squeeze and excitation.
+class _Product(Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, read: Read, *stored: Tensor) -> Tensor:
+        ctx.save_for_backward(*stored)
+        ctx.read, ctx.dtypes = read, (a.dtype, b.dtype)
+        return a * b
 
-    ``input`` is stored for the gradient of ``other``, and ``other`` as it is. Nothing is stored if
-    ``input`` is a Linear's output and ``other`` a learned scale ``(n,)``: the gradients of both
-    follow from the Linear's input (:class:`_ScaledLinear`). Any other product is left to torch.
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.read(*ctx.saved_tensors)
+        d_a = (grad * b).to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
+        d_b = (grad * a).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
+        drop_kept(ctx.read)  # what followed has read it before
+        return d_a, d_b, None, *(None,) * len(ctx.saved_tensors)
+
+
+def multiply(storage: Storage, input: Tensor, other: Tensor) -> Tensor:
+    """``input * other``: the gate of a gated unit, layer scale, squeeze and excitation.
+
+    Of the same shape, each is stored for the other's gradient, and their product derived from both.
+    If one is much the smaller, the larger is stored for the gradient of the smaller, and this one
+    as it is; but nothing is stored if the larger is a Linear's output and the smaller a learned
+    scale ``(n,)``: the gradients of both follow from the Linear's input (:class:`_ScaledLinear`).
+    Any other product is left to torch.
     """
-    if not (storage.shares and isinstance(other, Tensor) and _broadcasts(other, input)):
+    if not (storage.shares and isinstance(other, Tensor)):
         return input * other
-    origin: _Origin | None = origin_of(input)
-    if isinstance(other, nn.Parameter) and other.requires_grad and other.ndim == 1 and origin:
-        x, weight, bias, record, dtype = origin
+    if input.shape == other.shape:
+        return _gate(storage, input, other)
+    if _broadcasts(other, input):
+        return _scale(storage, input, other)
+    return _scale(storage, other, input) if _broadcasts(input, other) else input * other
+
+
+def _gate(storage: Storage, a: Tensor, b: Tensor) -> Tensor:
+    record = join(
+        store(a, storage, channels=-1) if b.requires_grad else NOTHING,
+        store(b, storage, channels=-1) if a.requires_grad else NOTHING,
+    ).for_neighbours()
+    out: Tensor = _Product.apply(a, b, record.read, *record.tensors)
+    both = a.requires_grad and b.requires_grad
+    leave(out, record.then(_product_of, fresh=True) if both else None, storage)
+    return out
+
+
+def _product_of(pair: Sequence[Tensor]) -> Tensor:
+    return pair[0] * pair[1]
+
+
+def _scale(storage: Storage, x: Tensor, scale: Tensor) -> Tensor:
+    origin: _Origin | None = origin_of(x)
+    if isinstance(scale, nn.Parameter) and scale.requires_grad and scale.ndim == 1 and origin:
+        source, weight, bias, record, dtype = origin
         return _ScaledLinear.apply(
-            x, weight, bias, other, input.detach(), dtype, record.read, *record.tensors
+            source, weight, bias, scale, x.detach(), dtype, record.read, *record.tensors
         )
-    channels = -1 if other.ndim == 1 else 1
-    record = store(input, storage, channels=channels) if other.requires_grad else NOTHING
-    return _Scale.apply(input, other, record.read, *record.tensors)
+    channels = -1 if scale.ndim == 1 else 1
+    record = store(x, storage, channels=channels) if scale.requires_grad else NOTHING
+    return _Scale.apply(x, scale, record.read, *record.tensors)
 
 
-def _broadcasts(other: Tensor, x: Tensor) -> bool:
-    """Whether each entry of ``other`` meets many of ``x``."""
+def _broadcasts(small: Tensor, x: Tensor) -> bool:
+    """Whether each entry of ``small`` meets many of ``x``."""
     return (
-        8 * other.numel() <= x.numel() and torch.broadcast_shapes(other.shape, x.shape) == x.shape
+        8 * small.numel() <= x.numel() and torch.broadcast_shapes(small.shape, x.shape) == x.shape
     )
 
 

@@ -1,7 +1,8 @@
 """Razor layers: the classes that dense layers are turned into, and their registry."""
 
 from razorlight.layers import known as _known  # noqa: F401  (fills the registry)
-from razorlight.layers.base import REGISTRY, RazorLayer, Role, layer_class, register
+from razorlight.layers import known_transformers as _known_transformers  # noqa: F401
+from razorlight.layers.base import REGISTRY, RazorLayer, Role, find_razor_class, register
 from razorlight.layers.block import PRODUCTS, block_class, find_blocks
 
 __all__ = [
@@ -11,6 +12,6 @@ __all__ = [
     "Role",
     "block_class",
     "find_blocks",
-    "layer_class",
+    "find_razor_class",
     "register",
 ]

@@ -16,6 +16,7 @@ from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
+from razorlight.functional.written_out import written_out
 from razorlight.sharing import Storage, hand_on, hand_on_joined, one_of_several
 
 TorchFunction = Callable[..., Any]
@@ -31,7 +32,7 @@ class Role(Enum):
     PRODUCT = "product"
     """The input of a product with a weight."""
     ATTENTION = "attention"
-    """Queries, keys and values, and probabilities where they are formed."""
+    """Operands of products of activations: queries, keys, values, probabilities, gated units."""
     SLOPE = "slope"
     """The input of a curved activation: not to be pruned, since its slope at 0 is not 0."""
     GATE = "gate"
@@ -87,6 +88,7 @@ class RazorLayer(nn.Module):
     role: ClassVar[Role]
     in_eval: ClassVar[bool]
     runs: ClassVar[frozenset[str]]
+    same_as: ClassVar[Callable[[Any, Tensor], Tensor] | None]
     razor_storage: Storage
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -94,6 +96,8 @@ class RazorLayer(nn.Module):
         if not self._stores():
             return super().forward(*args, **kwargs)
         with _ReplacedFunctions(self.functions, self.razor_storage):
+            if self.same_as is not None:
+                return written_out(super().forward, self.same_as, *args, **kwargs)
             return super().forward(*args, **kwargs)
 
     def _stores(self) -> bool:
@@ -182,19 +186,23 @@ def _move(
 
 
 REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
+_BY_PATH: dict[str, Callable[[type[nn.Module]], None]] = {}
 
 
 def register(
-    *classes: type[nn.Module],
+    *classes: type[nn.Module] | str,
     functions: Iterable[TorchFunction] = (),
     role: Role,
     in_eval: bool | None = None,
     runs: Iterable[str] = (),
+    same_as: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> None:
     """Make layers of exactly these classes convertible.
 
     Args:
-        classes: layer classes. Their forward may do anything besides calling ``functions``.
+        classes: layer classes, or their paths (``package.module.Class``), by which they are known
+            once somebody else has imported them. Their forward may do anything besides calling
+            ``functions``.
         functions: torch functions to replace while their forward runs, out of
             :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
             razor layers too.
@@ -204,6 +212,8 @@ def register(
             activations: nothing is pruned there, and layers inside a frozen norm stand in eval mode
             while the network trains.
         runs: names of children whose weights the forward uses without calling them.
+        same_as: for a forward ``(x)`` that writes out in other operations what ``functions`` do:
+            the same ``(layer, x)`` by these. The output is still the forward's.
 
     Raises:
         RazorError: for a function that has no counterpart.
@@ -216,29 +226,37 @@ def register(
     if unknown := functions - FUNCTIONS.keys():
         names = ", ".join(sorted(getattr(function, "__name__", "?") for function in unknown))
         raise RazorError(f"register: no razor function for {names}")
+    members = {
+        "functions": functions,
+        "role": role,
+        "in_eval": role in _NEVER_PRUNED if in_eval is None else in_eval,
+        "runs": frozenset(runs),
+        "same_as": same_as,
+    }
     for dense in classes:
-        members = {
-            "dense_class": dense,
-            "functions": functions,
-            "role": role,
-            "in_eval": role in _NEVER_PRUNED if in_eval is None else in_eval,
-            "runs": frozenset(runs),
-            "__doc__": dense.__doc__,
-            "__module__": __name__,
-        }
-        REGISTRY[dense] = type(f"Razor{dense.__name__}", (RazorLayer, dense), members)
+        if isinstance(dense, str):
+            _BY_PATH[dense] = partial(_add, members)
+        else:
+            _add(members, dense)
 
 
-def layer_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
-    """The class that a layer of exactly the class ``dense`` is turned into, if it is known.
+def _add(members: dict[str, Any], dense: type[nn.Module]) -> None:
+    own = {"dense_class": dense, "__doc__": dense.__doc__, "__module__": __name__}
+    REGISTRY[dense] = type(f"Razor{dense.__name__}", (RazorLayer, dense), members | own)
+
+
+def find_razor_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
+    """The class that layers of exactly the class ``dense`` are turned into, if it is registered.
 
     That of a layer which FSDP shards (:func:`torch.distributed.fsdp.fully_shard`) is a subclass
     made on the spot, of the same forward: it is known with the class that it was before.
     """
-    if not issubclass(dense, FSDPModule):
-        return REGISTRY.get(dense)
-    known = REGISTRY.get(next(c for c in dense.__mro__ if not issubclass(c, FSDPModule)))
-    return known and _sharded_class(known, dense)
+    if issubclass(dense, FSDPModule):
+        known = find_razor_class(next(c for c in dense.__mro__ if not issubclass(c, FSDPModule)))
+        return known and _sharded_class(known, dense)
+    if dense not in REGISTRY and (add := _BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}")):
+        add(dense)
+    return REGISTRY.get(dense)
 
 
 @cache
@@ -248,5 +266,6 @@ def _sharded_class(known: type[RazorLayer], dense: type[nn.Module]) -> type[Razo
 
 
 def _new_razor_layer(dense_class: type[nn.Module]) -> RazorLayer:
-    razor_class = REGISTRY[dense_class]
+    razor_class = find_razor_class(dense_class)
+    assert razor_class is not None
     return razor_class.__new__(razor_class)

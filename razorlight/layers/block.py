@@ -30,6 +30,7 @@ class RazorBlock(RazorLayer):
     functions = frozenset()
     in_eval = False
     runs = frozenset()
+    same_as = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""

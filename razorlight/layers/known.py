@@ -18,6 +18,7 @@ import timm.models.vision_transformer_relpos
 import torch
 import torch.nn.functional as F
 import torchvision.models.convnext
+import torchvision.models.detection.faster_rcnn
 import torchvision.models.swin_transformer
 import torchvision.ops
 from torch import Tensor, nn
@@ -69,9 +70,36 @@ register(
     role=Role.NORM,
 )
 
-register(nn.RMSNorm, functions=[F.rms_norm], role=Role.NORM)
+register(
+    nn.RMSNorm,
+    timm.layers.RmsNorm,
+    timm.layers.RmsNormFp32,
+    functions=[F.rms_norm],
+    role=Role.NORM,
+)
 
-register(nn.ReLU, functions=[F.relu], role=Role.GATE)
+
+def _rms_norm_of_maps(layer: timm.layers.RmsNorm2d, x: Tensor) -> Tensor:
+    shape, weight = layer.normalized_shape, layer.weight
+    return F.rms_norm(x.permute(0, 2, 3, 1), shape, weight, layer.eps).permute(0, 3, 1, 2)
+
+
+register(
+    timm.layers.RmsNorm2d,
+    timm.layers.RmsNorm2dFp32,
+    functions=[F.rms_norm],
+    role=Role.NORM,
+    same_as=_rms_norm_of_maps,
+)
+
+register(
+    nn.ReLU,
+    nn.TransformerEncoderLayer,  # unless told otherwise they call F.relu
+    nn.TransformerDecoderLayer,
+    torchvision.models.detection.faster_rcnn.TwoMLPHead,
+    functions=[F.relu],
+    role=Role.GATE,
+)
 register(nn.ReLU6, functions=[F.hardtanh], role=Role.GATE)
 register(nn.LeakyReLU, functions=[F.leaky_relu], role=Role.GATE)
 register(nn.Dropout, functions=[F.dropout], role=Role.BITS)
@@ -94,14 +122,17 @@ register(
 register(nn.SiLU, functions=[F.silu], role=Role.SLOPE)
 register(nn.Hardswish, functions=[F.hardswish], role=Role.SLOPE)
 
+MULTIPLY: list[TorchFunction] = [Tensor.mul, Tensor.__mul__]
 register(
     timm.layers.LayerScale,
     timm.layers.SqueezeExcite,
     timm.models._efficientnet_blocks.SqueezeExcite,
     timm.models.convnext.ConvNeXtBlock,
-    functions=[Tensor.mul, Tensor.__mul__],
+    torchvision.ops.SqueezeExcitation,
+    functions=MULTIPLY,
     role=Role.PRODUCT,
 )
+register(timm.layers.GluMlp, timm.layers.SwiGLU, functions=MULTIPLY, role=Role.ATTENTION)
 register(
     nn.Flatten,
     timm.models.swin_transformer.PatchMerging,
@@ -122,7 +153,7 @@ register(
 register(nn.CrossEntropyLoss, functions=[F.cross_entropy], role=Role.LOSS)
 
 _SOFTMAX: list[TorchFunction] = [F.softmax, torch.softmax, Tensor.softmax]
-_ATTENTION: list[TorchFunction] = [
+ATTENTION: list[TorchFunction] = [
     F.scaled_dot_product_attention,  # fused
     *_SOFTMAX,  # and written out
     torch.matmul,
@@ -137,24 +168,24 @@ register(
     timm.models.swin_transformer.WindowAttention,
     timm.models.vision_transformer_relpos.RelPosAttention,
     smp_mit.Attention,
-    functions=_ATTENTION,
+    functions=ATTENTION,
     role=Role.ATTENTION,
 )
 register(
     timm.models.beit.Attention,
     timm.models.eva.EvaAttention,
-    functions=[*_ATTENTION, F.linear],  # q and v have a bias and k has none: F.linear by hand
+    functions=[*ATTENTION, F.linear],  # q and v have a bias and k has none: F.linear by hand
     role=Role.ATTENTION,
 )
 register(
     nn.MultiheadAttention,
-    functions=[*_ATTENTION, F.linear],
+    functions=[*ATTENTION, F.linear],
     role=Role.ATTENTION,
     runs=["out_proj"],
 )
 register(
     torchvision.models.swin_transformer.ShiftedWindowAttention,
-    functions=[*_ATTENTION, F.linear],
+    functions=[*ATTENTION, F.linear],
     role=Role.ATTENTION,
     runs=["qkv", "proj"],
 )

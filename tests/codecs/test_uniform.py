@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from razorlight import RazorError, Uniform
-from razorlight.codecs import parse_codec
+from razorlight.codecs import decode, encode, parse_codec
 
 BITS = (2, 3, 4, 5, 6, 8)
 
@@ -82,6 +82,14 @@ def test_short_lines_go_together_and_pieces_join(shape, keeps):
         assert all(torch.equal(a, b) for a, b in zip(whole, joined, strict=True))
     # about a quarter of a bit for the ends, where those of short lines would take one or two
     assert codec.nbits(shape, x.dtype) < 5 * x.numel()
+
+
+@pytest.mark.parametrize("axis", [0, -2])
+def test_groups_over_samples_do_not_come_in_pieces(axis):
+    x = torch.randn(1024, 2048)  # more than is encoded at once where samples are on their own
+    codec = Uniform(8, axis=axis)
+    restored = decode(codec, encode(codec, x), x.shape, x.dtype)
+    torch.testing.assert_close(restored, x, rtol=0, atol=0.05)
 
 
 def test_groups_run_along_the_axis():

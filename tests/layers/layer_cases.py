@@ -14,6 +14,7 @@ import timm.models.swin_transformer
 import timm.models.vision_transformer_relpos
 import torch
 import torchvision.models.convnext
+import torchvision.models.detection.faster_rcnn
 import torchvision.models.swin_transformer
 import torchvision.ops
 from torch import nn
@@ -95,11 +96,17 @@ NORMS = {
     "timm GroupNorm1": (lambda: timm.layers.GroupNorm1(8), IMAGE),
     "timm GroupNormAct": (lambda: timm.layers.GroupNormAct(8, group_size=4), IMAGE),
     "LayerNorm": (lambda: nn.LayerNorm(16), TOKENS),
+    "LayerNorm 1-D": (lambda: nn.LayerNorm(16), (16,)),
     "LayerNorm 2 dims": (lambda: nn.LayerNorm((9, 7)), IMAGE),
     "LayerNorm no affine": (lambda: nn.LayerNorm(16, elementwise_affine=False), TOKENS),
     "RMSNorm": (lambda: nn.RMSNorm(16), TOKENS),
     "RMSNorm 2 dims": (lambda: nn.RMSNorm((9, 7), eps=1e-3), IMAGE),
     "RMSNorm no affine": (lambda: nn.RMSNorm(16, elementwise_affine=False), TOKENS),
+    "timm RmsNorm": (lambda: timm.layers.RmsNorm(16), TOKENS),
+    "timm RmsNormFp32": (lambda: timm.layers.RmsNormFp32(16), TOKENS),
+    "timm RmsNorm2d": (lambda: timm.layers.RmsNorm2d(8), IMAGE),
+    "timm RmsNorm2d no affine": (lambda: timm.layers.RmsNorm2d(8, affine=False), IMAGE),
+    "timm RmsNorm2dFp32": (lambda: timm.layers.RmsNorm2dFp32(8), IMAGE),
     "timm LayerNorm": (lambda: timm.layers.LayerNorm(16), TOKENS),
     "timm LayerNorm2d": (lambda: timm.layers.LayerNorm2d(8), IMAGE),
     "timm LayerNormAct": (lambda: timm.layers.LayerNormAct(16), TOKENS),
@@ -208,6 +215,17 @@ class MiTBlock(nn.Module):
         return self.project(self.block(x))
 
 
+class Decoder(nn.Module):
+    """torch's decoder layer of one input."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(16, 2, 32, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x, x)
+
+
 class Enlarged(nn.Module):
     """Half of the channels upsampled and joined with the others, and a convolution over both."""
 
@@ -288,6 +306,19 @@ BLOCKS = {
     "Upsample": (lambda: between(nn.Upsample(scale_factor=2)), IMAGE),
     "UpsamplingBilinear2d": (lambda: between(nn.UpsamplingBilinear2d(scale_factor=2)), IMAGE),
     "UpsamplingNearest2d": (lambda: between(nn.UpsamplingNearest2d(scale_factor=2)), IMAGE),
+    "TransformerEncoderLayer": (
+        lambda: nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
+        TOKENS,
+    ),
+    "TransformerDecoderLayer": (Decoder, TOKENS),
+    "timm GluMlp": (lambda: timm.layers.GluMlp(16, 64), TOKENS),
+    "timm GluMlp, gate first": (lambda: timm.layers.SwiGLUPacked(16, 64), TOKENS),
+    "timm SwiGLU": (lambda: timm.layers.SwiGLU(16, 32), TOKENS),
+    "torchvision SqueezeExcitation": (lambda: torchvision.ops.SqueezeExcitation(8, 4), IMAGE),
+    "torchvision TwoMLPHead": (
+        lambda: torchvision.models.detection.faster_rcnn.TwoMLPHead(504, 16),
+        IMAGE,
+    ),
     "smp MiT block": (MiTBlock, (*IMAGE[:2], 4, 6)),
     "smp Unet block": (Enlarged, IMAGE),
     "smp Segformer decoder": (SegformerDecoder, IMAGE),

@@ -177,6 +177,17 @@ def test_a_rectifier_before_a_frozen_product_stores_bits():
     assert layers(torch.randn(shape)).requires_grad
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [lambda: timm.layers.SwiGLU(64, 256, 64), lambda: timm.layers.SwiGLUPacked(64, 512, 64)],
+)
+def test_a_gated_unit_stores_its_input_and_two_halves(unit):
+    codec = Uniform(8, axis=-2)
+    _, razor = pair(lambda: nn.Sequential(unit(), nn.Dropout()), Recipe(*[codec] * 5))
+    expected = 8 * 256 * (64 + 2 * 256 + 64 // 8)
+    assert live_after_forward(razor, (8, 256, 64)) == pytest.approx(expected, rel=0.05)
+
+
 def test_enlarged_values_are_stored_before():
     class Enlarging(nn.Module):
         def __init__(self):

@@ -1,0 +1,70 @@
+"""The layers of Hugging Face transformers that razorlight knows, by path: it need not be there.
+
+A class belongs here once the tests in ``tests/clients`` compare it with its dense self.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from razorlight.layers.base import Role, register
+from razorlight.layers.known import ATTENTION, MULTIPLY
+
+
+def _paths(*classes: str) -> list[str]:
+    """``model.Class`` as the path of a class of transformers' model of that name."""
+    pairs = (name.split(".") for name in classes)
+    return [f"transformers.models.{model}.modeling_{model}.{name}" for model, name in pairs]
+
+
+def _rms_norm(layer: Any, x: Tensor) -> Tensor:
+    return F.rms_norm(x, layer.weight.shape, layer.weight, layer.variance_epsilon)
+
+
+def _gelu_tanh(layer: Any, x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+register("transformers.pytorch_utils.Conv1D", functions=[torch.addmm], role=Role.PRODUCT)
+register(
+    "transformers.activations.GELUActivation",
+    "transformers.activations.GELUTanh",
+    functions=[F.gelu],
+    role=Role.SLOPE,
+)
+register(
+    "transformers.activations.NewGELUActivation",
+    functions=[F.gelu],
+    role=Role.SLOPE,
+    same_as=_gelu_tanh,
+)
+register("transformers.activations.SiLUActivation", functions=[F.silu], role=Role.SLOPE)
+register(
+    *_paths(
+        "llama.LlamaRMSNorm", "mistral.MistralRMSNorm", "qwen2.Qwen2RMSNorm", "qwen3.Qwen3RMSNorm"
+    ),
+    functions=[F.rms_norm],
+    role=Role.NORM,
+    same_as=_rms_norm,
+)
+register(
+    *_paths("llama.LlamaMLP", "mistral.MistralMLP", "qwen2.Qwen2MLP", "qwen3.Qwen3MLP"),
+    functions=MULTIPLY,
+    role=Role.ATTENTION,
+)
+register(
+    *_paths(
+        "bert.BertSelfAttention",
+        "gpt2.GPT2Attention",
+        "llama.LlamaAttention",
+        "mistral.MistralAttention",
+        "qwen2.Qwen2Attention",
+        "qwen3.Qwen3Attention",
+        "roberta.RobertaSelfAttention",
+        "vit.ViTAttention",
+    ),
+    functions=ATTENTION,
+    role=Role.ATTENTION,
+)
