@@ -154,7 +154,7 @@ def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None
         channels: the dim that holds its channels. 1: ``(batch, channels, *spatial)`` is seen as
             ``(batch, channels, places, 1)``, or as ``(batch, places, channels)`` where its channels
             lie last. -1: ``(batch, *tokens, channels)`` is seen as ``(batch, tokens, channels)``.
-            None: ``x`` as it is.
+            None: ``x`` as it is. A vector or a number is seen as one row in any case.
         like: as this one lies; ``x`` itself by default.
 
     Raises:
@@ -200,7 +200,8 @@ def encoded_record(
         channels: as for :func:`in_memory`.
     """
     lying = in_memory(x, channels)
-    back = torch.reshape if lying is x or x.is_contiguous() else _channels_last
+    turned = lying.ndim < x.ndim and not x.is_contiguous()
+    back = _channels_last if turned else torch.reshape
     read = partial(_decode, codec, lying.shape, dtype, partial(back, shape=x.shape))
     return Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
 

@@ -218,6 +218,14 @@ def one_of_several(out: Tensor) -> Tensor:
     return out.view_as(out) if torch.compiler.is_compiling() else out
 
 
+def no_view(out: Tensor) -> Tensor:
+    """``out`` of an autograd Function such that it may be changed in place, as no view of it may.
+
+    torch's kernels make views in some shapes, such as a Linear of ``(batch, tokens, in)``.
+    """
+    return torch.ops.aten._unsafe_view(out, out.shape)
+
+
 class _Source(NamedTuple):
     """What a larger value was made of: it is stored there, if at all.
 

@@ -24,7 +24,7 @@ _PIECE = 2**20
 def encode(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
     """``codec.encode(x)``, opaque to a compiler."""
     if not torch.compiler.is_compiling():
-        return encode_made(codec, x.shape, x.device, lambda samples: x[samples])
+        return encode_made(codec, x.shape, x.device, lambda samples: x[samples] if x.ndim else x)
     # a copy in words only: whether there is one is the compiler's business
     return (x.clone(),) if _keeps(codec, x.dtype) else tuple(_encode(x, _spec(codec)))
 

@@ -108,8 +108,10 @@ class TopK(Codec):
         n = math.prod(shape)
         if self.scope == "block":
             return -(-n // BLOCK), BLOCK
+        if not n:
+            return 0, 1
         rows = shape[0] if len(shape) > 1 else 1
-        return rows, n // max(rows, 1)
+        return rows, n // rows
 
     def _as_rows(self, x: Tensor) -> Tensor:
         flat = x.flatten()

@@ -56,8 +56,9 @@ class Uniform(Codec):
             these are fewer than 32 entries, as for None: in the order in memory, across rows.
         stochastic: round up or down at random, such that the mean is right; else to the nearest.
         keeps: "ends": the lowest and highest entry of a group are levels; "signs": zero lies
-            between two levels, so that no entry changes its sign, and negative entries, which a
-            rectifier behind does not let through, are kept in steps twice as wide; "zeros": what
+            between two levels, so that positive entries stay so and no other becomes one, and
+            negative entries and zeros, which a rectifier behind does not let through, are kept in
+            steps twice as wide; "zeros": what
             is stored is the entry rectified, ``max(x, 0)``, and its zeros are a level of their own,
             so that no other entry becomes one.
 
@@ -116,7 +117,7 @@ class Uniform(Codec):
         if self.keeps == "signs":
             reach = torch.maximum(highest, -lowest)
             step = torch.maximum(self._step(highest - lowest), (reach / _FARTHEST).bfloat16())
-            return (lowest / _divisor(step)).floor_().to(torch.int8), step
+            return (lowest / _divisor(step)).ceil_().sub_(1).to(torch.int8), step
         # rounded outwards, so that no entry lies outside of the levels as they are stored
         lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
         return lowest, self._step(highest - lowest.float())
@@ -130,7 +131,8 @@ class Uniform(Codec):
         if self.keeps == "zeros":
             return (groups / divisor).ceil_().clamp_(min=0)
         if self.keeps == "signs":
-            return (groups / divisor).floor_().to(torch.int16).sub_(ends[0])
+            # a level holds its upper end: zero goes with what is below it, as in a rectifier
+            return (groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
         lowest = ends[0].float()
         if self.stochastic:
             codes = (groups - lowest).div_(divisor)

@@ -16,7 +16,7 @@ from razorlight.codecs import encode
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import Pullback, once_differentiable, vjp
 from razorlight.records import NOTHING, Read, Record, drop_kept, encoded_record, in_memory, join
-from razorlight.sharing import Storage, leave, leave_stored, one_of_several, store
+from razorlight.sharing import Storage, leave, leave_stored, no_view, one_of_several, store
 
 
 class _Softmax(Function):
@@ -132,7 +132,7 @@ class _Attention(Function):
     ) -> Tensor:
         ctx.save_for_backward(*stored)
         ctx.kernel, ctx.rerun, ctx.needs = kernel, rerun, ctx.needs_input_grad[:4]
-        return kernel(query, key, value, mask)
+        return no_view(kernel(query, key, value, mask))
 
     @staticmethod
     @once_differentiable

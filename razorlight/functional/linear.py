@@ -12,7 +12,7 @@ from torch.autograd import Function
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import NOTHING, Read, Record, drop_kept, join
-from razorlight.sharing import Storage, find, leave, origin_of, run_again, store
+from razorlight.sharing import Storage, find, leave, no_view, origin_of, run_again, store
 
 
 class _Linear(Function):
@@ -28,7 +28,7 @@ class _Linear(Function):
     ) -> Tensor:
         ctx.save_for_backward(weight if ctx.needs_input_grad[0] else None, *stored)
         ctx.dtype, ctx.read, ctx.stored = dtype, read, len(stored)
-        return _linear(x, weight, bias, dtype=dtype)
+        return no_view(_linear(x, weight, bias, dtype=dtype))
 
     @staticmethod
     @once_differentiable
@@ -68,7 +68,7 @@ class _Origin(NamedTuple):
 def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """:func:`torch.nn.functional.linear`; ``input`` is stored for the weight's gradient.
 
-    The gradients of ``input`` and ``bias`` are exact.
+    The gradients of ``input`` and ``bias`` are exact. A vector is left to torch.
 
     Args:
         storage: how ``input`` is stored, if ``weight`` needs a gradient; else nothing is.
@@ -79,9 +79,9 @@ def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None 
     Returns:
         ``(..., out)``, bit for bit that of torch.
     """
+    if input.ndim == 1:  # another kernel, whose bits a matrix of one row does not give
+        return F.linear(input, weight, bias)
     dtype = matmul_dtype(input)
-    if input.ndim == 1:
-        return linear(storage, input[None], weight, bias)[0]
     record = store(input, storage, dtype, channels=-1) if weight.requires_grad else NOTHING
     out: Tensor = _Linear.apply(input, weight, bias, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(input, storage, dtype)

@@ -76,6 +76,7 @@ def batch_norm(
         The shape of ``input``, bit for bit that of torch.
     """
     if training:
+        F._verify_batch_size(input.shape)
         norm = _BatchNorm((running_mean, running_var), momentum, eps)
         return normalise(storage, input, weight, bias, norm)
     needed = weight is not None and weight.requires_grad
@@ -197,7 +198,8 @@ class _RMSNorm(_LayerNorm):
         if not needs[0]:
             return None, d_weight, None
         if weight is not None:
-            grad, product = grad * weight, product.mul_(weight)
+            # not in place: of a single token, the product is the weight's gradient
+            grad, product = grad * weight, product * weight
         d_x = (grad - centred * product.mean(self._dims, keepdim=True)) * rstd
         return d_x, d_weight, None
 
@@ -251,7 +253,7 @@ class _GroupNorm(Norm):
         zeros = rstd.new_zeros(grad.shape[0], self.groups)
         d_x, d_weight, d_bias = aten.native_group_norm_backward(
             grad.contiguous(),
-            (centred + centre) * rstd.sign(),
+            ((centred + centre) * rstd.sign()).to(grad.dtype),
             zeros,
             zeros + 1,
             weight,
@@ -277,6 +279,7 @@ def group_norm(
 
     Stored, and approximate, as in :func:`layer_norm`.
     """
+    F._verify_batch_size([math.prod(input.shape[:2]) // num_groups, num_groups, *input.shape[2:]])
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         input = input.float()  # autocast does so for F.group_norm, not for the native operation
     return normalise(storage, input, weight, bias, _GroupNorm(num_groups, eps))

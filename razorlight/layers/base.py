@@ -144,7 +144,7 @@ class _ReplacedFunctions(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:
                 return multi_head_attention_forward(*args, **kwargs)
-        if func in self.functions and _needs_gradient((*args, *kwargs.values())):
+        if func in self.functions and _is_stored_of((*args, *kwargs.values())):
             out = FUNCTIONS[func](self.storage, *args, **kwargs)
         else:
             out = func(*args, **kwargs)
@@ -154,8 +154,10 @@ class _ReplacedFunctions(TorchFunctionMode):
         return out
 
 
-def _needs_gradient(operands: Iterable[Any]) -> bool:
-    return any(isinstance(x, Tensor) and x.requires_grad for x in operands)
+def _is_stored_of(operands: Iterable[Any]) -> bool:
+    """Whether there is a gradient to come, and an entry in each operand."""
+    tensors = [x for x in operands if isinstance(x, Tensor)]
+    return any(x.requires_grad for x in tensors) and all(x.numel() for x in tensors)
 
 
 def _carry(

@@ -43,7 +43,7 @@ def test_within_half_a_step(bits, axis, shape, dtype):
 def test_signs_are_kept(bits, shift):
     torch.manual_seed(0)
     x = torch.randn(4, 8, 64, 1) + shift
-    x[0, 0, :8, 0] = torch.tensor([1e-6, -1e-6, 1e-3, -1e-3, 1e-20, -1e-20, 0.1, -0.1])
+    x[0, 0, :8, 0] = torch.tensor([1e-6, -1e-6, 1e-3, -1e-3, 1e-20, -1e-20, 0.1, 0.0])
     codec = Uniform(bits, axis=-2, keeps="signs")
     stored, restored = roundtrip(codec, x)
     assert torch.equal(restored > 0, x > 0)

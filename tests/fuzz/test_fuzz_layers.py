@@ -1,0 +1,101 @@
+"""Every registered layer in every setting, against its dense self."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
+from cases import (
+    LOSSLESS,
+    assert_gradients,
+    assert_within,
+    compare,
+    error_of,
+    leaf,
+    prepared,
+    razored,
+    settings,
+)
+from hypothesis import given
+from kinds import KINDS
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from razorlight.layers import REGISTRY, RazorLayer, Role
+
+NORMS = (nn.GroupNorm, nn.RMSNorm, nn.LayerNorm, _BatchNorm)
+EXACT = (Role.GATE, Role.BITS, Role.CARRIER, Role.LOSS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_dense(kind):
+    @given(KINDS[kind], settings())
+    def check(layer, setting):
+        build, shape = layer
+        if kind.startswith("as tested"):  # norms inside make noise of what is constant
+            setting = replace(setting, values="normal", layout="contiguous")
+        dense = prepared(build, setting)
+        razor = razored(dense, setting)
+        outcomes = compare(dense, razor, lambda: {"input": leaf(shape, setting)}, setting)
+        if outcomes is None:
+            return
+        expected, result = outcomes
+        if setting.recipe in LOSSLESS or _is_exact(razor):
+            steepness = _steepness(dense, leaf(shape, setting).detach().double())
+            if steepness < 10 or setting.tolerance < 1e-4:  # else rounding is all there is
+                assert_gradients(result, expected, setting.tolerance * steepness)
+        elif isinstance(razor, RazorLayer):
+            _assert_within_the_codec(razor, result, expected, leaf(shape, setting), setting)
+
+    check()
+
+
+def _is_exact(razor):
+    return not [*razor.children()] and getattr(razor, "role", None) in EXACT
+
+
+def _steepness(layer, x):
+    """1/std of the steepest group of a norm: by so much it enlarges rounding."""
+    if not x.numel() or not isinstance(
+        layer, nn.GroupNorm | nn.RMSNorm | nn.LayerNorm | _BatchNorm
+    ):
+        return 1.0
+    if isinstance(layer, nn.GroupNorm):
+        groups = x.reshape(len(x) * layer.num_groups, -1)
+    elif isinstance(layer, _BatchNorm):
+        groups = x.transpose(0, 1).flatten(1)
+    elif x.ndim == 4 and (
+        type(layer).__name__.endswith("2d") or isinstance(layer, smp_mit.LayerNorm)
+    ):
+        groups = x.movedim(1, -1).flatten(0, -2)
+    else:
+        groups = x.reshape(-1, math.prod(layer.normalized_shape))
+    least = groups.var(1, correction=0).min() + (layer.eps or 1e-7)
+    return max(1.0, least.rsqrt().item())
+
+
+def _assert_within_the_codec(razor, result, expected, x, setting):
+    """What a codec's error can do to the gradients of single layers."""
+    if expected.given is None or not x.numel() or [*razor.children()]:
+        return
+    error = error_of(razor.razor_storage.codec, x.detach().double())
+    if razor.role is Role.PRODUCT and "Std" not in type(razor).__name__:
+        assert_gradients(result, expected, setting.tolerance, ["input", "bias"])
+        name, bound = "weight", error * expected.given.abs().sum().item()
+    elif razor.role is Role.SLOPE:  # no slope changes faster than x, but Hardswish's jumps
+        jump = 0.5 if "Hardswish" in type(razor).__name__ else 0.0
+        name, bound = "input", (error + jump) * expected.given.abs().max().item()
+    else:
+        return assert_gradients(result, expected, setting.tolerance, ["bias"])
+    theirs = expected.gradients.get(name)
+    if theirs is not None and theirs.numel() and theirs.isfinite().all():
+        rounding = setting.tolerance * max(1.0, theirs.abs().max().item())
+        assert_within(result.gradients[name], theirs, 1.1 * bound + rounding, name)
+
+
+def test_every_registered_class_is_drawn():
+    drawn = set()
+    for strategy in KINDS.values():
+        build, _ = strategy.example()
+        drawn |= {type(layer) for layer in build().modules()}
+    assert set(REGISTRY) <= drawn
