@@ -154,7 +154,7 @@ def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None
         channels: the dim that holds its channels. 1: ``(batch, channels, *spatial)`` is seen as
             ``(batch, channels, places, 1)``, or as ``(batch, places, channels)`` where its channels
             lie last. -1: ``(batch, *tokens, channels)`` is seen as ``(batch, tokens, channels)``.
-            None: ``x`` as it is. A vector or a number is seen as one row in any case.
+            None: ``x`` as it is.
         like: as this one lies; ``x`` itself by default.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -253,18 +253,20 @@ def find_razor_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
     That of a layer which FSDP shards (:func:`torch.distributed.fsdp.fully_shard`) is a subclass
     made on the spot, of the same forward: it is known with the class that it was before.
     """
+    if dense in REGISTRY:
+        return REGISTRY[dense]
     if issubclass(dense, FSDPModule):
-        known = find_razor_class(next(c for c in dense.__mro__ if not issubclass(c, FSDPModule)))
-        return known and _sharded_class(known, dense)
-    if dense not in REGISTRY and (add := _BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}")):
+        _add_sharded(dense)
+    elif add := _BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}"):
         add(dense)
     return REGISTRY.get(dense)
 
 
-@cache
-def _sharded_class(known: type[RazorLayer], dense: type[nn.Module]) -> type[RazorLayer]:
-    members = {"dense_class": dense, "__module__": __name__}
-    return type(f"Razor{dense.__name__}", (known, dense), members)
+def _add_sharded(dense: Any) -> None:
+    known = find_razor_class(next(c for c in dense.__mro__ if not issubclass(c, FSDPModule)))
+    if known is not None:
+        members = {"dense_class": dense, "__module__": __name__}
+        REGISTRY[dense] = type(f"Razor{dense.__name__}", (known, dense), members)
 
 
 def _new_razor_layer(dense_class: type[nn.Module]) -> RazorLayer:
