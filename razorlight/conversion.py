@@ -270,7 +270,9 @@ def _describe(
             relative = next(known for known in dense.__mro__[1:] if known in relatives)
             reason = f"a {relative.__name__} of a class that is not registered"
             if dense is nn.SyncBatchNorm:
-                reason = "its statistics are those of all processes; sync_batchnorm=False converts it"
+                reason = (
+                    "its statistics are those of all processes; sync_batchnorm=False converts it"
+                )
             yield Line(name, dense.__name__, "near miss", reason)
 
 

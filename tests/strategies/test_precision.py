@@ -57,9 +57,7 @@ def test_forward_is_the_dense_one(build, precision, recipe):
 
 def test_exact_is_so_in_double():
     dense, exact = (trained(vit, recipe, "64-true")[0] for recipe in (None, "exact"))
-    torch.testing.assert_close(
-        exact.first_gradient, dense.first_gradient, rtol=1e-10, atol=1e-12
-    )
+    torch.testing.assert_close(exact.first_gradient, dense.first_gradient, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("build", [vit, cnn])

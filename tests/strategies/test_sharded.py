@@ -113,9 +113,7 @@ def test_fsdp2_of_weights_on_no_device(processes):
 def saved(folder, recipe):
     model = Sharded(cnn, stages)
     strategy = ModelParallelStrategy(2, 1, save_distributed_checkpoint=False)
-    run = trainer(
-        recipe, [MemoryProfiler()], strategy=strategy, devices=2, default_root_dir=folder
-    )
+    run = trainer(recipe, [MemoryProfiler()], strategy=strategy, devices=2, default_root_dir=folder)
     run.fit(model, loader(4))
     run.save_checkpoint(folder / "whole.ckpt")
 
