@@ -35,6 +35,12 @@ class RunSummary(Callback):
 
     def __init__(self) -> None:
         self._introduced = False
+        self._folder = Path()
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # asked by every rank: at the end, or after Ctrl-C, this one may be alone
+        self._folder = _relative(trainer.log_dir or trainer.default_root_dir)
 
     @override
     def on_train_batch_start(
@@ -50,30 +56,28 @@ class RunSummary(Callback):
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         fit = stage == TrainerFn.FITTING
-        _print([*(_best_rows(trainer) if fit else ()), *_file_rows(trainer)])
-        for command in _next_commands(trainer) if fit else ():
+        _print([*(_best_rows(trainer) if fit else ()), *_file_rows(trainer, self._folder)])
+        for command in self._next_commands(trainer) if fit else ():
             get_console().print(command, soft_wrap=True, highlight=False, markup=False)
 
+    def resume_command(self, trainer: Trainer) -> str | None:
+        """The command that goes on with a run; None if there is no checkpoint to go on from."""
+        checkpoints = _checkpoints(trainer)
+        saved = any(isinstance(c, LastCheckpoint) and c.path.is_file() for c in checkpoints)
+        config = self._folder / "config.yaml"
+        if not saved or not config.is_file():
+            return None
+        return f"razorlight fit --config {shlex.quote(str(config))} --ckpt_path last"
 
-def resume_command(trainer: Trainer) -> str | None:
-    """The command that goes on with a run; None if there is no checkpoint to go on from."""
-    checkpoints = _checkpoints(trainer)
-    saved = any(isinstance(c, LastCheckpoint) and c.path.is_file() for c in checkpoints)
-    config = _folder(trainer) / "config.yaml"
-    if not saved or not config.is_file():
-        return None
-    return f"razorlight fit --config {shlex.quote(str(config))} --ckpt_path last"
-
-
-def _next_commands(trainer: Trainer) -> Iterator[str]:
-    if (resume := resume_command(trainer)) is None:
-        return
-    if trainer.max_epochs and trainer.max_epochs > 0:
-        yield f"{resume} \\\n  --trainer.max_epochs {2 * trainer.max_epochs}"
-    config = shlex.quote(str(_folder(trainer) / "config.yaml"))
-    best = shlex.quote(str(_relative(_checkpoints(trainer)[0].best_model_path)))
-    for command in ("test", "predict"):
-        yield f"razorlight {command} --config {config} \\\n  --ckpt_path {best}"
+    def _next_commands(self, trainer: Trainer) -> Iterator[str]:
+        if (resume := self.resume_command(trainer)) is None:
+            return
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            yield f"{resume} \\\n  --trainer.max_epochs {2 * trainer.max_epochs}"
+        config = shlex.quote(str(self._folder / "config.yaml"))
+        best = shlex.quote(str(_relative(_checkpoints(trainer)[0].best_model_path)))
+        for command in ("test", "predict"):
+            yield f"razorlight {command} --config {config} \\\n  --ckpt_path {best}"
 
 
 def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
@@ -128,16 +132,11 @@ def _best_rows(trainer: Trainer) -> Iterator[Row]:
             yield f"best {checkpoint.monitor}", f"{checkpoint.best_model_score:.4g}, {name}"
 
 
-def _file_rows(trainer: Trainer) -> Iterator[Row]:
-    folder = _folder(trainer)
+def _file_rows(trainer: Trainer, folder: Path) -> Iterator[Row]:
     if trainer.loggers and folder.is_dir():  # else it is the working directory
         files = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
         yield "written", f"{folder}/"
         yield "", ", ".join(files)
-
-
-def _folder(trainer: Trainer) -> Path:
-    return _relative(trainer.log_dir or trainer.default_root_dir)
 
 
 def _relative(path: str) -> Path:

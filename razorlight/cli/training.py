@@ -15,7 +15,6 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from omegaconf.errors import OmegaConfBaseException
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
-from razorlight.callbacks.run_summary import resume_command
 from razorlight.cli import CONFIG_HELP, KEYS_HELP
 from razorlight.cli.accidents import explain_accident
 from razorlight.cli.messages import explain
@@ -99,7 +98,9 @@ class RazorCLI(LightningCLI):
             self.trainer.fit(**kwargs)
         except SystemExit as leaving:  # how Lightning leaves a run that it was interrupted in
             if isinstance(leaving.__context__, KeyboardInterrupt) and self.trainer.is_global_zero:
-                resume = resume_command(self.trainer)
+                callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+                summary = next(c for c in callbacks if isinstance(c, RunSummary))
+                resume = summary.resume_command(self.trainer)
                 hint = f"to go on: {resume}" if resume else "no checkpoint was saved"
                 print(f"interrupted; {hint}", file=sys.stderr)
             raise

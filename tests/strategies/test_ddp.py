@@ -10,6 +10,7 @@ from runs import Module, cnn, cosine, fit, images, loader, parameters, trainer, 
 from torch import nn
 
 from razorlight import RECIPES, MemoryProfiler
+from razorlight.callbacks import RunSummary
 from razorlight.memory.history import read_history
 
 
@@ -73,7 +74,8 @@ class TwoSizes(torch.utils.data.Dataset):
 def profiled(folder, data, devices):
     """The peak that this process saw, and what one step stored, as converted and dense."""
     profiler = MemoryProfiler()
-    run = trainer("balanced", [profiler], devices=devices, strategy="ddp", default_root_dir=folder)
+    callbacks = [profiler, RunSummary()]  # whose rank zero would wait for ever if it asked alone
+    run = trainer("balanced", callbacks, devices=devices, strategy="ddp", default_root_dir=folder)
     run.fit(Module(cnn), loader(4, data))
     stored = {name: step.stored for name, step in profiler.compared.items()}
     return run.callback_metrics["peak_mib"].item(), stored
