@@ -178,11 +178,12 @@ class _Product(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, b = ctx.read(*ctx.saved_tensors)
+        stored = ctx.saved_tensors
+        a, b = ctx.read(*stored)
         d_a = (grad * b).to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
         d_b = (grad * a).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
         drop_kept(ctx.read)  # what followed has read it before
-        return d_a, d_b, None, *(None,) * len(ctx.saved_tensors)
+        return d_a, d_b, None, *(None,) * len(stored)
 
 
 def multiply(storage: Storage, input: Tensor, other: Tensor) -> Tensor:

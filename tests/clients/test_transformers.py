@@ -79,7 +79,7 @@ def test_networks(name, attention):
         return model(**batch).loss
 
     exact = compare(model, step, batch, recipe="exact")
-    assert exact.less > 1.5
+    assert exact.less > 1.4
     assert exact.cosine == pytest.approx(1, abs=1e-5)
     balanced = compare(model, step, batch)
     assert balanced.less > 6
@@ -128,16 +128,18 @@ def test_trainer(checkpointing, tmp_path):
         assert torch.equal(value, model.state_dict()[name])
 
 
-def test_checkpointing_goes_together_with_a_recipe():
-    model, batch = network("Llama")
-    stored = []
-    for convert in (False, True):
-        model.gradient_checkpointing_enable()
-        if convert:
-            razor_(model)
-        memory = measure_step(model, lambda: model(**batch).loss, batch)
-        stored.append(memory)
-    assert stored[1].peak < stored[0].peak
+@pytest.mark.parametrize("name", ["BERT", "GPT-2", "Llama"])
+def test_checkpointing_goes_together_with_a_recipe(name):
+    model, batch = network(name)
+    model.gradient_checkpointing_enable()
+
+    def step():
+        return model(**batch).loss
+
+    assert compare(model, step, batch, recipe="exact").cosine == pytest.approx(1, abs=1e-5)
+    dense = measure_step(model, step, batch)
+    razor_(model)
+    assert measure_step(model, step, batch).peak < dense.peak
 
 
 def test_minilm_on_news():

@@ -9,6 +9,7 @@ import timm.layers
 import torch
 from layer_cases import CASES, CURVES, GATES, IMAGE, MEANS, NORMS, PRODUCTS, TOKENS, timm_unit
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from razorlight import Recipe, Slope, Uniform, razor_
 from razorlight.layers import REGISTRY, RazorLayer
@@ -77,6 +78,27 @@ def test_equals_dense_under_autocast(case, recipe):
     dense, razor = pair(factory, recipe)
     expected = run(dense, shape, device_dtype=torch.bfloat16)
     assert_same(run(razor, shape, device_dtype=torch.bfloat16), expected, 4e-2)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_dense_inside_a_checkpoint(case):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory, EXACT[1])
+    again = Checkpointed(razor)
+    out, d_x, gradients = run(again, shape)
+    gradients = {name.removeprefix("layer."): value for name, value in gradients.items()}
+    assert_same((out, d_x, gradients), run(dense, shape), 1e-5)
+
+
+class Checkpointed(nn.Module):
+    """A layer that runs again in backward."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return checkpoint(lambda x: self.layer(x * 1), x, use_reentrant=False)
 
 
 @pytest.mark.parametrize("case", CASES)
