@@ -102,8 +102,9 @@ def is_converted(model: nn.Module) -> bool:
 
 
 def _dense_class(layer: nn.Module) -> type[nn.Module]:
-    converted = isinstance(layer, RazorLayer) and not is_parametrized(layer)
-    return layer.dense_class if converted else type(layer)
+    if isinstance(layer, RazorLayer) and not is_parametrized(layer):
+        return layer.dense_class
+    return type(layer)
 
 
 def _known_layers(model: nn.Module, recipe: Recipe) -> dict[str, type[RazorLayer]]:
