@@ -1,7 +1,7 @@
 """What the backward passes of all Functions have in common."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from razorlight.errors import RazorError
 from razorlight.sharing import forget_leaves
 
 Gradients = tuple[Tensor | None, ...]
-Pullback = Callable[[Tensor], Gradients]
+Pullback = Callable[[Tensor], Sequence[Tensor | None]]
 
 
 def once_differentiable(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:

@@ -21,8 +21,8 @@ class _LinearMap(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # the gradient is the same at any input
         anywhere = grad.new_empty_strided(ctx.shape, ctx.strides)
-        compiling = torch.compiler.is_compiling()
-        _, pull_back = (torch.func.vjp if compiling else vjp)(ctx.function, anywhere)
+        differentiate = torch.func.vjp if torch.compiler.is_compiling() else vjp
+        pull_back = differentiate(ctx.function, anywhere)[1]
         return pull_back(grad)[0], None
 
 

@@ -58,25 +58,28 @@ def step(model):
     return torch.cat([p.grad.flatten() for p in model.parameters()]), sum(sizes.values())
 
 
-LONG = [pytest.param(how, marks=pytest.mark.long) for how in (wrapped, a_block_in_place)]
+LONGER = (wrapped, a_block_in_place, a_block_wrapped)
+LONG = [pytest.param(how, marks=pytest.mark.long) for how in LONGER]
 
 
-@pytest.mark.parametrize("how", [in_place, a_block_wrapped, *LONG])
+@pytest.mark.parametrize("how", [in_place, *LONG])
 def test_a_compiled_network_follows_conversion(how):
     """As often as one likes: compiled dense, then razor by two recipes, then dense again."""
     torch.manual_seed(0)
-    eager = nested()
-    compiled = how(copy.deepcopy(eager))
-    stored = {}
+    dense = nested()
+    compiled = how(copy.deepcopy(dense))
+    expected, _ = step(dense)
+    stored, similarity = {}, {}
     for recipe in ("dense", "exact", "balanced", "dense"):
-        for model in (eager, compiled):
-            if recipe == "dense":
-                restore_(model)
-            else:
-                razor_(model, recipe)
-        expected, _ = step(eager)
+        if recipe == "dense":
+            restore_(compiled)
+        else:
+            razor_(compiled, recipe)
         actual, stored[recipe] = step(compiled)
-        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
+        similarity[recipe] = torch.cosine_similarity(actual, expected, dim=0)
+    assert similarity["dense"] > 0.999999
+    assert similarity["exact"] > 0.999999
+    assert 0.9 < similarity["balanced"] < 0.9999
     assert stored["balanced"] < stored["exact"] < stored["dense"]
 
 
