@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -212,13 +212,13 @@ def layer_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
     if not issubclass(dense, FSDPModule):
         return REGISTRY.get(dense)
     known = REGISTRY.get(next(c for c in dense.__mro__ if not issubclass(c, FSDPModule)))
-    return known and _sharded_class(known, dense)
+    if known is not None and dense not in _SHARDED:
+        members = {"dense_class": dense, "__module__": __name__}
+        _SHARDED[dense] = type(f"Razor{dense.__name__}", (known, dense), members)
+    return _SHARDED.get(dense)
 
 
-@cache
-def _sharded_class(known: type[RazorLayer], dense: type[nn.Module]) -> type[RazorLayer]:
-    members = {"dense_class": dense, "__module__": __name__}
-    return type(f"Razor{dense.__name__}", (known, dense), members)
+_SHARDED: dict[type[nn.Module], type[RazorLayer]] = {}
 
 
 def _new_razor_layer(dense_class: type[nn.Module]) -> RazorLayer:

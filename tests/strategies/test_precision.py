@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 
 from razorlight import BackRazor, MemoryProfiler, is_converted, razor_
 
-
 TOO_LARGE = 2.0**19  # of a scale: the first steps are skipped
 
 
