@@ -159,7 +159,8 @@ def _move(
 
 
 REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
-_BY_PATH: dict[str, Callable[[type[nn.Module]], None]] = {}
+BY_PATH: dict[str, Callable[[type[nn.Module]], None]] = {}
+"""What registers a class of that path, once one is met."""
 
 
 def register(
@@ -208,7 +209,7 @@ def register(
     }
     for dense in classes:
         if isinstance(dense, str):
-            _BY_PATH[dense] = partial(_add, members)
+            BY_PATH[dense] = partial(_add, members)
         else:
             _add(members, dense)
 
@@ -220,7 +221,7 @@ def _add(members: dict[str, Any], dense: type[nn.Module]) -> None:
 
 def find_razor_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
     """The class that layers of class ``dense`` are turned into, if it is registered."""
-    if dense not in REGISTRY and (add := _BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}")):
+    if dense not in REGISTRY and (add := BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}")):
         add(dense)
     return REGISTRY.get(dense)
 
