@@ -188,7 +188,8 @@ def _move(
 
 
 REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
-_BY_PATH: dict[str, Callable[[type[nn.Module]], None]] = {}
+BY_PATH: dict[str, Callable[[type[nn.Module]], None]] = {}
+"""What registers a class of that path, once one is met."""
 
 
 def register(
@@ -237,7 +238,7 @@ def register(
     }
     for dense in classes:
         if isinstance(dense, str):
-            _BY_PATH[dense] = partial(_add, members)
+            BY_PATH[dense] = partial(_add, members)
         else:
             _add(members, dense)
 
@@ -257,7 +258,7 @@ def find_razor_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
         return REGISTRY[dense]
     if issubclass(dense, FSDPModule):
         _add_sharded(dense)
-    elif add := _BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}"):
+    elif add := BY_PATH.get(f"{dense.__module__}.{dense.__qualname__}"):
         add(dense)
     return REGISTRY.get(dense)
 

@@ -72,11 +72,11 @@ def test_detection(name):
     assert balanced.cosine > 0.95
 
 
-def test_frozen_batch_norm_stores_two_numbers_a_channel():
+def test_frozen_batch_norm_stores_nothing_of_its_input():
     norm, x = FrozenBatchNorm2d(8), torch.randn(2, 8, 32, 32, requires_grad=True)
     with StorageMeter() as meter:
         out = norm(x * 1)
-        assert meter.live - out.nbytes <= 2 * 8 * 4
+        assert meter.live - out.nbytes <= x.nbytes / 100
 
 
 @pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
