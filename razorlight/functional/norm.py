@@ -76,7 +76,7 @@ def batch_norm(
         The shape of ``input``, bit for bit that of torch.
     """
     if training:
-        F._verify_batch_size(input.shape)
+        F._verify_batch_size(input.shape)  # type: ignore[attr-defined]
         norm = _BatchNorm((running_mean, running_var), momentum, eps)
         return normalise(storage, input, weight, bias, norm)
     needed = weight is not None and weight.requires_grad
@@ -279,7 +279,7 @@ def group_norm(
 
     Stored, and approximate, as in :func:`layer_norm`.
     """
-    F._verify_batch_size([math.prod(input.shape[:2]) // num_groups, num_groups, *input.shape[2:]])
+    F._verify_batch_size([math.prod(input.shape[:2]) // num_groups, num_groups, *input.shape[2:]])  # type: ignore[attr-defined]
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         input = input.float()  # autocast does so for F.group_norm, not for the native operation
     return normalise(storage, input, weight, bias, _GroupNorm(num_groups, eps))

@@ -54,7 +54,7 @@ TOLERANCES = {
     torch.float64: 1e-5,  # the recipes store at most 32 bits
     torch.float32: 1e-5,
     torch.float16: 5e-3,
-    torch.bfloat16: 4e-2,
+    torch.bfloat16: 6e-2,
 }
 
 
