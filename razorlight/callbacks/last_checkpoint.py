@@ -66,7 +66,7 @@ class LastCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException | None = None
     ) -> None:
         # of an epoch that is at its end not all is logged yet, and a resumed run would not log it
-        epochs = trainer.fit_loop.epoch_progress.current
+        epochs: Any = trainer.fit_loop.epoch_progress.current
         if epochs.processed == epochs.completed and not _not_finite(trainer, pl_module):
             self._write(trainer, "last.ckpt")
 
