@@ -65,7 +65,9 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException | None = None
     ) -> None:
-        if not _not_finite(trainer, pl_module):
+        # of an epoch that is at its end not all is logged yet, and a resumed run would not log it
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        if epochs.processed == epochs.completed and not _not_finite(trainer, pl_module):
             self._write(trainer, "last.ckpt")
 
     def _write(self, trainer: Trainer, name: str) -> bool:

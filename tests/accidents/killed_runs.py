@@ -81,7 +81,7 @@ def finished_epochs(checkpoint):
 
 def val_losses(run):
     """By epoch, as metrics.csv has them, that each row is whole being checked."""
-    return {int(row["epoch"]): row["val/loss"] for row in rows(run) if row["val/loss"]}
+    return {int(row["epoch"]): row["val/loss"] for row in rows(run) if row.get("val/loss")}
 
 
 def train_peaks(run):
