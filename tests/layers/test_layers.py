@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import timm.layers
@@ -168,7 +169,7 @@ def gradient_between(layers):
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, lambda: nn.LeakyReLU(0.1)], ids=str)
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, partial(nn.LeakyReLU, 0.1)], ids=str)
 @pytest.mark.parametrize("normed", [True, False])
 def test_gates_are_exact_whoever_stores_them(activation, bits, normed):
     torch.manual_seed(0)
