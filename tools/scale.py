@@ -4,8 +4,10 @@
     python tools/scale.py --model tf_efficientnet_lite0 --sizes 64,96,128,160 --size 128
 
 Each is varied with the others fixed, and a line is fitted to what is measured: its slope is what
-one more sample, 1000 more pixels or one more block of a sample takes. Stored and peak are those of
-forward and backward, without an optimizer; images are noise, weights random.
+one more sample, 1000 more pixels of the batch or one more block takes. Stored and peak are those of
+forward and backward, without an optimizer; images are noise, weights random. The peak holds
+parameters and gradients too: of a small batch it stands at the end of backward, where activations
+are gone, and follows no line; r, the correlation of each, shows that.
 """
 
 import argparse
@@ -49,7 +51,7 @@ class Setting:
 SLOPES: dict[str, tuple[str, Callable[[Setting], float]]] = {
     "batch": ("sample", lambda at: at.batch),
     "size": ("1000 pixels", lambda at: at.batch * at.size**2 / 1000),
-    "depth": ("block of a sample", lambda at: at.batch * (at.depth or 0)),
+    "depth": ("block", lambda at: at.depth or 0),
 }
 """By what is varied: of what a slope is, and how much of it there is."""
 
@@ -145,14 +147,12 @@ def fitted(
     unit, amount = SLOPES[what]
     amounts = [amount(at) for at in points]
     for variant in measured[0]:
-        stored, peak = ([memory[variant][i] for memory in measured] for i in (0, 1))
-        yield {
-            "unit": unit,
-            "variant": variant,
-            "stored": statistics.linear_regression(amounts, stored).slope,
-            "peak": statistics.linear_regression(amounts, peak).slope,
-            "correlation": statistics.correlation(amounts, stored),
-        }
+        row: Row = {"unit": unit, "variant": variant}
+        for i, kind in enumerate(("stored", "peak")):
+            found = [memory[variant][i] for memory in measured]
+            row[kind] = statistics.linear_regression(amounts, found).slope
+            row[f"{kind} r"] = statistics.correlation(amounts, found)
+        yield row
 
 
 def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
@@ -163,7 +163,7 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
         f"{arguments.size}, depth {arguments.depth or 'all'}; fp32, {arguments.device}; measured"
     )
     table = Table("for each", "variant", title=title)
-    for column in ("stored", "peak", "r of stored"):
+    for column in ("stored", "peak", "r of both"):
         table.add_column(column, justify="right")
     for row in rows:
         if row["variant"] == "dense":
@@ -172,8 +172,8 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
         table.add_row(
             row["unit"] if row is dense else "",
             row["variant"],
-            *(f"{row[k]:.4f} ({dense[k] / row[k]:.1f}x)" for k in ("stored", "peak")),
-            f"{row['correlation']:.4f}",
+            *(f"{row[k]:.3f} ({dense[k] / row[k]:.1f}x)" for k in ("stored", "peak")),
+            f"{row['stored r']:.3f}, {row['peak r']:.3f}",
         )
     Console(width=80).print(table)
 

@@ -20,7 +20,7 @@ def test_slopes_of_a_vit(monkeypatch, tmp_path, capsys):
     varied = ["--batches", "4,8", "--sizes", "64,112", "--depths", "1,2"]
     fixed = ["--batch", "4", "--size", "112", "--depth", "2"]
     rows = run(monkeypatch, tmp_path, "--model", "vit_tiny_patch16_224", *varied, *fixed)
-    for unit in ("sample", "1000 pixels", "block of a sample"):
+    for unit in ("sample", "1000 pixels", "block"):
         dense = rows[unit, "dense"]
         assert 0 < rows[unit, "balanced"]["stored"] < dense["stored"] / 10
         assert 0 < rows[unit, "checkpointing"]["stored"] < dense["stored"]
@@ -33,7 +33,7 @@ def test_a_line_is_fitted():
     measured = [{"dense": (3.0 * at.batch + 1, 5.0 * at.batch)} for at in points]
     (row,) = scale.fitted("batch", points, measured)
     assert (row["stored"], row["peak"]) == (pytest.approx(3), pytest.approx(5))
-    assert row["correlation"] == pytest.approx(1)
+    assert (row["stored r"], row["peak r"]) == (pytest.approx(1), pytest.approx(1))
 
 
 def test_a_network_without_such_a_depth_is_refused(monkeypatch, tmp_path):
