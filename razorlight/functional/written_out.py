@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.autograd import Function
 
 from razorlight.functional.backward import once_differentiable
-from razorlight.sharing import hand_on
+from razorlight.sharing import hand_on, no_view
 
 
 class _Output(Function):
     @staticmethod
     def forward(ctx: Any, same: Tensor, out: Tensor) -> Tensor:
         ctx.dtype = same.dtype
-        return out.view_as(out)
+        return no_view(out)
 
     @staticmethod
     @once_differentiable

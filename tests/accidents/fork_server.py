@@ -45,6 +45,8 @@ def run(job):
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["razorlight"]
+    # who began in the background was told to ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "operation" in job:
         at_operation(job["operation"], job.get("bytes"), job.get("interrupts"))
     try:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from razorlight import razor_, register
-from razorlight.layers import Role
+from razorlight.layers import REGISTRY, Role
 from razorlight.memory.meter import StorageMeter, model_tensors
 
 
@@ -33,7 +33,11 @@ class Join(nn.Module):
         return torch.cat([x, x * 2], 1)
 
 
-register(Join, role=Role.CARRIER)
+@pytest.fixture(autouse=True, scope="module")
+def joins_are_known():
+    register(Join, role=Role.CARRIER)
+    yield
+    del REGISTRY[Join]
 
 
 class AfterAJoin(AfterAnUpsample):

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from razorlight import RECIPES, Codec, RazorError, Recipe, TopK, Uniform, razor_
 from razorlight.memory import storage_bytes
@@ -257,3 +259,23 @@ def error_of(codec: Codec, x: Tensor) -> float:
     if isinstance(codec, Uniform):  # where signs are kept, negative steps are twice as wide
         return 2 * (x.max() - x.min()).item() / (2**codec.bits - 1) + 2**-6 * largest
     return largest if isinstance(codec, TopK) else 2**-10 * largest
+
+
+def steepness(layer: nn.Module, x: Tensor) -> float:
+    """1/std of the steepest group of a norm: by so much it enlarges rounding."""
+    if not x.numel() or not isinstance(
+        layer, nn.GroupNorm | nn.RMSNorm | nn.LayerNorm | _BatchNorm
+    ):
+        return 1.0
+    if isinstance(layer, nn.GroupNorm):
+        groups = x.reshape(len(x) * layer.num_groups, -1)
+    elif isinstance(layer, _BatchNorm):
+        groups = x.transpose(0, 1).flatten(1)
+    elif x.ndim == 4 and (
+        type(layer).__name__.endswith("2d") or isinstance(layer, smp_mit.LayerNorm)
+    ):
+        groups = x.movedim(1, -1).flatten(0, -2)
+    else:
+        groups = x.reshape(-1, math.prod(layer.normalized_shape))
+    least = groups.var(1, correction=0).min() + (layer.eps or 1e-7)
+    return max(1.0, least.rsqrt().item())

@@ -80,7 +80,8 @@ class Judge(nn.Module):
 
     def __init__(self, loss, targets):
         super().__init__()
-        self.loss, self.targets = loss, targets
+        self.loss = loss
+        self.register_buffer("targets", targets)
 
     def forward(self, x):
         given = self.targets.is_floating_point()

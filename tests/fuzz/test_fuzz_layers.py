@@ -1,10 +1,8 @@
 """Every registered layer in every setting, against its dense self."""
 
-import math
 from dataclasses import replace
 
 import pytest
-import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
 from cases import (
     LAYOUTS,
     LOSSLESS,
@@ -16,6 +14,7 @@ from cases import (
     prepared,
     razored,
     settings,
+    steepness,
 )
 from hypothesis import given
 from kinds import KINDS
@@ -43,9 +42,9 @@ def test_equals_dense(kind):
         expected, result = outcomes
         if setting.recipe in LOSSLESS or _is_exact(razor):
             x = LAYOUTS[setting.layout](leaf(shape, setting).detach())
-            steepness = _steepness(dense, x.double())
-            if steepness < 10 or setting.tolerance < 1e-4:  # else rounding is all there is
-                assert_gradients(result, expected, setting.tolerance * steepness)
+            steep = steepness(dense, x.double())
+            if steep < 10 or setting.tolerance < 1e-4:  # else rounding is all there is
+                assert_gradients(result, expected, setting.tolerance * steep)
         elif isinstance(razor, RazorLayer):
             _assert_within_the_codec(razor, result, expected, leaf(shape, setting), setting)
 
@@ -54,26 +53,6 @@ def test_equals_dense(kind):
 
 def _is_exact(razor):
     return not [*razor.children()] and getattr(razor, "role", None) in EXACT
-
-
-def _steepness(layer, x):
-    """1/std of the steepest group of a norm: by so much it enlarges rounding."""
-    if not x.numel() or not isinstance(
-        layer, nn.GroupNorm | nn.RMSNorm | nn.LayerNorm | _BatchNorm
-    ):
-        return 1.0
-    if isinstance(layer, nn.GroupNorm):
-        groups = x.reshape(len(x) * layer.num_groups, -1)
-    elif isinstance(layer, _BatchNorm):
-        groups = x.transpose(0, 1).flatten(1)
-    elif x.ndim == 4 and (
-        type(layer).__name__.endswith("2d") or isinstance(layer, smp_mit.LayerNorm)
-    ):
-        groups = x.movedim(1, -1).flatten(0, -2)
-    else:
-        groups = x.reshape(-1, math.prod(layer.normalized_shape))
-    least = groups.var(1, correction=0).min() + (layer.eps or 1e-7)
-    return max(1.0, least.rsqrt().item())
 
 
 def _assert_within_the_codec(razor, result, expected, x, setting):
