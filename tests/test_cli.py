@@ -287,6 +287,12 @@ def test_completion_knows_commands_and_configs(capsys, shell):
     assert all(command in script for command in ("validate", "export", "--ckpt_path", "recipes"))
 
 
+def test_completion_without_its_package(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["--print_completion", "bash"]) == 1
+    assert 'pip install "razorlight[completion]"' in error_line(capsys)
+
+
 def test_completion_completes_in_bash(folder, capsys):
     with pytest.raises(SystemExit):
         main(["--print_completion", "bash"])

@@ -123,6 +123,7 @@ def test_parse():
         ({"codec": "topk", "sparsty": 0.5}, "sparsty"),
         ({"codec": "topk", "sparsity": 1.5}, r"\[0, 1\)"),
         ({"codec": "topk", "scope": "row"}, "sample or block"),
+        ({"codec": "topk", "values": "fp8"}, "fp32, fp16, bf16 or int8"),
         ({"codec": "dense", "values": "int8"}, "fp32, fp16 or bf16"),
     ],
 )

