@@ -30,7 +30,7 @@ from razorlight.tasks.networks import smp_network, timm_network
             "model_args: .*'dpth'",
         ),
         (lambda: timm_network("test_vit.x", 2, "pretrained", {}), "no pretrained weights"),
-        (lambda: smp_network("Unet", "resnext101_32x4d", 2, "pretrained", {}), "no ImageNet weights"),
+        (lambda: smp_network("Unet", "dpn68b", 2, "pretrained", {}), "no ImageNet weights"),
         (lambda: timm_network("resnet10t", 2, "x.pth", {}), "'x.pth' is no file"),
     ],
 )
