@@ -6,6 +6,7 @@ import shutil
 import pytest
 import timm
 import torch
+from small_networks import tiny_vit
 from torch import nn
 from torch.library import opcheck
 
@@ -36,15 +37,7 @@ def convolutional():
 
 
 def transformer():
-    return timm.create_model(
-        "vit_tiny_patch16_224",
-        img_size=32,
-        patch_size=8,
-        depth=2,
-        embed_dim=32,
-        num_heads=2,
-        init_values=0.1,
-    )
+    return tiny_vit(32, 8, num_classes=1000)
 
 
 def transformer_written_out():

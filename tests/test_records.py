@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from small_networks import tiny_vit
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,16 +22,7 @@ LOSSLESS = exact()
 
 def vit():
     torch.manual_seed(0)
-    return timm.create_model(
-        "vit_tiny_patch16_224",
-        img_size=32,
-        patch_size=8,
-        depth=2,
-        embed_dim=64,
-        num_heads=2,
-        init_values=0.1,
-        num_classes=3,
-    )
+    return tiny_vit(32, 8, width=64)
 
 
 def cnn():

@@ -16,7 +16,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
@@ -257,17 +257,26 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
     Console(width=80).print(table)
 
 
-def main() -> None:
-    """Measure and print."""
-    arguments = parse_arguments()
+def run(
+    name: str,
+    arguments: argparse.Namespace,
+    measure: Callable[[argparse.Namespace], list[Row]],
+    print_table: Callable[[list[Row], argparse.Namespace], None],
+) -> None:
+    """Measure and print, and write ``--json``; or say in a line what cannot be measured."""
     try:
         rows = measure(arguments)
     except RazorError as error:
-        sys.exit(f"bench: {error}")
+        sys.exit(f"{name}: {error}")
     print_table(rows, arguments)
     if arguments.json:
         content = {"setting": vars(arguments), "rows": rows}
         arguments.json.write_text(json.dumps(content, indent=1, default=str))
+
+
+def main() -> None:
+    """Of the command line."""
+    run("bench", parse_arguments(), measure, print_table)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,14 @@ are gone, and follows no line; r, the correlation of each, shows that.
 """
 
 import argparse
-import json
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench import noise, sgd, variants
+from bench import noise, run, sgd, variants
 from networks import Trainee, build
 from rich.console import Console
 from rich.table import Table
@@ -179,16 +177,8 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
-    arguments = parse_arguments()
-    try:
-        rows = measure(arguments)
-    except RazorError as error:
-        sys.exit(f"scale: {error}")
-    print_table(rows, arguments)
-    if arguments.json:
-        content = {"setting": vars(arguments), "rows": rows}
-        arguments.json.write_text(json.dumps(content, indent=1, default=str))
+    """Of the command line."""
+    run("scale", parse_arguments(), measure, print_table)
 
 
 if __name__ == "__main__":

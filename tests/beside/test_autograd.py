@@ -6,9 +6,9 @@ from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
-import timm
 import torch
 from beside.runs import IMAGES, network
+from small_networks import tiny_vit
 from torch import nn
 from torch.autograd import forward_ad
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
@@ -20,17 +20,7 @@ from razorlight.planning import exact
 
 
 def vit():
-    return timm.create_model(
-        "vit_tiny_patch16_224",
-        img_size=8,
-        patch_size=4,
-        depth=2,
-        embed_dim=32,
-        num_heads=2,
-        init_values=0.5,
-        drop_rate=0.2,
-        num_classes=3,
-    )
+    return tiny_vit(8, 4, init_values=0.5, drop_rate=0.2)
 
 
 NETWORKS = [network, vit]

@@ -1,10 +1,10 @@
 """Small networks, and fits of them that are the same however many processes there are."""
 
-import timm
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
+from small_networks import tiny_vit
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
@@ -15,16 +15,7 @@ from razorlight import BackRazor
 def vit():
     """Tokens, whose norms know nothing of other samples."""
     torch.manual_seed(0)
-    return timm.create_model(
-        "vit_tiny_patch16_224",
-        img_size=16,
-        patch_size=4,
-        depth=2,
-        embed_dim=32,
-        num_heads=2,
-        init_values=0.1,
-        num_classes=3,
-    )
+    return tiny_vit(16, 4)
 
 
 def cnn():
