@@ -47,6 +47,18 @@ def transformer_written_out():
     return model
 
 
+def gated():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 8, stride=8),
+        timm.layers.RmsNorm2d(16),
+        nn.Flatten(2),
+        nn.RMSNorm(16),
+        timm.layers.SwiGLU(16, 64, 16),
+        nn.Flatten(),
+        nn.Linear(256, 4),
+    )
+
+
 @pytest.mark.parametrize("bits", [2, 4])
 @pytest.mark.parametrize("curve", [nn.GELU, nn.SiLU])
 def test_slopes_compiled(curve, bits):
@@ -62,7 +74,7 @@ def test_slopes_compiled(curve, bits):
 
 
 @pytest.mark.parametrize("recipe", ["paper", "exact", "balanced", "compact"])
-@pytest.mark.parametrize("build", [convolutional, transformer, transformer_written_out])
+@pytest.mark.parametrize("build", [convolutional, transformer, transformer_written_out, gated])
 def test_compiled_whole(build, recipe):
     torch.manual_seed(0)
     eager = build()

@@ -73,6 +73,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.batch_norm: batch_norm,
     F.layer_norm: layer_norm,
     F.rms_norm: rms_norm,
+    torch.rms_norm: rms_norm,  # what a compiler sees of it
     F.group_norm: group_norm,
     F.relu: relu,
     F.leaky_relu: leaky_relu,

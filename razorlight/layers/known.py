@@ -70,11 +70,12 @@ register(
     role=Role.NORM,
 )
 
+RMS_NORM: list[TorchFunction] = [F.rms_norm, torch.rms_norm]
 register(
     nn.RMSNorm,
     timm.layers.RmsNorm,
     timm.layers.RmsNormFp32,
-    functions=[F.rms_norm],
+    functions=RMS_NORM,
     role=Role.NORM,
 )
 
@@ -87,7 +88,7 @@ def _rms_norm_of_maps(layer: timm.layers.RmsNorm2d, x: Tensor) -> Tensor:
 register(
     timm.layers.RmsNorm2d,
     timm.layers.RmsNorm2dFp32,
-    functions=[F.rms_norm],
+    functions=RMS_NORM,
     role=Role.NORM,
     same_as=_rms_norm_of_maps,
 )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from razorlight.layers.base import Role, register
-from razorlight.layers.known import ATTENTION, MULTIPLY
+from razorlight.layers.known import ATTENTION, MULTIPLY, RMS_NORM
 
 
 def _paths(*classes: str) -> list[str]:
@@ -45,7 +45,7 @@ register(
     *_paths(
         "llama.LlamaRMSNorm", "mistral.MistralRMSNorm", "qwen2.Qwen2RMSNorm", "qwen3.Qwen3RMSNorm"
     ),
-    functions=[F.rms_norm],
+    functions=RMS_NORM,
     role=Role.NORM,
     same_as=_rms_norm,
 )
