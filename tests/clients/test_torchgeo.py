@@ -52,7 +52,7 @@ TASKS = {
 }
 
 
-# AdamW takes a step of full size where a gradient is nothing but rounding, as of a bias before a norm
+# AdamW takes a step of full size where a gradient is nothing but rounding, as before a norm
 @pytest.mark.parametrize(("recipe", "tolerance"), [("exact", 5e-3), ("balanced", 0.1)])
 @pytest.mark.parametrize("task", TASKS)
 def test_beside_dense(task, recipe, tolerance, tmp_path):
