@@ -52,10 +52,12 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize(("recipe", "tolerance"), [("exact", 1e-3), ("balanced", 0.1)])
+# AdamW takes a step of full size where a gradient is nothing but rounding, as before a norm
+@pytest.mark.parametrize(("recipe", "tolerance"), [("exact", 5e-3), ("balanced", 0.1)])
 @pytest.mark.parametrize("task", TASKS)
 def test_beside_dense(task, recipe, tolerance, tmp_path):
     make, loader, less = TASKS[task]
     dense, razor, found = fit_beside_dense(make, tmp_path, recipe, loader)
+    assert razor[0] == dense[0]
     assert razor == pytest.approx(dense, rel=tolerance)
     assert found > (less if recipe == "balanced" else 1)
