@@ -58,9 +58,8 @@ class Uniform(Codec):
         keeps: "ends": the lowest and highest entry of a group are levels; "signs": zero lies
             between two levels, so that positive entries stay so and no other becomes one, and
             negative entries and zeros, which a rectifier behind does not let through, are kept in
-            steps twice as wide; "zeros": what
-            is stored is the entry rectified, ``max(x, 0)``, and its zeros are a level of their own,
-            so that no other entry becomes one.
+            steps twice as wide; "zeros": what is stored is the entry rectified, ``max(x, 0)``, and
+            its zeros are a level of their own, so that no other entry becomes one.
 
     Raises:
         RazorError: for other ``bits``, a ``group`` below 1, or stochastic rounding of what keeps

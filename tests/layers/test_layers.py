@@ -1,13 +1,12 @@
 """Every layer against its dense self: forward, gradients, what is stored."""
 
 import copy
-import math
-from dataclasses import replace
 from functools import partial
 
 import pytest
 import timm.layers
 import torch
+from beside_dense import EXACT, assert_same, eight_bits, pair, run
 from layer_cases import CASES, CURVES, GATES, IMAGE, MEANS, NORMS, PRODUCTS, TOKENS, timm_unit
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -15,45 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from razorlight import Recipe, Slope, Uniform, razor_
 from razorlight.layers import REGISTRY, RazorLayer
 from razorlight.memory.meter import StorageMeter, model_tensors
-from razorlight.planning import exact, paper
-
-EXACT = [exact(), replace(exact(), reruns=math.inf), paper(0.0, "fp32")]
-
-
-def pair(factory, recipe=EXACT[0], dtype=torch.float32):
-    torch.manual_seed(0)
-    dense = factory().to(dtype)
-    with torch.no_grad():
-        for parameter in dense.parameters():  # zeros and ones hide mistakes
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    razor = copy.deepcopy(dense)
-    razor_(razor, recipe=recipe, include=["*"])
-    return dense, razor
-
-
-def run(layer, shape, dtype=torch.float32, device_dtype=None):
-    """Output, input gradient and parameter gradients; inputs and draws always the same."""
-    torch.manual_seed(1)
-    x = torch.randn(shape, dtype=dtype, requires_grad=True)
-    with torch.autocast("cpu", dtype=device_dtype or torch.bfloat16, enabled=bool(device_dtype)):
-        out = layer(x * 1)  # not a leaf: layers in place may overwrite it
-    out.backward(torch.randn(out.shape).to(out.dtype))
-    gradients = {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}
-    return out.detach(), x.grad, gradients
-
-
-def assert_same(result, expected, tolerance):
-    """Equal outputs, and gradients within ``tolerance`` of the largest entry of each."""
-    out, d_x, gradients = result
-    assert torch.equal(out, expected[0])
-    assert gradients.keys() == expected[2].keys()
-    pairs = {"input": (d_x, expected[1])}
-    pairs |= {name: (gradient, expected[2][name]) for name, gradient in gradients.items()}
-    largest = max(gradient.abs().max().item() for _, gradient in pairs.values())
-    for name, (gradient, dense) in pairs.items():
-        # a gradient that is zero in theory comes out as noise of the others' size
-        size = max(dense.abs().max().item(), 0.1 * largest)
-        torch.testing.assert_close(gradient, dense, rtol=tolerance, atol=tolerance * size, msg=name)
+from razorlight.planning import paper
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -117,11 +78,6 @@ def test_pruned(case, sparsity):
         assert gradient.isfinite().all()
         if case in PRODUCTS and name == "bias":
             torch.testing.assert_close(gradient, expected[2][name])
-
-
-def eight_bits(reruns):
-    codec = Uniform(8)
-    return Recipe(*[codec] * 5, gate=codec, reruns=math.inf if reruns else 0)
 
 
 @pytest.mark.parametrize("reruns", [False, True])
@@ -374,87 +330,6 @@ def test_autocast_leaves_no_cached_weight_without_a_graph():
         out = dense(x)
     out.sum().backward()
     assert dense.weight.grad is not None
-
-
-def test_in_place_relu_on_a_view():
-    dense, razor = pair(lambda: nn.ReLU(inplace=True))
-    gradients = []
-    for layer in (dense, razor):
-        x = torch.linspace(-1, 1, 12).view(3, 4).requires_grad_()
-        y = x * 2
-        layer(y[:, :2])
-        (y * torch.arange(12).view(3, 4)).sum().backward()
-        gradients.append(x.grad)
-    assert torch.equal(*gradients)
-
-
-@pytest.mark.parametrize(
-    "factory",
-    [
-        lambda: nn.Sequential(nn.Linear(16, 16), nn.ReLU(inplace=True)),
-        lambda: nn.Sequential(timm_unit(), nn.ReLU(inplace=True)),
-    ],
-)
-def test_what_follows_may_be_in_place(factory):
-    dense, razor = pair(factory)
-    assert_same(run(razor, TOKENS), run(dense, TOKENS), 1e-5)
-
-
-@pytest.mark.parametrize("case", ["ReLU", "ReLU6", "LeakyReLU", "Dropout", "GELU", "SiLU"])
-@pytest.mark.parametrize("shape", [(), (5,), (0, 5)], ids=str)
-def test_numbers_vectors_and_nothing(case, shape):
-    dense, razor = pair(CASES[case][0], eight_bits(reruns=False))
-    (out, d_x, _), expected = run(razor, shape), run(dense, shape)
-    assert torch.equal(out, expected[0])
-    torch.testing.assert_close(d_x, expected[1], rtol=0.02, atol=0.02)
-
-
-@pytest.mark.parametrize("case", ["Linear", "Conv2d", "BatchNorm2d", "GroupNorm", "LayerNorm"])
-def test_an_empty_batch(case):
-    factory, shape = CASES[case]
-    dense, razor = pair(factory)
-    results = [run(layer, (0, *shape[1:])) for layer in (razor, dense)]
-    assert torch.equal(results[0][0], results[1][0])
-    for name, gradient in results[1][2].items():
-        assert torch.equal(results[0][2][name], gradient)
-
-
-def test_a_vector_gives_the_same_bits():
-    dense, razor = pair(lambda: nn.Linear(6, 1), dtype=torch.float16)
-    for seed in range(20):
-        torch.manual_seed(seed)
-        x = torch.randn(1).half().expand(6)
-        assert torch.equal(dense(x), razor(x))
-
-
-def test_weight_gradient_of_a_single_token():
-    dense, razor = pair(lambda: nn.RMSNorm(16))
-    assert_same(run(razor, (16,)), run(dense, (16,)), 1e-5)
-
-
-@pytest.mark.parametrize("factory", [lambda: nn.BatchNorm2d(3), lambda: nn.GroupNorm(3, 3)])
-def test_a_single_value_has_no_statistics(factory):
-    for layer in pair(factory):
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
-            layer(torch.randn(1, 3, 1, 1, requires_grad=True))
-
-
-def test_group_norm_of_half_precision_by_parameters_of_single():
-    dense, razor = pair(lambda: nn.GroupNorm(4, 8))
-    assert_same(run(razor, IMAGE, torch.bfloat16), run(dense, IMAGE, torch.bfloat16), 2e-2)
-
-
-def test_not_a_number_passes_as_in_torch():
-    for case in ("ReLU", "LeakyReLU", "MaxPool2d"):  # at ReLU6 torch itself differs by size
-        dense, razor = pair(CASES[case][0])
-        gradients = []
-        for layer in (dense, razor):
-            x = torch.linspace(-2, 8, 16).view(1, 1, 4, 4)
-            x[..., 0] = torch.nan
-            x.requires_grad_()
-            layer(x).sum().backward()
-            gradients.append(x.grad)
-        torch.testing.assert_close(*gradients, equal_nan=True)
 
 
 def test_razor_layers_are_their_dense_class():

@@ -1,0 +1,88 @@
+"""Layers at the edges: in place, empty, of one value or token, vectors, and what is no number."""
+
+import pytest
+import torch
+from beside_dense import assert_same, eight_bits, pair, run
+from layer_cases import CASES, IMAGE, TOKENS, timm_unit
+from torch import nn
+
+
+def test_in_place_relu_on_a_view():
+    dense, razor = pair(lambda: nn.ReLU(inplace=True))
+    gradients = []
+    for layer in (dense, razor):
+        x = torch.linspace(-1, 1, 12).view(3, 4).requires_grad_()
+        y = x * 2
+        layer(y[:, :2])
+        (y * torch.arange(12).view(3, 4)).sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        lambda: nn.Sequential(nn.Linear(16, 16), nn.ReLU(inplace=True)),
+        lambda: nn.Sequential(timm_unit(), nn.ReLU(inplace=True)),
+    ],
+)
+def test_what_follows_may_be_in_place(factory):
+    dense, razor = pair(factory)
+    assert_same(run(razor, TOKENS), run(dense, TOKENS), 1e-5)
+
+
+@pytest.mark.parametrize("case", ["ReLU", "ReLU6", "LeakyReLU", "Dropout", "GELU", "SiLU"])
+@pytest.mark.parametrize("shape", [(), (5,), (0, 5)], ids=str)
+def test_numbers_vectors_and_nothing(case, shape):
+    dense, razor = pair(CASES[case][0], eight_bits(reruns=False))
+    (out, d_x, _), expected = run(razor, shape), run(dense, shape)
+    assert torch.equal(out, expected[0])
+    torch.testing.assert_close(d_x, expected[1], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("case", ["Linear", "Conv2d", "BatchNorm2d", "GroupNorm", "LayerNorm"])
+def test_an_empty_batch(case):
+    factory, shape = CASES[case]
+    dense, razor = pair(factory)
+    results = [run(layer, (0, *shape[1:])) for layer in (razor, dense)]
+    assert torch.equal(results[0][0], results[1][0])
+    for name, gradient in results[1][2].items():
+        assert torch.equal(results[0][2][name], gradient)
+
+
+def test_a_vector_gives_the_same_bits():
+    dense, razor = pair(lambda: nn.Linear(6, 1), dtype=torch.float16)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        x = torch.randn(1).half().expand(6)
+        assert torch.equal(dense(x), razor(x))
+
+
+def test_weight_gradient_of_a_single_token():
+    dense, razor = pair(lambda: nn.RMSNorm(16))
+    assert_same(run(razor, (16,)), run(dense, (16,)), 1e-5)
+
+
+@pytest.mark.parametrize("factory", [lambda: nn.BatchNorm2d(3), lambda: nn.GroupNorm(3, 3)])
+def test_a_single_value_has_no_statistics(factory):
+    for layer in pair(factory):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            layer(torch.randn(1, 3, 1, 1, requires_grad=True))
+
+
+def test_group_norm_of_half_precision_by_parameters_of_single():
+    dense, razor = pair(lambda: nn.GroupNorm(4, 8))
+    assert_same(run(razor, IMAGE, torch.bfloat16), run(dense, IMAGE, torch.bfloat16), 2e-2)
+
+
+def test_not_a_number_passes_as_in_torch():
+    for case in ("ReLU", "LeakyReLU", "MaxPool2d"):  # at ReLU6 torch itself differs by size
+        dense, razor = pair(CASES[case][0])
+        gradients = []
+        for layer in (dense, razor):
+            x = torch.linspace(-2, 8, 16).view(1, 1, 4, 4)
+            x[..., 0] = torch.nan
+            x.requires_grad_()
+            layer(x).sum().backward()
+            gradients.append(x.grad)
+        torch.testing.assert_close(*gradients, equal_nan=True)
