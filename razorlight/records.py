@@ -206,9 +206,15 @@ def encoded_record(
     return Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
 
 
-def record_of(x: Tensor, codec: Codec, dtype: torch.dtype, channels: int | None = None) -> Record:
-    """Encode ``x``; its record gives it back in ``dtype``."""
-    return encoded_record(encode(codec, in_memory(x, channels)), x, codec, dtype, channels)
+def record_of(
+    x: Tensor,
+    codec: Codec,
+    dtype: torch.dtype,
+    channels: int | None = None,
+    of: Callable[[Tensor], Tensor] | None = None,
+) -> Record:
+    """Encode ``x``, or ``of(x)``, entry by entry; its record gives it back in ``dtype``."""
+    return encoded_record(encode(codec, in_memory(x, channels), of), x, codec, dtype, channels)
 
 
 def _decode(

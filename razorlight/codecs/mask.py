@@ -17,6 +17,11 @@ class Mask(Codec):
     """One bit an entry: exact for a boolean tensor, padded to whole bytes (at most 7 bits)."""
 
     @override
+    def samples_together(self, shape: Sequence[int]) -> int | None:
+        together = 8 // math.gcd(8, math.prod(shape[1:]))  # so that they fill whole bytes
+        return None if len(shape) < 2 or shape[0] % together else together
+
+    @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         return (pack_bits(x),)
 

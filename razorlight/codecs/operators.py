@@ -21,12 +21,24 @@ from razorlight.codecs.parsing import codec_fields, parse_codec
 _PIECE = 2**20
 
 
-def encode(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
-    """``codec.encode(x)``, opaque to a compiler."""
+def encode(
+    codec: Codec, x: Tensor, of: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, ...]:
+    """``codec.encode(x)``, or ``codec.encode(of(x))``, opaque to a compiler.
+
+    Args:
+        codec: how.
+        x: the value, any shape.
+        of: gives what is encoded in place of ``x``, sample by sample in its shape.
+    """
     if not torch.compiler.is_compiling():
-        return encode_made(codec, x.shape, x.device, lambda samples: x[samples] if x.ndim else x)
+        made = of or (lambda part: part)
+        return encode_made(
+            codec, x.shape, x.device, lambda samples: made(x[samples] if x.ndim else x)
+        )
+    value = of(x) if of else x
     # a copy in words only: whether there is one is the compiler's business
-    return (x.clone(),) if _keeps(codec, x.dtype) else tuple(_encode(x, _spec(codec)))
+    return (value.clone(),) if _keeps(codec, value.dtype) else tuple(_encode(value, _spec(codec)))
 
 
 def encode_made(
@@ -40,19 +52,40 @@ def encode_made(
         device: where it is made.
         make: gives the value of some samples (a slice of dim 0).
     """
-    together = codec.samples_together(shape) if device.type == "cpu" else None
-    count = together and together * max(1, _PIECE // max(1, together * math.prod(shape[1:])))
-    if count is None or count >= shape[0]:
-        return codec.encode(make(slice(None)))
-    pieces = [codec.encode(make(slice(i, i + count))) for i in range(0, shape[0], count)]
+    pieces = [codec.encode(make(samples)) for samples in _pieces(codec, shape, device)]
     return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
+
+
+def _pieces(codec: Codec, shape: Sequence[int], device: torch.device) -> list[slice]:
+    """The samples that are encoded or decoded at a time."""
+    together = codec.samples_together(shape) if device.type == "cpu" else None
+    if together is None:
+        return [slice(None)]
+    count = together * max(1, _PIECE // max(1, together * math.prod(shape[1:])))
+    return [slice(i, min(i + count, shape[0])) for i in range(0, shape[0], count)]
 
 
 def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """``codec.decode(*stored, shape=shape, dtype=dtype)``, opaque to a compiler."""
-    if not torch.compiler.is_compiling() or _keeps(codec, dtype):
+    if _keeps(codec, dtype):
         return codec.decode(*stored, shape=shape, dtype=dtype)
-    return _decode(list(stored), _spec(codec), shape, dtype)
+    if torch.compiler.is_compiling():
+        return _decode(list(stored), _spec(codec), shape, dtype)
+    pieces = _pieces(codec, shape, stored[0].device)
+    if len(pieces) == 1:
+        return codec.decode(*stored, shape=shape, dtype=dtype)
+    value = torch.empty(shape, dtype=dtype)
+    for samples in pieces:
+        parts = (_part(encoded, samples, shape[0]) for encoded in stored)
+        piece = value[samples]
+        piece.copy_(codec.decode(*parts, shape=piece.shape, dtype=dtype))
+    return value
+
+
+def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
+    """What lies in ``encoded``, which holds ``count`` samples, of some of them."""
+    start, stop = (len(encoded) * i // count for i in (samples.start, samples.stop))
+    return encoded[start:stop]
 
 
 def _keeps(codec: Codec, dtype: torch.dtype) -> bool:

@@ -103,16 +103,21 @@ def _gate(
     if by_value and output:
         read = output = output.for_neighbours()
     else:
-        read = _mask(passes(x.detach()), x)
+        read = _mask(passes, x)
         gradient = partial(_gate_gradient, slope=slope) if slope else _times_slope
     out = _activate(x, function, gradient, inplace, read)
     leave(out, output, storage)
     return out
 
 
-def _mask(passes: Tensor, x: Tensor) -> Record:
-    """The record of a mask of ``x``, read back as 0 and 1 of its dtype."""
-    return record_of(passes, Mask(), x.dtype, _channels(x))
+def _mask(passes: Callable[[Tensor], Tensor], x: Tensor) -> Record:
+    """The record of where ``x`` ``passes``, read back as 0 and 1 of its dtype."""
+    return record_of(x.detach(), Mask(), x.dtype, _channels(x), of=passes)
+
+
+def _passes(x: Tensor, gradient: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Where torch's own ``gradient`` passes: several times faster than comparisons on a CPU."""
+    return gradient(torch.ones_like(x), x).bool()
 
 
 def _channels(x: Tensor) -> int:
@@ -130,14 +135,14 @@ def _times_slope(grad: Tensor, slopes: Tensor) -> Tensor:
 
 def relu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.relu` of any shape; its gate is stored, or its output."""
-    # "not below" and not "above": NaN goes through, as in torch
+    gradient = partial(aten.threshold_backward, threshold=0)
     return _gate(
         storage,
         input,
         F.relu,
-        partial(aten.threshold_backward, threshold=0),
+        gradient,
         inplace,
-        lambda x: ~(x <= 0),
+        partial(_passes, gradient=gradient),
         keeps="zeros",
     )
 
@@ -176,7 +181,9 @@ def hardtanh(
         partial(F.hardtanh, min_val=min_val, max_val=max_val),
         _times_slope,
         inplace,
-        lambda x: ~((x <= min_val) | (x >= max_val)),
+        partial(
+            _passes, gradient=partial(aten.hardtanh_backward, min_val=min_val, max_val=max_val)
+        ),
     )
 
 
@@ -263,7 +270,7 @@ def dropout(
         return out
     # torch draws the noise of its shape, whatever the values: ones give the noise itself
     noise = F.dropout(torch.ones_like(input, requires_grad=False), p)
-    mask = _mask(noise != 0, input)
+    mask = _mask(torch.Tensor.bool, noise)
     known = find(input, storage)
     scale = 1 / (1 - p) if p < 1 else 0.0
     if inplace and torch.compiler.is_compiling():  # as in _activate
