@@ -59,6 +59,16 @@ def gated():
     )
 
 
+def transformer_of_torch():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 8, stride=8),
+        nn.Flatten(2),
+        nn.TransformerEncoderLayer(16, 2, 32, 0.0, "gelu", batch_first=True),
+        nn.Flatten(),
+        nn.Linear(256, 4),
+    )
+
+
 @pytest.mark.parametrize("bits", [2, 4])
 @pytest.mark.parametrize("curve", [nn.GELU, nn.SiLU])
 def test_slopes_compiled(curve, bits):
@@ -74,7 +84,10 @@ def test_slopes_compiled(curve, bits):
 
 
 @pytest.mark.parametrize("recipe", ["paper", "exact", "balanced", "compact"])
-@pytest.mark.parametrize("build", [convolutional, transformer, transformer_written_out, gated])
+@pytest.mark.parametrize(
+    "build",
+    [convolutional, transformer, transformer_written_out, transformer_of_torch, gated],
+)
 def test_compiled_whole(build, recipe):
     torch.manual_seed(0)
     eager = build()

@@ -93,7 +93,8 @@ class BackRazor(Callback):
         restore_(pl_module)  # Lightning calls no teardown then
         if is_shortage(exception):
             # below the traceback, as add_note of Python 3.11 does
-            exception.__notes__ = [f"BackRazor: {way_out(self.recipe)}"]
+            notes = getattr(exception, "__notes__", [])
+            exception.__notes__ = [*notes, f"BackRazor: {way_out(self.recipe)}"]
 
     @override
     def state_dict(self) -> dict[str, Any]:

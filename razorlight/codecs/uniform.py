@@ -94,7 +94,8 @@ class Uniform(Codec):
 
     @override
     def keeping(self, what: Literal["signs", "zeros"]) -> "Uniform":
-        return replace(self, keeps=what, stochastic=False)
+        # itself where it does: of one that is made while it traces a compiler sees no fields
+        return self if self.keeps == what else replace(self, keeps=what, stochastic=False)
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -108,6 +108,7 @@ MOVES: frozenset[Callable[..., Any]] = frozenset(
         torch.squeeze,
         torch.transpose,
         torch.unbind,
+        torch.unflatten,
         torch.unsqueeze,
         Tensor.__getitem__,
         Tensor.chunk,
@@ -121,7 +122,6 @@ MOVES: frozenset[Callable[..., Any]] = frozenset(
         Tensor.squeeze,
         Tensor.transpose,
         Tensor.unbind,
-        Tensor.unflatten,
         Tensor.unsqueeze,
         Tensor.view,
     }

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from razorlight.codecs import Mask, Slope
+from razorlight.codecs import Mask, Slope, Uniform
 from razorlight.codecs.slope import Curve
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import Read, Record, drop_kept, join, record_of
@@ -79,8 +79,9 @@ def _gate(
 ) -> Tensor:
     """A piecewise linear activation: slope 1 where the input ``passes``, else ``slope``.
 
-    A mask stores that in one bit. With another codec it is read from the record of the output that
-    the product behind needs anyway, if there is one, or if that codec can make one.
+    A mask stores that in one bit. With codec :class:`~razorlight.codecs.Uniform` it is read from
+    the record of the output that the product behind needs anyway, if there is one or the codec can
+    make one.
 
     Args:
         storage: how.
@@ -94,9 +95,10 @@ def _gate(
             a gate keeps. None if it takes more.
     """
     known = find(x, storage)
-    by_value = keeps is not None and not isinstance(storage.codec, Mask)
+    # of a layer that may call a curved activation too, it may be a codec that shows no gate
+    by_value = keeps is not None and isinstance(storage.codec, Uniform)
     if known is None and by_value and keeps == "zeros":
-        known = record_of(x.detach(), storage.codec, x.dtype, _channels(x))
+        known = record_of(x.detach(), storage.codec.keeping("zeros"), x.dtype, _channels(x))
     # what is run again from a stored value may be on the other side of the gate
     by_value = by_value and known is not None and not known.products
     output = known and known.then(partial(function, inplace=known.fresh), fresh=True)

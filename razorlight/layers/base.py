@@ -141,6 +141,8 @@ class _ReplacedFunctions(TorchFunctionMode):
         kwargs = kwargs or {}
         if not torch.is_grad_enabled():  # inside the autograd Functions of inner layers
             return func(*args, **kwargs)
+        if func is Tensor.unflatten:  # in which a compiler meets one more of that name
+            func = torch.unflatten
         if func is F.multi_head_attention_forward:
             with self:
                 return multi_head_attention_forward(*args, **kwargs)

@@ -95,8 +95,6 @@ register(
 
 register(
     nn.ReLU,
-    nn.TransformerEncoderLayer,  # unless told otherwise they call F.relu
-    nn.TransformerDecoderLayer,
     torchvision.models.detection.faster_rcnn.TwoMLPHead,
     functions=[F.relu],
     role=Role.GATE,
@@ -118,6 +116,12 @@ register(
     timm.layers.activations.GELU,
     timm.layers.activations.GELUTanh,
     functions=[F.gelu],
+    role=Role.SLOPE,
+)
+register(
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+    functions=[F.relu, F.gelu],  # one of them, as they are told
     role=Role.SLOPE,
 )
 register(nn.SiLU, functions=[F.silu], role=Role.SLOPE)

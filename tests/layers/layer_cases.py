@@ -310,6 +310,10 @@ BLOCKS = {
         lambda: nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
         TOKENS,
     ),
+    "TransformerEncoderLayer, GELU": (
+        lambda: nn.TransformerEncoderLayer(16, 2, 32, activation="gelu", batch_first=True),
+        TOKENS,
+    ),
     "TransformerDecoderLayer": (Decoder, TOKENS),
     "timm GluMlp": (lambda: timm.layers.GluMlp(16, 64), TOKENS),
     "timm GluMlp, gate first": (lambda: timm.layers.SwiGLUPacked(16, 64), TOKENS),
