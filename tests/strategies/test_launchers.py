@@ -2,12 +2,15 @@
 
 import csv
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from razorlight.memory.history import read_history
@@ -68,21 +71,22 @@ def folder(tmp_path):
     return tmp_path
 
 
+def start(arguments, folder):
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("launch", [nodes, devices])
 def test_a_run_of_two_processes_is_written_once(folder, launch):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for arguments in launch()
-    ]
+    started = [start(arguments, folder) for arguments in launch()]
     outputs = [each.communicate(timeout=900)[0] for each in started]
     assert [each.returncode for each in started] == [0] * len(started), outputs
     said = "".join(outputs)
@@ -95,3 +99,24 @@ def test_a_run_of_two_processes_is_written_once(folder, launch):
         steps = [row["step"] for row in csv.DictReader(file) if row.get("train/loss_step")]
     assert steps == sorted(set(steps))
     assert (run / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.long
+def test_two_processes_go_on_after_ctrl_c(folder):
+    (arguments,) = devices()
+    process = start([*arguments, "--trainer.max_epochs", "3"], folder)
+    run = folder / "runs" / "small" / "version_0"
+    last = run / "checkpoints" / "last.ckpt"
+    while process.poll() is None and not last.is_file():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "interrupted; to go on: razorlight fit" in said
+
+    process = start([*arguments, "--trainer.max_epochs", "3", "--ckpt_path", "last"], folder)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    rows = [(row.epoch, row.phase) for row in read_history(run / "memory.csv")]
+    assert rows == [(epoch, phase) for epoch in range(3) for phase in ("train", "val")]
+    assert torch.load(last, weights_only=True)["global_step"] == 6
