@@ -122,7 +122,7 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
         product=_product(Uniform(8, axis=-2), sparsity),
         attention=Uniform(bits, axis=-2),
         slope=Uniform(4, axis=-2),
-        gate=Uniform(3, axis=-2),
+        gate=Uniform(2, 32, axis=-2),
         reruns=math.inf,
     )
 
