@@ -206,6 +206,7 @@ def encoded_record(
     return Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
 
 
+@torch.no_grad()
 def record_of(
     x: Tensor,
     codec: Codec,

@@ -53,7 +53,10 @@ def encode_made(
         make: gives the value of some samples (a slice of dim 0).
     """
     pieces = [codec.encode(make(samples)) for samples in _pieces(codec, shape, device)]
-    return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
+    if len(pieces) == 1:
+        return pieces[0]
+    with torch.autocast(device.type, enabled=False):  # which would have a say in their dtypes
+        return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
 
 
 def _pieces(codec: Codec, shape: Sequence[int], device: torch.device) -> list[slice]:
@@ -62,6 +65,8 @@ def _pieces(codec: Codec, shape: Sequence[int], device: torch.device) -> list[sl
     if together is None:
         return [slice(None)]
     count = together * max(1, _PIECE // max(1, together * math.prod(shape[1:])))
+    if count >= shape[0]:
+        return [slice(None)]
     return [slice(i, min(i + count, shape[0])) for i in range(0, shape[0], count)]
 
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from razorlight import Dense, Mask, RazorError, TopK
-from razorlight.codecs import parse_codec
+from razorlight import Dense, Mask, RazorError, TopK, Uniform
+from razorlight.codecs import decode, encode, parse_codec
 
 TOPK = [
     TopK(sparsity, scope, values)
@@ -131,3 +131,32 @@ def test_parse_refuses(spec, message):
     with pytest.raises(RazorError, match=message) as caught:
         parse_codec(spec)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "shape", [(16, 8, 40), (16, 3, 7), (24, 5, 1), (8, 0, 3), (0, 8, 3)], ids=str
+)
+@pytest.mark.parametrize(
+    "codec",
+    [
+        Mask(),
+        Dense("fp16"),
+        TopK(0.5),
+        Uniform(3, axis=-2, keeps="zeros"),
+        Uniform(4, 128, axis=-2, keeps="signs"),
+        Uniform(6, axis=-1),
+    ],
+    ids=str,
+)
+def test_pieces_make_the_whole(codec, shape, monkeypatch):
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    x = x > 0 if codec == Mask() else x
+    whole, value = roundtrip(codec, x)
+    monkeypatch.setattr("razorlight.codecs.operators._PIECE", 100)
+    with torch.autocast("cpu", torch.float16):  # which does not join bfloat16
+        pieces = encode(codec, x)
+        joined = decode(codec, pieces, x.shape, x.dtype)
+    for part, expected in zip(pieces, whole, strict=True):
+        assert torch.equal(part, expected)
+    assert torch.equal(joined, value)

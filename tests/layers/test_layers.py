@@ -147,6 +147,19 @@ def test_a_rectifier_between_norm_and_product_stores_nothing():
     assert live_after_forward(all_three, shape) == live_after_forward(alone, shape)
 
 
+def test_a_rectifier_inside_a_norm_stores_bits_once(monkeypatch):
+    monkeypatch.setattr("razorlight.codecs.operators._PIECE", 1024)
+    shape = (8, 8, 32, 32)
+    live = [
+        live_after_forward(
+            pair(lambda options=options: timm.layers.BatchNormAct2d(8, **options), "balanced")[1],
+            shape,
+        )
+        for options in ({"act_layer": nn.ReLU6}, {"apply_act": False})
+    ]
+    assert live[0] - live[1] == torch.Size(shape).numel() // 8
+
+
 def test_a_rectifier_before_a_frozen_product_stores_bits():
     layers = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
     layers[2].requires_grad_(False)
