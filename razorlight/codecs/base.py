@@ -24,6 +24,10 @@ class Codec(ABC):
         """
         return None
 
+    def is_identity(self, dtype: torch.dtype) -> bool:
+        """Whether a tensor of ``dtype`` is stored as it is."""
+        return False
+
     def keeping(self, what: Literal["signs", "zeros"]) -> "Codec":
         """The codec that keeps signs, or the zeros of what is rectified; itself if there is none.
 

@@ -30,8 +30,8 @@ class Dense(Codec):
         if self.values not in (None, *VALUE_DTYPES):
             raise RazorError(f"Dense: values must be fp32, fp16 or bf16, got {self.values!r}")
 
-    def keeps(self, dtype: torch.dtype) -> bool:
-        """Whether a tensor of ``dtype`` is stored as it is."""
+    @override
+    def is_identity(self, dtype: torch.dtype) -> bool:
         return self._dtype(dtype) == dtype
 
     @override

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from razorlight.codecs.base import Codec
-from razorlight.codecs.dense import Dense
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
 # Entries. The temporaries of larger values, of 32 MiB or more, are fresh pages of the system each
@@ -37,8 +36,9 @@ def encode(
             codec, x.shape, x.device, lambda samples: made(x[samples] if x.ndim else x)
         )
     value = of(x) if of else x
-    # a copy in words only: whether there is one is the compiler's business
-    return (value.clone(),) if _keeps(codec, value.dtype) else tuple(_encode(value, _spec(codec)))
+    if codec.is_identity(value.dtype):
+        return (value.clone(),)  # in words only: whether there is a copy is the compiler's business
+    return tuple(_encode(value, _spec(codec)))
 
 
 def encode_made(
@@ -72,7 +72,7 @@ def _pieces(codec: Codec, shape: Sequence[int], device: torch.device) -> list[sl
 
 def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """``codec.decode(*stored, shape=shape, dtype=dtype)``, opaque to a compiler."""
-    if _keeps(codec, dtype):
+    if codec.is_identity(dtype):
         return codec.decode(*stored, shape=shape, dtype=dtype)
     if torch.compiler.is_compiling():
         return _decode(list(stored), _spec(codec), shape, dtype)
@@ -91,11 +91,6 @@ def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
     """What lies in ``encoded``, which holds ``count`` samples, of some of them."""
     start, stop = (len(encoded) * i // count for i in (samples.start, samples.stop))
     return encoded[start:stop]
-
-
-def _keeps(codec: Codec, dtype: torch.dtype) -> bool:
-    """Whether encoding gives the tensor itself, which an operator may not return."""
-    return isinstance(codec, Dense) and codec.keeps(dtype)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

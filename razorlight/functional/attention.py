@@ -206,8 +206,9 @@ def scaled_dot_product_attention(
 
     The fused kernels never form the matrix of probabilities, so there is none to store: backward
     runs the same kernel on the stored operands, with the same dropout, and differentiates it. The
-    projection that follows reads its input from there too. (Under ``torch.compile`` an attention
-    with dropout is left to torch.)
+    projection that follows reads its input from there too. Left to torch are a fused kernel whose
+    operands are stored as they are, for it keeps them by itself, and an attention with dropout
+    under ``torch.compile``.
 
     Args:
         storage: how q ``(..., heads, n, d)``, k ``(..., heads, m, d)`` and v are stored.
@@ -227,6 +228,8 @@ def scaled_dot_product_attention(
     query, key, value = cast(query, dtype), cast(key, dtype), cast(value, dtype)
     if attn_mask is not None and attn_mask.is_floating_point():
         attn_mask = attn_mask.to(dtype)
+    if storage.codec.is_identity(dtype) and _is_fused(kernel, attn_mask):
+        return kernel(query, key, value, attn_mask)
     operands = join(
         _as_it_is(_get_rng_state(query.device) if dropout_p else None),
         *(store(operand, storage) for operand in (query, key, value)),
@@ -243,6 +246,12 @@ def scaled_dot_product_attention(
     out: Tensor = _Attention.apply(query, key, value, attn_mask, kernel, rerun.read, *rerun.tensors)
     leave(out, output, storage)
     return out
+
+
+def _is_fused(kernel: _Kernel, mask: Tensor | None) -> bool:
+    """Whether torch has a kernel that keeps its operands and output alone, no probabilities."""
+    learned = mask is not None and mask.requires_grad
+    return not (kernel.dropout_p or kernel.enable_gqa or learned)
 
 
 def _output(rerun: tuple[Tensor, Pullback]) -> Tensor:
