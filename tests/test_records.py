@@ -216,3 +216,19 @@ def test_a_hook_on_a_scaled_output_still_sees_its_gradient():
     model(torch.randn(2, 4, 16)).sum().backward()
     assert len(seen) == 1
     assert model[1].gamma.grad is not None
+
+
+def test_exact_stores_each_value_of_a_block_once():
+    torch.manual_seed(0)
+    block = timm.models.vision_transformer.Block(64, num_heads=4, qkv_bias=True, init_values=1.0)
+    razor_(block, "exact", include=["*"])
+    x = torch.randn(8, 50, 64, requires_grad=True)
+    with StorageMeter() as meter:
+        meter.track(model_tensors(block), x)
+        before = meter.live
+        out = block(x)
+        stored = meter.live - before - out.nbytes
+    # two norms, q, k and v, what attention gives, and what GELU takes
+    values = (2 + 3 + 1 + 4) * x.nbytes
+    statistics = 2 * 2 * x[..., 0].nbytes + 4 * x[..., 0].nbytes
+    assert values < stored < values + statistics + 1024

@@ -51,7 +51,15 @@ def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 
 class _Origin(NamedTuple):
-    """What a Linear's output was made of, for a scale that follows it."""
+    """What a Linear's output was made of, for a scale that follows it.
+
+    Attributes:
+        input: by its gradient alone, for whoever holds the output holds this too.
+        weight: of the Linear.
+        bias: of the Linear.
+        record: of the input.
+        dtype: of the product.
+    """
 
     input: Tensor
     weight: Tensor
@@ -62,7 +70,7 @@ class _Origin(NamedTuple):
     @property
     def tensors(self) -> Sequence[Tensor]:
         """What may not change in between."""
-        return (self.input, self.weight, *self.record.tensors)
+        return (self.weight, *self.record.tensors)
 
 
 def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -86,9 +94,23 @@ def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None 
     out: Tensor = _Linear.apply(input, weight, bias, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(input, storage, dtype)
     derived = run_again(known, storage, partial(_linear, dtype=dtype), weight, bias)
-    origin = _Origin(input, weight, bias, record, dtype) if weight.requires_grad else None
+    origin = None
+    if weight.requires_grad and storage.shares:
+        origin = _Origin(_Stem.apply(input), weight, bias, record, dtype)
     leave(out, derived, storage, origin)
     return out
+
+
+class _Stem(Function):
+    """A tensor without memory, in the shape of another, to which its gradient goes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.new_empty(()).expand(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
 
 
 def addmm(
