@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from rich import get_console
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
@@ -132,6 +133,9 @@ class MemoryProfiler(Callback):
     ) -> None:
         if not self._mode:
             self._look_at_first_batch(trainer, pl_module, batch, batch_idx)
+        if isinstance(trainer.model, DistributedDataParallel):
+            # the second forward would make the buckets of gradients anew, which no step stores
+            trainer.model.reducer._rebuild_buckets()
         self._phases.start_step(partial(_held, trainer, pl_module, batch))
 
     @override

@@ -94,5 +94,6 @@ def test_a_process_stores_what_it_would_alone(processes, tmp_path):
     alone = profiled(tmp_path / "one", images(8), 1)
     for each in processes.run(profiled, tmp_path / "two", images(16), 2):
         assert each == alone
-    one, two = (read_history(tmp_path / name / "memory.csv")[-1] for name in ("one", "two"))
+    one, two = (read_history(tmp_path / name / "memory.csv") for name in ("one", "two"))
     assert one == two
+    assert len({row.stored_mib for row in one}) == 1
