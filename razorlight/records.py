@@ -55,13 +55,13 @@ class Record(NamedTuple):
     def rerun(self, function: Read, *more: Tensor | None) -> "Record":
         """The record of a product ``function(value, *more)``, run once for successive readers."""
         derived = self.then(function, *more)
-        return Record(derived.tensors, kept(derived.read), self.products + 1, kept=True)
+        return Record(derived.tensors, kept(derived.read, True), self.products + 1, kept=True)
 
     def for_neighbours(self) -> "Record":
         """This record, read once for readers that follow one another in backward."""
         if self.kept:
             return self
-        return self._replace(read=kept(self.read), fresh=False, kept=True)
+        return self._replace(read=kept(self.read, self.fresh), fresh=False, kept=True)
 
     def to(self, dtype: torch.dtype) -> "Record":
         """The record of the value in ``dtype``."""
@@ -103,17 +103,29 @@ def _read_all(
     return [read(*(tensors[i] for i in places)) if read else None for read, places in readers]
 
 
-def kept(read: Read | None) -> Read:
-    """``read``, whose last value stays for the next reader of the same backward."""
+def kept(read: Read | None, fresh: bool) -> Read:
+    """``read``, whose last value stays for the next reader of the same backward.
+
+    Args:
+        read: gives a value.
+        fresh: whether as a new tensor, which :func:`read_last` hands over.
+    """
     assert read is not None
     # a compiler sees the common subexpression by itself
-    return read if torch.compiler.is_compiling() else _Kept(read)
+    return read if torch.compiler.is_compiling() else _Kept(read, fresh)
 
 
-def drop_kept(read: Read) -> None:
-    """Drop the value that ``read`` keeps, if it does, once its last use is known."""
-    if isinstance(read, _Kept):
-        read.value = None
+def read_last(read: Read, stored: Sequence[Tensor]) -> tuple[Any, bool]:
+    """Read a value that nobody reads after.
+
+    Returns:
+        The value, which is no longer kept, and whether it is the reader's to overwrite.
+    """
+    value = read(*stored)
+    if not isinstance(read, _Kept):
+        return value, False
+    read.value = None
+    return value, read.fresh
 
 
 class _Kept:
@@ -126,8 +138,8 @@ class _Kept:
 
     _latest = threading.local()
 
-    def __init__(self, read: Read) -> None:
-        self._read, self.value = read, None
+    def __init__(self, read: Read, fresh: bool) -> None:
+        self._read, self.fresh, self.value = read, fresh, None
 
     def __call__(self, *tensors: Tensor) -> Any:
         if self.value is None:

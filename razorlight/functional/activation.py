@@ -12,7 +12,7 @@ from torch.autograd import Function
 from razorlight.codecs import Mask, Slope, Uniform
 from razorlight.codecs.slope import Curve
 from razorlight.functional.backward import once_differentiable
-from razorlight.records import Read, Record, drop_kept, join, record_of
+from razorlight.records import Read, Record, join, read_last, record_of
 from razorlight.sharing import Storage, find, hand_on, leave, origin_of, store
 
 aten = torch.ops.aten
@@ -29,7 +29,7 @@ class _Activation(Function):
         ctx: Any,
         x: Tensor,
         function: Callable[..., Tensor],
-        gradient: Callable[[Tensor, Tensor], Tensor],
+        gradient: Callable[..., Tensor],
         inplace: bool,
         read: Read,
         *stored: Tensor,
@@ -46,15 +46,15 @@ class _Activation(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         stored = ctx.saved_tensors
-        d_x = ctx.gradient(grad, ctx.read(*stored))
-        drop_kept(ctx.read)  # what followed has read it before
+        value, owned = read_last(ctx.read, stored)  # what followed has read it before
+        d_x = ctx.gradient(grad, value, **({"grad_input": value} if owned else {}))
         return d_x, None, None, None, None, *(None,) * len(stored)
 
 
 def _activate(
     x: Tensor,
     function: Callable[..., Tensor],
-    gradient: Callable[[Tensor, Tensor], Tensor],
+    gradient: Callable[..., Tensor],
     inplace: bool,
     record: Record,
 ) -> Tensor:
@@ -71,7 +71,7 @@ def _gate(
     storage: Storage,
     x: Tensor,
     function: Callable[..., Tensor],
-    gradient: Callable[[Tensor, Tensor], Tensor],
+    gradient: Callable[..., Tensor],
     inplace: bool,
     passes: Callable[[Tensor], Tensor],
     slope: float = 0.0,
@@ -125,6 +125,12 @@ def _passes(x: Tensor, gradient: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
 def _channels(x: Tensor) -> int:
     """The dim of the channels: the last one of tokens, and behind a Linear."""
     return -1 if x.ndim == 3 or origin_of(x) is not None else 1
+
+
+def _hardswish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = None) -> Tensor:
+    if grad_input is None:
+        return aten.hardswish_backward(grad, x)
+    return aten.hardswish_backward(grad, x, out=grad_input)
 
 
 def _gate_gradient(grad: Tensor, passes: Tensor, slope: float) -> Tensor:
@@ -194,7 +200,7 @@ def _smooth(
     x: Tensor,
     name: Curve,
     function: Callable[..., Tensor],
-    gradient: Callable[[Tensor, Tensor], Tensor],
+    gradient: Callable[..., Tensor],
     inplace: bool = False,
 ) -> Tensor:
     if isinstance(storage.codec, Slope) and find(x, storage) is None:
@@ -232,7 +238,7 @@ def silu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardswish(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.hardswish`; the input is stored as in :func:`gelu`."""
-    return _smooth(storage, input, "hardswish", F.hardswish, aten.hardswish_backward, inplace)
+    return _smooth(storage, input, "hardswish", F.hardswish, _hardswish_gradient, inplace)
 
 
 class _Dropout(Function):

@@ -15,7 +15,7 @@ from torch.autograd import Function
 from razorlight.codecs import encode
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import Pullback, once_differentiable, vjp
-from razorlight.records import NOTHING, Read, Record, drop_kept, encoded_record, in_memory, join
+from razorlight.records import NOTHING, Read, Record, encoded_record, in_memory, join, read_last
 from razorlight.sharing import Storage, leave, leave_stored, no_view, one_of_several, store
 
 
@@ -141,8 +141,7 @@ class _Attention(Function):
         if torch.compiler.is_compiling():
             gradients = _compiled_gradients(grad, ctx.rerun(*stored), ctx.kernel, ctx.needs)
         else:
-            _, pullback = ctx.rerun(*stored)
-            drop_kept(ctx.rerun)
+            (_, pullback), _ = read_last(ctx.rerun, stored)
             gradients = pullback(grad)
         return *gradients, None, None, *(None,) * len(stored)
 

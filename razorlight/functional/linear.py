@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import once_differentiable
-from razorlight.records import NOTHING, Read, Record, drop_kept, join
+from razorlight.records import NOTHING, Read, Record, join, read_last
 from razorlight.sharing import Storage, find, leave, no_view, origin_of, run_again, store
 
 
@@ -201,10 +201,9 @@ class _Product(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         stored = ctx.saved_tensors
-        a, b = ctx.read(*stored)
+        (a, b), _ = read_last(ctx.read, stored)
         d_a = (grad * b).to(ctx.dtypes[0]) if ctx.needs_input_grad[0] else None
         d_b = (grad * a).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
-        drop_kept(ctx.read)  # what followed has read it before
         return d_a, d_b, None, *(None,) * len(stored)
 
 

@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 from razorlight.codecs import Codec, encode, encode_made
 from razorlight.functional.backward import once_differentiable
-from razorlight.records import NOTHING, Read, Record, drop_kept, encoded_record, in_memory
+from razorlight.records import NOTHING, Read, Record, encoded_record, in_memory, read_last
 from razorlight.sharing import Storage, find, leave, one_of_several, store
 
 _FARTHEST = 8.0  # standard deviations: what lies beyond is on one side of the centre anyway
@@ -92,10 +92,11 @@ class _Normalise(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         weight, bias, rstd, centre, *stored = ctx.saved_tensors
-        centred = ctx.read(*stored).to(grad.dtype)
+        centred = read_last(ctx.read, stored)[0]  # what followed has read it before
         needs = list(ctx.needs_input_grad[:3])
-        gradients = ctx.norm.backward(grad, centred, centre, rstd, weight, bias, needs)
-        drop_kept(ctx.read)  # what followed has read it before
+        gradients = ctx.norm.backward(
+            grad, centred.to(grad.dtype), centre, rstd, weight, bias, needs
+        )
         return *gradients, None, None, None, None, *(None,) * ctx.stored
 
 

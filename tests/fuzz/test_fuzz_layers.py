@@ -65,7 +65,8 @@ def _assert_within_the_codec(razor, result, expected, x, setting):
         name, bound = "weight", error * expected.given.abs().sum().item()
     elif razor.role is Role.SLOPE:  # no slope changes faster than x, but Hardswish's jumps
         jump = 0.5 if "Hardswish" in type(razor).__name__ else 0.0
-        name, bound = "input", (error + jump) * expected.given.abs().max().item()
+        samples = len(x) if setting.layout == "expanded" and x.ndim else 1  # of one
+        name, bound = "input", samples * (error + jump) * expected.given.abs().max().item()
     else:
         return assert_gradients(result, expected, setting.tolerance, ["bias"])
     theirs = expected.gradients.get(name)
