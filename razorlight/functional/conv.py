@@ -38,31 +38,19 @@ class _Convolution(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, *stored = ctx.saved_tensors
         weight = weight.to(ctx.dtype)
-        needs_x, *needs = ctx.needs_input_grad[:3]
-        # one after the other: the value is gone before the input's gradient comes
-        _, d_weight, d_bias = _gradients(
-            grad, ctx.read(*stored) if ctx.read else None, weight, ctx, [False, *needs]
+        if ctx.read:
+            x = ctx.read(*stored)
+        else:  # the input's gradient needs the shape of the input and none of its values
+            x = grad.new_empty(()).expand(ctx.shape)
+            if grad.ndim == 4 and grad.is_contiguous(memory_format=torch.channels_last):
+                # then by the weight the kernel sees in which memory format it is
+                weight = weight.clone(memory_format=torch.channels_last)
+        needs = list(ctx.needs_input_grad[:3])
+        bias_shape = [grad.shape[1]] if needs[2] else None
+        gradients = torch.ops.aten.convolution_backward(
+            grad, x, weight, bias_shape, *ctx.geometry, needs
         )
-        d_x, *_ = _gradients(grad, None, weight, ctx, [needs_x, False, False])
-        return d_x, d_weight, d_bias, None, None, None, *(None,) * len(stored)
-
-
-def _gradients(
-    grad: Tensor, x: Tensor | None, weight: Tensor, ctx: Any, needs: list[bool]
-) -> tuple[Tensor | None, ...]:
-    """The gradients of input, weight and bias, where needed; only the weight's needs ``x``."""
-    if not any(needs):
-        return None, None, None
-    if x is None:
-        x = grad.new_empty(()).expand(ctx.shape)
-        if grad.ndim == 4 and grad.is_contiguous(memory_format=torch.channels_last):
-            # then by the weight the kernel sees in which memory format it is
-            weight = weight.clone(memory_format=torch.channels_last)
-    bias_shape = [grad.shape[1]] if needs[2] else None
-    gradients: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-        grad, x, weight, bias_shape, *ctx.geometry, needs
-    )
-    return gradients
+        return *gradients, None, None, None, *(None,) * len(stored)
 
 
 def _run(
