@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.distributed.fsdp import FSDPModule
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
@@ -93,15 +94,18 @@ class RazorLayer(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""
-        if not self._stores():
+        if not self._stores(args, kwargs):
             return super().forward(*args, **kwargs)
         with _ReplacedFunctions(self.functions, self.razor_storage):
             if self.same_as is not None:
                 return written_out(super().forward, self.same_as, *args, **kwargs)
             return super().forward(*args, **kwargs)
 
-    def _stores(self) -> bool:
+    def _stores(self, *given: Any) -> bool:
         """Whether a backward may follow, for which something is to be stored.
+
+        Args:
+            given: the arguments, of any structure.
 
         Raises:
             RazorError: if it would be one of torch.func or forward-mode differentiation.
@@ -116,7 +120,12 @@ class RazorLayer(nn.Module):
                 "jvp) nor forward-mode differentiation; leave the network dense there "
                 "(exclude=[...], restore_), or use torch.no_grad() if no gradient is needed"
             )
-        return True
+        # in eval mode torch has kernels of other bits for what no gradient goes through, which it
+        # does not take while functions are replaced
+        return self.training or any(
+            isinstance(x, Tensor) and x.requires_grad
+            for x in (*tree_leaves(given), *self.parameters())
+        )
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise RazorError(

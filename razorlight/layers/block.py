@@ -35,7 +35,7 @@ class RazorBlock(RazorLayer):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""
         forward = super(RazorLayer, self).forward
-        if not self._stores():
+        if not self._stores(args, kwargs):
             return forward(*args, **kwargs)
         if torch.compiler.is_compiling():
             return checkpoint(forward, *args, use_reentrant=False, **kwargs)

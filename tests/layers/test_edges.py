@@ -58,6 +58,24 @@ def test_a_vector_gives_the_same_bits():
         assert torch.equal(dense(x), razor(x))
 
 
+def _transformer():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    return nn.TransformerEncoder(layer, 2)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("padded", [True, False])
+def test_a_transformer_in_eval_mode_gives_the_bits_of_torchs_fast_path(frozen, padded):
+    dense, razor = pair(_transformer)
+    x, mask = torch.randn(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    outs = [
+        layer.eval().requires_grad_(not frozen)(x, src_key_padding_mask=mask if padded else None)
+        for layer in (dense, razor)
+    ]
+    assert outs[0].requires_grad is not frozen
+    assert torch.equal(*outs)
+
+
 def test_weight_gradient_of_a_single_token():
     dense, razor = pair(lambda: nn.RMSNorm(16))
     assert_same(run(razor, (16,)), run(dense, (16,)), 1e-5)
