@@ -9,7 +9,7 @@ from torch.autograd import Function
 
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import Read
-from razorlight.sharing import Storage, store
+from razorlight.sharing import Storage, no_view, store
 
 
 class _CrossEntropy(Function):
@@ -25,7 +25,7 @@ class _CrossEntropy(Function):
     ) -> Tensor:
         ctx.save_for_backward(target, weight, *stored)
         ctx.options, ctx.read, ctx.stored = options, read, len(stored)
-        return F.cross_entropy(x, target, weight, **options)
+        return no_view(F.cross_entropy(x, target, weight, **options))
 
     @staticmethod
     @once_differentiable

@@ -55,6 +55,7 @@ class _Input:
     def __init__(self, x: Tensor, storage: Storage) -> None:
         self.x: Tensor | None = x
         self.record: Record = store(x, storage, overwritten=True)
+        self.stride = torch.empty_like(x, device="meta").stride()
 
     def __call__(self) -> Tensor:
         if self.x is not None:
@@ -62,8 +63,10 @@ class _Input:
             return x
         assert self.record.read is not None
         value: Tensor = self.record.read(*self.record.tensors)
-        # no leaf, and its own: the block may change it in place
-        return value.detach().requires_grad_().clone()
+        # no leaf, and its own: the block may change it in place; and as it lay in memory, the order
+        # in which dropout draws
+        own = value.new_empty_strided(value.shape, self.stride)
+        return own.copy_(value.detach().requires_grad_())
 
 
 def _input(x: Any, storage: Storage) -> Any:

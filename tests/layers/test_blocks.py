@@ -72,6 +72,20 @@ def test_run_again_it_is_the_same():
         assert torch.equal(buffer, other)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0)])
+def test_dropout_draws_the_same_in_every_memory_format(order):
+    back = [order.index(dim) for dim in range(4)]
+
+    def call(block, x):
+        x = x.requires_grad_().permute(order).contiguous().permute(back)
+        return block(x * 1, torch.ones(()))
+
+    results = [gradients(model.blocks[0], call) for model in pair(LOW)]
+    assert torch.equal(results[0][0], results[1][0])
+    ours, theirs = (torch.cat([g.flatten() for g in result[1]]) for result in results)
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
+
+
 def test_under_autocast():
     def call(model, x):
         with torch.autocast("cpu", torch.bfloat16):

@@ -76,6 +76,19 @@ def test_a_transformer_in_eval_mode_gives_the_bits_of_torchs_fast_path(frozen, p
     assert torch.equal(*outs)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3)])
+def test_the_loss_of_each_place_may_be_changed_in_place(shape):
+    x, targets = torch.randn(shape), torch.randint(3, (shape[0], *shape[2:]))
+    gradients = []
+    for loss in pair(lambda: nn.CrossEntropyLoss(reduction="none")):
+        logits = x.clone().requires_grad_()
+        losses = loss(logits * 1, targets)
+        losses *= 2
+        losses.sum().backward()
+        gradients.append(logits.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_weight_gradient_of_a_single_token():
     dense, razor = pair(lambda: nn.RMSNorm(16))
     assert_same(run(razor, (16,)), run(dense, (16,)), 1e-5)
