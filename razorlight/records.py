@@ -55,7 +55,7 @@ class Record(NamedTuple):
     def rerun(self, function: Read, *more: Tensor | None) -> "Record":
         """The record of a product ``function(value, *more)``, run once for successive readers."""
         derived = self.then(function, *more)
-        return Record(derived.tensors, kept(derived.read, True), self.products + 1, kept=True)
+        return Record(derived.tensors, kept(derived.read, fresh=True), self.products + 1, kept=True)
 
     def for_neighbours(self) -> "Record":
         """This record, read once for readers that follow one another in backward."""
