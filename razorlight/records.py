@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
@@ -37,25 +37,41 @@ class Record(NamedTuple):
     fresh: bool = False
     kept: bool = False
 
-    def then(self, function: Read, *more: Tensor | None, fresh: bool = False) -> "Record":
+    def then(
+        self,
+        function: Read,
+        *more: Tensor | None,
+        fresh: bool = False,
+        by_sample: bool = False,
+    ) -> "Record":
         """The record of ``function(value, *more)``.
 
         Args:
             function: gives the derived value; it may overwrite a fresh one.
             more: tensors that it needs besides.
             fresh: whether it makes a new tensor; if not, the derived value is one as it was before.
+            by_sample: whether a sample (of dim 0) follows from that sample alone, and ``more``.
         """
         assert self.read is not None
         given = [tensor.detach() if tensor is not None else None for tensor in more]
         tensors = (*self.tensors, *(tensor for tensor in given if tensor is not None))
         present = tuple(tensor is not None for tensor in given)
-        read = partial(_then, self.read, len(self.tensors), function, present)
+        then = _then_by_sample if by_sample else _then
+        read = partial(then, self.read, len(self.tensors), function, present)
         return Record(tensors, read, self.products, self.fresh or fresh, self.kept)
 
-    def rerun(self, function: Read, *more: Tensor | None) -> "Record":
-        """The record of a product ``function(value, *more)``, run once for successive readers."""
-        derived = self.then(function, *more)
-        return Record(derived.tensors, kept(derived.read, fresh=True), self.products + 1, kept=True)
+    def rerun(self, function: Read, *more: Tensor | None, by_sample: bool = False) -> "Record":
+        """The record of a product ``function(value, *more)``, run once for successive readers.
+
+        Args:
+            function: gives a new tensor.
+            more: as for :meth:`then`.
+            by_sample: as for :meth:`then`; what is large is then run in pieces.
+        """
+        derived = self.then(function, *more, by_sample=by_sample)
+        assert derived.read is not None
+        read = partial(_piece_by_piece, derived.read) if by_sample else derived.read
+        return Record(derived.tensors, kept(read, fresh=True), self.products + 1, kept=True)
 
     def for_neighbours(self) -> "Record":
         """This record, read once for readers that follow one another in backward."""
@@ -65,15 +81,26 @@ class Record(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "Record":
         """The record of the value in ``dtype``."""
-        return self.then(partial(_to, dtype=dtype))
+        return self.then(partial(_to, dtype=dtype), by_sample=True)
 
+
+_PIECE = 2**22
+"""Entries of a large value that are derived at a time: enough for a product's kernel."""
 
 NOTHING = Record((), None)  # for a value that no gradient needs
 
 
 def _then(read: Read, count: int, function: Read, present: Sequence[bool], *tensors: Tensor) -> Any:
-    more = iter(tensors[count:])
-    return function(read(*tensors[:count]), *(next(more) if there else None for there in present))
+    return _apply(function, read(*tensors[:count]), present, tensors[count:])
+
+
+def _apply(function: Read, value: Any, present: Sequence[bool], tensors: Sequence[Tensor]) -> Any:
+    more = iter(tensors)
+    return function(value, *(next(more) if there else None for there in present))
+
+
+def _then_by_sample(*args: Any) -> Any:  # told apart by :func:`in_pieces`
+    return _then(*args)
 
 
 def _to(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -126,6 +153,55 @@ def read_last(read: Read, stored: Sequence[Tensor]) -> tuple[Any, bool]:
         return value, False
     read.value = None
     return value, read.fresh
+
+
+def in_pieces(
+    read: Read, stored: Sequence[Tensor]
+) -> tuple[Sequence[slice], Callable[[slice], Tensor]]:
+    """Cut a value into samples (of dim 0) that are derived for themselves, if it is large.
+
+    Args:
+        read: of its record.
+        stored: by its record.
+
+    Returns:
+        The slices, one if there is nothing to gain, and what gives the value of each.
+    """
+    derivations = []
+    while not torch.compiler.is_compiling() and _is_by_sample(read):
+        read, count, function, present = read.args
+        derivations.append((function, present, stored[count:]))
+        stored = stored[:count]
+    source: Tensor = read(*stored)
+
+    def derive(samples: slice) -> Tensor:
+        value = source[samples]
+        for function, present, more in reversed(derivations):
+            value = _apply(function, value, present, more)
+        return value
+
+    if not derivations or source.numel() < 2 * _PIECE:
+        return [slice(None)], derive
+    count = max(1, _PIECE * len(source) // source.numel())
+    ends = [*range(count, len(source), count), len(source)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)], derive
+
+
+def _piece_by_piece(read: Read, *stored: Tensor) -> Tensor:
+    pieces, value = in_pieces(read, stored)
+    first = value(pieces[0])
+    if len(pieces) == 1:
+        return first
+    if not first.is_contiguous():
+        return torch.cat([first, *(value(samples) for samples in pieces[1:])])
+    whole = first.new_empty(pieces[-1].stop, *first.shape[1:])
+    for samples in pieces:
+        whole[samples] = first if samples.start == 0 else value(samples)
+    return whole
+
+
+def _is_by_sample(read: Read) -> TypeGuard[partial[Any]]:
+    return isinstance(read, partial) and read.func is _then_by_sample
 
 
 class _Kept:

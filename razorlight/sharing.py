@@ -190,7 +190,7 @@ def run_again(
     """
     cost = weight[0].numel()
     if record is not None and not record.products and cost <= storage.reruns:
-        return record.rerun(function, weight, bias)
+        return record.rerun(function, weight, bias, by_sample=True)
     return None
 
 
@@ -249,14 +249,21 @@ class _Source(NamedTuple):
         return (join(*records) if self.joined else records[0]).then(self.function, fresh=True)
 
 
-def hand_on(x: Tensor, out: Tensor, function: Read | None = None) -> None:
-    """Leave on ``out`` what lies on ``x``: as it is, or its record derived by ``function``."""
+def hand_on(x: Tensor, out: Tensor, function: Read | None = None, by_sample: bool = False) -> None:
+    """Leave on ``out`` what lies on ``x``: as it is, or its record derived by ``function``.
+
+    Args:
+        x: a tensor.
+        out: ``function(x)``, or ``x`` in another guise.
+        function: that moves entries.
+        by_sample: as for :meth:`razorlight.records.Record.then`.
+    """
     tag = _tag(x)
     if function is None:
         if tag is not None:
             _attach(out, tag.record, tag.dtype, tag.codec, tag.origin)
     elif tag is not None and tag.record is not None:
-        _attach(out, tag.record.then(function), tag.dtype, None)
+        _attach(out, tag.record.then(function, by_sample=by_sample), tag.dtype, None)
     elif out.numel() > x.numel():
         _attach(out, None, out.dtype, None, _Source((x,), function, joined=False))
 

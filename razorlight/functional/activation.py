@@ -101,7 +101,9 @@ def _gate(
         known = record_of(x.detach(), storage.codec.keeping("zeros"), x.dtype, _channels(x))
     # what is run again from a stored value may be on the other side of the gate
     by_value = by_value and known is not None and not known.products
-    output = known and known.then(partial(function, inplace=known.fresh), fresh=True)
+    output = known and known.then(
+        partial(function, inplace=known.fresh), fresh=True, by_sample=True
+    )
     if by_value and output:
         read = output = output.for_neighbours()
     else:
@@ -211,7 +213,7 @@ def _smooth(
     if storage.shares:  # the product that follows reads it just before
         record = record.for_neighbours()
     out = _activate(x, function, gradient, inplace, record)
-    leave(out, record.then(function, fresh=True), storage)
+    leave(out, record.then(function, fresh=True, by_sample=True), storage)
     return out
 
 

@@ -53,3 +53,11 @@ def vjp(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Pullb
     with torch.enable_grad():
         out = function(*inputs)
     return out.detach(), functools.partial(torch.autograd.grad, out, inputs)
+
+
+def accumulate(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    """``total + part``, where there is one, in float32 at least; ``total`` is overwritten."""
+    if part is None:
+        return None
+    wide = part.to(torch.promote_types(part.dtype, torch.float32))
+    return wide if total is None else total.add_(wide)

@@ -1,6 +1,6 @@
 """Convolutions, plain and transposed, of 1 to 3 dimensions, whose input is stored for backward."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from razorlight.functional.autocast import matmul_dtype
-from razorlight.functional.backward import once_differentiable
+from razorlight.functional.backward import accumulate, once_differentiable
 from razorlight.functional.linear_map import linear_map
 from razorlight.functional.sizes import Size, each
-from razorlight.records import NOTHING, Read
+from razorlight.records import NOTHING, Read, in_pieces
 from razorlight.sharing import Storage, find, leave, run_again, store
 
 
@@ -38,19 +38,46 @@ class _Convolution(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, *stored = ctx.saved_tensors
         weight = weight.to(ctx.dtype)
+        options = (ctx.geometry, list(ctx.needs_input_grad[:3]))
         if ctx.read:
-            x = ctx.read(*stored)
+            gradients = _gradients_in_pieces(grad, *in_pieces(ctx.read, stored), weight, *options)
         else:  # the input's gradient needs the shape of the input and none of its values
             x = grad.new_empty(()).expand(ctx.shape)
             if grad.ndim == 4 and grad.is_contiguous(memory_format=torch.channels_last):
                 # then by the weight the kernel sees in which memory format it is
                 weight = weight.clone(memory_format=torch.channels_last)
-        needs = list(ctx.needs_input_grad[:3])
-        bias_shape = [grad.shape[1]] if needs[2] else None
-        gradients = torch.ops.aten.convolution_backward(
-            grad, x, weight, bias_shape, *ctx.geometry, needs
-        )
+            gradients = _gradients(grad, x, weight, *options)
         return *gradients, None, None, None, *(None,) * len(stored)
+
+
+def _gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, geometry: tuple[Any, ...], needs: list[bool]
+) -> Sequence[Tensor | None]:
+    """Of input, weight and bias, where needed."""
+    bias_shape = [grad.shape[1]] if needs[2] else None
+    return torch.ops.aten.convolution_backward(grad, x, weight, bias_shape, *geometry, needs)
+
+
+def _gradients_in_pieces(
+    grad: Tensor,
+    pieces: Sequence[slice],
+    value: Callable[[slice], Tensor],
+    weight: Tensor,
+    geometry: tuple[Any, ...],
+    needs: list[bool],
+) -> Sequence[Tensor | None]:
+    """:func:`_gradients` of an input that is never there whole, if it is large."""
+    if len(pieces) == 1 or not grad.is_contiguous():
+        return _gradients(grad, value(slice(None)), weight, geometry, needs)
+    d_x: Tensor | None = None
+    sums: list[Tensor | None] = [None, None]
+    for samples in pieces:
+        part, *more = _gradients(grad[samples], value(samples), weight, geometry, needs)
+        if part is not None:
+            d_x = grad.new_empty(len(grad), *part.shape[1:]) if d_x is None else d_x
+            d_x[samples] = part
+        sums = [accumulate(*pair) for pair in zip(sums, more, strict=True)]
+    return d_x, *(total if total is None else total.to(grad.dtype) for total in sums)
 
 
 def _run(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from razorlight.functional.autocast import cast, matmul_dtype
-from razorlight.functional.backward import once_differentiable
-from razorlight.records import NOTHING, Read, Record, join, read_last
+from razorlight.functional.backward import accumulate, once_differentiable
+from razorlight.records import NOTHING, Read, Record, in_pieces, join, read_last
 from razorlight.sharing import Storage, find, leave, no_view, origin_of, run_again, store
 
 
@@ -35,7 +35,7 @@ class _Linear(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, *stored = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        d_weight = _weight_gradient(grad, ctx.read(*stored)) if needs_weight else None
+        d_weight = _weight_gradient(grad, ctx.read, stored) if needs_weight else None
         d_x = grad @ weight.to(ctx.dtype) if needs_x else None
         d_bias = grad.flatten(0, -2).sum(0) if needs_bias else None
         return d_x, d_weight, d_bias, None, None, *(None,) * ctx.stored
@@ -45,9 +45,15 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) 
     return F.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
 
 
-def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    # tokens flattened first: a batched product would hold a weight gradient for each sample
-    return grad.flatten(0, -2).mT @ x.flatten(0, -2)
+def _weight_gradient(grad: Tensor, read: Read, stored: Sequence[Tensor]) -> Tensor:
+    pieces, value = in_pieces(read, stored)
+    total = None
+    for samples in pieces:
+        # tokens flattened first: a batched product would hold a weight gradient for each sample
+        part = grad[samples].flatten(0, -2).mT @ value(samples).flatten(0, -2)
+        total = part if len(pieces) == 1 else accumulate(total, part)
+    assert total is not None
+    return total.to(grad.dtype)
 
 
 class _Origin(NamedTuple):
@@ -165,7 +171,7 @@ class _ScaledLinear(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, bias, scale, *stored = ctx.saved_tensors
         # an autocast product is scaled in float32; its gradient comes back in the Linear's dtype
-        whole = _weight_gradient(grad.to(ctx.dtype), ctx.read(*stored)).to(weight.dtype)
+        whole = _weight_gradient(grad.to(ctx.dtype), ctx.read, stored).to(weight.dtype)
         total = grad.flatten(0, -2).sum(0)
         d_scale = (whole * weight).sum(1) + (0 if bias is None else total * bias)
         d_weight = whole.mul_(scale[:, None])

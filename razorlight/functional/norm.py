@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from razorlight.functional.backward import once_differentiable
-from razorlight.functional.normalise import Norm, normalise
+from razorlight.functional.normalise import Norm, Reading, normalise
 from razorlight.records import NOTHING, Read
 from razorlight.sharing import Storage, find, leave, store
 
@@ -35,21 +35,31 @@ class _BatchNorm(Norm):
         )
         return out, mean.view(self.affine_shape(x)), rstd.view(self.affine_shape(x))
 
+    def again(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        # the running statistics have seen this batch before
+        weight, bias = (None if p is None else p.view(self.affine_shape(x)) for p in (weight, bias))
+        scale = rstd if weight is None else rstd * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        return (x * scale).add_(shift)
+
     def backward(
         self,
         grad: Tensor,
-        centred: Tensor,
-        centre: Tensor,
-        rstd: Tensor,
+        reading: Reading,
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
     ) -> tuple[Tensor | None, ...]:
-        rstd, centre = rstd.flatten(), centre.flatten()
-        scale = rstd if weight is None else weight * rstd
-        mean = -centre.expand_as(scale)
+        value, mean, step, rest = reading
+        scale = weight
+        if rest is not None:
+            scale = rest.flatten() if weight is None else rest.flatten() * weight
+        step = step.flatten()
+        mean = mean.flatten().expand_as(step).contiguous()
         gradients: tuple[Tensor | None, ...] = aten.native_batch_norm_backward(
-            grad, centred, scale, None, None, mean, rstd.sign(), True, self.eps, needs
+            grad, value, scale, None, None, mean, step, True, self.eps, needs
         )
         return gradients
 
@@ -141,18 +151,18 @@ class _LayerNorm(Norm):
     def backward(
         self,
         grad: Tensor,
-        centred: Tensor,
-        centre: Tensor,
-        rstd: Tensor,
+        reading: Reading,
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
     ) -> tuple[Tensor | None, ...]:
-        zeros, ones = torch.zeros_like(rstd), torch.ones_like(rstd)
+        value, mean, step, rest = reading
+        mean = mean.expand_as(step).contiguous()
         d_x, d_weight, d_bias = aten.native_layer_norm_backward(
-            grad, centred, self.shape, zeros, ones, weight, bias, needs
+            grad, value, self.shape, mean, step, weight, bias, needs
         )
-        return (d_x.mul_(rstd) if needs[0] else None), d_weight, d_bias
+        scaled = needs[0] and rest is not None
+        return (d_x.mul_(rest) if scaled else d_x), d_weight, d_bias
 
 
 def layer_norm(
@@ -186,21 +196,22 @@ class _RMSNorm(_LayerNorm):
     def backward(
         self,
         grad: Tensor,
-        centred: Tensor,
-        centre: Tensor,
-        rstd: Tensor,
+        reading: Reading,
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
     ) -> tuple[Tensor | None, ...]:
-        product = grad * centred
+        value, _, step, rest = reading
+        normalised = value * step if rest is None else value
+        product = grad * normalised
         d_weight = product.sum_to_size(self.shape) if needs[1] else None
         if not needs[0]:
             return None, d_weight, None
         if weight is not None:
             # not in place: of a single token, the product is the weight's gradient
             grad, product = grad * weight, product * weight
-        d_x = (grad - centred * product.mean(self._dims, keepdim=True)) * rstd
+        rstd = step if rest is None else rest
+        d_x = (grad - normalised * product.mean(self._dims, keepdim=True)) * rstd
         return d_x, d_weight, None
 
     @property
@@ -243,24 +254,28 @@ class _GroupNorm(Norm):
     def backward(
         self,
         grad: Tensor,
-        centred: Tensor,
-        centre: Tensor,
-        rstd: Tensor,
+        reading: Reading,
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
     ) -> tuple[Tensor | None, ...]:
-        zeros = rstd.new_zeros(grad.shape[0], self.groups)
+        value, mean, step, rest = reading
+        if rest is None:
+            mean, step = self._of_groups(mean), self._of_groups(step)
+        else:  # whose centre is one of each channel
+            value = ((value - mean) * step).to(grad.dtype)
+            rest = rest * step
+            mean = step.new_zeros(grad.shape[0], self.groups)
+            step = mean + 1
         d_x, d_weight, d_bias = aten.native_group_norm_backward(
-            grad.contiguous(),
-            ((centred + centre) * rstd.sign()).to(grad.dtype),
-            zeros,
-            zeros + 1,
-            weight,
-            *self._geometry(grad),
-            needs,
+            grad.contiguous(), value, mean, step, weight, *self._geometry(grad), needs
         )
-        return (d_x.mul_(rstd.abs()) if needs[0] else None), d_weight, d_bias
+        scaled = needs[0] and rest is not None
+        return (d_x.mul_(rest) if scaled else d_x), d_weight, d_bias
+
+    def _of_groups(self, of_channels: Tensor) -> Tensor:
+        batch, channels = of_channels.shape[:2]
+        return of_channels.view(batch, self.groups, channels // self.groups)[..., 0].contiguous()
 
     def _geometry(self, x: Tensor) -> tuple[int, int, int, int]:
         batch, channels, *spatial = x.shape

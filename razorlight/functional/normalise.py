@@ -1,9 +1,8 @@
 """Norms by the statistics of their input: one record of it, normalised."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,18 +50,38 @@ class Norm(ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The output, and mean and 1/std in shapes that broadcast to ``x``."""
 
+    def again(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        """The output once more, of the input as read back."""
+        return self.forward(x, weight, bias)[0]
+
     @abstractmethod
     def backward(
         self,
         grad: Tensor,
-        centred: Tensor,
-        centre: Tensor,
-        rstd: Tensor,
+        reading: "Reading",
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
     ) -> tuple[Tensor | None, ...]:
         """The gradients of input, weight and bias, where needed, from what was stored."""
+
+
+class Reading(NamedTuple):
+    """What backward reads: the normalised input is ``(value - mean) * step``.
+
+    Attributes:
+        value: the input, or what was stored in its place.
+        mean: broadcasts to it.
+        step: of the input 1/std, else 1 or -1.
+        rest: what is missing to 1/std, ``step * rest``; None if nothing is.
+    """
+
+    value: Tensor
+    mean: Tensor
+    step: Tensor
+    rest: Tensor | None
 
 
 class _Normalise(Function):
@@ -79,24 +98,27 @@ class _Normalise(Function):
         *stored: Tensor,
     ) -> tuple[Tensor, ...]:
         out, mean, rstd = norm.forward(x, weight, bias)
-        rstd, centre = norm.turned(weight, bias, rstd, x)
-        mean = mean + centre / rstd
-        encoded = () if read else _encode(codec, x, mean, rstd, norm)
-        record = _centred(Record(stored, read), mean, rstd, form, encoded)
-        ctx.save_for_backward(weight, bias, rstd, centre, *record.tensors)
-        ctx.norm, ctx.read, ctx.stored = norm, record.read, len(stored)
-        ctx.mark_non_differentiable(mean, rstd, centre, *encoded)
-        return out, mean, rstd, centre, *encoded
+        encoded: tuple[Tensor, ...] = ()
+        if not read:
+            rstd, centre = norm.turned(weight, bias, rstd, x)
+            encoded = _encode(codec, x, mean + centre / rstd, rstd, norm)
+            mean = -centre
+        ctx.save_for_backward(weight, bias, mean, rstd, *stored, *encoded)
+        ctx.norm, ctx.read, ctx.stored = norm, read or form.read, len(stored)
+        ctx.of_input = read is not None
+        ctx.mark_non_differentiable(mean, rstd, *encoded)
+        return out, mean, rstd, *encoded
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias, rstd, centre, *stored = ctx.saved_tensors
-        centred = read_last(ctx.read, stored)[0]  # what followed has read it before
-        needs = list(ctx.needs_input_grad[:3])
-        gradients = ctx.norm.backward(
-            grad, centred.to(grad.dtype), centre, rstd, weight, bias, needs
-        )
+        weight, bias, mean, rstd, *stored = ctx.saved_tensors
+        value = read_last(ctx.read, stored)[0].to(grad.dtype)  # what followed has read it before
+        if ctx.of_input:
+            reading = Reading(value, mean, rstd, None)
+        else:
+            reading = Reading(value, mean, rstd.sign(), rstd)
+        gradients = ctx.norm.backward(grad, reading, weight, bias, list(ctx.needs_input_grad[:3]))
         return *gradients, None, None, None, None, *(None,) * ctx.stored
 
 
@@ -106,7 +128,8 @@ def normalise(
     """``x`` normalised, scaled and shifted, and a record of it that lies on the output.
 
     Args:
-        storage: how the normalised input is stored, or the input if nothing is shared.
+        storage: how the normalised input is stored, or the input if it is stored as it is, or
+            nothing is shared.
         x: ``(batch, channels, ...)`` or ``(..., channels)``, as ``norm`` says.
         weight: the scale, or None.
         bias: the shift, or None.
@@ -115,32 +138,42 @@ def normalise(
     Returns:
         The shape of ``x``, bit for bit that of torch.
     """
+    codec = storage.codec
     # as published, the input is what is stored; where records are shared, the normalised input is:
     # its entries are of one size, whatever the scale of the input
-    share = find(x, storage) if storage.shares else store(x, storage, channels=norm.channels)
-    source = share or NOTHING
-    codec = storage.codec
+    of_input = not storage.shares or codec.is_identity(x.dtype)
+    known = store(x, storage, channels=norm.channels) if of_input else find(x, storage)
+    source = known or NOTHING
     form = encoded_record((), x, codec, x.dtype, norm.channels)
     if storage.shares and norm.rectified:  # the product behind reads it just before
         form = form.for_neighbours()
-    out, mean, rstd, centre, *encoded = _Normalise.apply(
+    out, mean, rstd, *encoded = _Normalise.apply(
         x, weight, bias, norm, codec, form, source.read, *source.tensors
     )
     out = one_of_several(out)
-    record = _centred(source, mean, rstd, form, encoded)
-    affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
-    function = partial(_affine, dtype=out.dtype, overwrite=record.fresh, turned=norm.rectified)
-    leave(out, record.then(function, centre, *affine, fresh=True), storage)
+    by_sample = len(norm.affine_shape(x)) < x.ndim
+    if source.read:
+        again = partial(_again, norm=norm, dtype=out.dtype)
+        record = source.then(again, mean, rstd, weight, bias, fresh=True, by_sample=by_sample)
+    else:
+        record = form._replace(tensors=tuple(encoded))
+        affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
+        function = partial(_affine, dtype=out.dtype, overwrite=form.fresh, turned=norm.rectified)
+        record = record.then(function, mean, *affine, fresh=True, by_sample=by_sample)
+    leave(out, record, storage)
     return out
 
 
-def _centred(
-    source: Record, mean: Tensor, rstd: Tensor, form: Record, encoded: Sequence[Tensor]
-) -> Record:
-    """The record of the normalised input off its centre: encoded, or derived from the input's."""
-    if source.read:
-        return source.then(_standardise, mean, rstd, fresh=True)
-    return form._replace(tensors=tuple(encoded))
+def _again(
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    norm: Norm,
+    dtype: torch.dtype,
+) -> Tensor:
+    return norm.again(x, mean, rstd, weight, bias).to(dtype)
 
 
 def _encode(codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, norm: Norm) -> tuple[Tensor, ...]:
@@ -163,7 +196,7 @@ def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
 
 def _affine(
     centred: Tensor,
-    centre: Tensor,
+    mean: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     dtype: torch.dtype,
@@ -177,5 +210,5 @@ def _affine(
         weight = weight.abs() if turned else weight
         out = out.mul_(weight) if overwrite else (out * weight).to(dtype)
         # where the centre is that of the output, nothing is left to add, and signs stay
-        shift = centre * weight if bias is None else centre * weight + bias
+        shift = -mean * weight if bias is None else bias - mean * weight
     return out if shift is None else out.add_(shift)

@@ -179,12 +179,18 @@ def _carry(
         hand_on_joined(x, out, storage, partial(_move, func=func, args=args, kwargs=kwargs))
         return out
     if isinstance(out, Tensor):
-        hand_on(x, out, partial(_move, func=func, args=args, kwargs=kwargs))
+        move = partial(_move, func=func, args=args, kwargs=kwargs)
+        hand_on(x, out, move, by_sample=_is_within_samples(func, x, *args, **kwargs))
         return out
     parts = tuple(one_of_several(part) for part in out)
     for i, part in enumerate(parts):
         hand_on(x, part, partial(_move, func=func, args=args, kwargs=kwargs, part=i))
     return parts
+
+
+def _is_within_samples(func: TorchFunction, x: Tensor, pad: Any = None, *_: Any, **__: Any) -> bool:
+    """Whether ``func`` moves entries within their sample (dim 0) alone, as far as it is known."""
+    return func is F.interpolate or (func is F.pad and len(pad) < 2 * x.ndim)
 
 
 def _move(
