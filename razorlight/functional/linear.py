@@ -28,6 +28,9 @@ class _Linear(Function):
     ) -> Tensor:
         ctx.save_for_backward(weight if ctx.needs_input_grad[0] else None, *stored)
         ctx.dtype, ctx.read, ctx.stored = dtype, read, len(stored)
+        if weight.dtype != dtype and not torch.compiler.is_compiling():
+            # by it torch chooses the kernel for tokens that do not lie one behind the other
+            weight = weight.to(dtype).requires_grad_(weight.requires_grad)
         return no_view(_linear(x, weight, bias, dtype=dtype))
 
     @staticmethod

@@ -50,6 +50,16 @@ def test_an_empty_batch(case):
         assert torch.equal(results[0][2][name], gradient)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_tokens_that_lie_across_give_the_same_bits_under_autocast(frozen):
+    dense, razor = pair(lambda: nn.Linear(8, 4).requires_grad_(not frozen))
+    for seed in range(40):
+        torch.manual_seed(seed)
+        x = torch.randn(2, 8, 256, requires_grad=True).mT
+        with torch.autocast("cpu", torch.float16):
+            assert torch.equal(dense(x), razor(x))
+
+
 def test_a_vector_gives_the_same_bits():
     dense, razor = pair(lambda: nn.Linear(6, 1), dtype=torch.float16)
     for seed in range(20):
