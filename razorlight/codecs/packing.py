@@ -62,7 +62,7 @@ def _unpack_1(packed: Tensor, n: int) -> Tensor:
     # looked up byte by byte, which is several times faster than taking eight bits apart
     bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).to(torch.uint8)
     words = bits.view(torch.int64).flatten().to(packed.device, non_blocking=True)
-    return words.index_select(0, packed.to(torch.int32)).view(torch.uint8)[:n]
+    return words.gather(0, packed.to(torch.int64)).view(torch.uint8)[:n]
 
 
 def _pack_2(codes: Tensor) -> Tensor:
