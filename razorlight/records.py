@@ -1,5 +1,6 @@
 """Records: what a value leaves behind for backward."""
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -156,35 +157,53 @@ def read_last(read: Read, stored: Sequence[Tensor]) -> tuple[Any, bool]:
 
 
 def in_pieces(
-    read: Read, stored: Sequence[Tensor]
+    read: Read, stored: Sequence[Tensor], shape: Sequence[int] | None = None
 ) -> tuple[Sequence[slice], Callable[[slice], Tensor]]:
     """Cut a value into samples (of dim 0) that are derived for themselves, if it is large.
 
     Args:
         read: of its record.
         stored: by its record.
+        shape: of the value; if not given, as many entries as what it is derived from.
 
     Returns:
         The slices, one if there is nothing to gain, and what gives the value of each.
     """
-    derivations = []
-    while not torch.compiler.is_compiling() and _is_by_sample(read):
-        read, count, function, present = read.args
-        derivations.append((function, present, stored[count:]))
-        stored = stored[:count]
-    source: Tensor = read(*stored)
-
-    def derive(samples: slice) -> Tensor:
-        value = source[samples]
-        for function, present, more in reversed(derivations):
-            value = _apply(function, value, present, more)
-        return value
-
-    if not derivations or source.numel() < 2 * _PIECE:
+    if torch.compiler.is_compiling() or not _is(read, _then_by_sample):
+        value: Tensor = read(*stored)
+        return [slice(None)], lambda samples: value[samples]
+    sources: list[Tensor] = []
+    derive = _by_sample(read, stored, sources)
+    size = max(len(source) for source in sources)
+    entries = math.prod(shape) if shape else max(source.numel() for source in sources)
+    if entries < 2 * _PIECE:
         return [slice(None)], derive
-    count = max(1, _PIECE * len(source) // source.numel())
-    ends = [*range(count, len(source), count), len(source)]
+    count = max(1, _PIECE * size // entries)
+    ends = [*range(count, size, count), size]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)], derive
+
+
+def _by_sample(
+    read: Read, stored: Sequence[Tensor], sources: list[Tensor]
+) -> Callable[[slice], Any]:
+    """What gives a value of some samples, and in ``sources`` what is read whole for it."""
+    if _is(read, _then_by_sample):
+        inner, count, function, present = read.args
+        part, more = _by_sample(inner, stored[:count], sources), stored[count:]
+        return lambda samples: _apply(function, part(samples), present, more)
+    if _is(read, _read_all):
+        parts = [
+            _by_sample(reader, [stored[i] for i in places], sources)
+            for reader, places in read.args[0]
+        ]
+        return lambda samples: [part(samples) for part in parts]
+    source: Tensor = read(*stored)
+    sources.append(source)
+    return lambda samples: source[samples]
+
+
+def _is(read: Read, function: Read) -> TypeGuard[partial[Any]]:
+    return isinstance(read, partial) and read.func is function
 
 
 def _piece_by_piece(read: Read, *stored: Tensor) -> Tensor:
@@ -192,16 +211,17 @@ def _piece_by_piece(read: Read, *stored: Tensor) -> Tensor:
     first = value(pieces[0])
     if len(pieces) == 1:
         return first
-    if not first.is_contiguous():
-        return torch.cat([first, *(value(samples) for samples in pieces[1:])])
-    whole = first.new_empty(pieces[-1].stop, *first.shape[1:])
-    for samples in pieces:
-        whole[samples] = first if samples.start == 0 else value(samples)
+    whole = room_for(pieces, first)
+    whole[pieces[0]] = first
+    for samples in pieces[1:]:
+        whole[samples] = value(samples)
     return whole
 
 
-def _is_by_sample(read: Read) -> TypeGuard[partial[Any]]:
-    return isinstance(read, partial) and read.func is _then_by_sample
+def room_for(pieces: Sequence[slice], first: Tensor) -> Tensor:
+    """Memory for all pieces, whose samples lie as those of ``first``, the output of a product."""
+    shape = (pieces[-1].stop, *first.shape[1:])
+    return first.new_empty_strided(shape, (first[0].numel(), *first.stride()[1:]))
 
 
 class _Kept:

@@ -233,11 +233,13 @@ class _Source(NamedTuple):
         parts: the tensors.
         function: gives the value from the first of them, or from all as a list.
         joined: whether it takes the list.
+        by_sample: as for :meth:`razorlight.records.Record.then`.
     """
 
     parts: Sequence[Tensor]
     function: Read
     joined: bool
+    by_sample: bool
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -246,7 +248,8 @@ class _Source(NamedTuple):
 
     def derive(self, records: Sequence[Record]) -> Record:
         """The record of the value."""
-        return (join(*records) if self.joined else records[0]).then(self.function, fresh=True)
+        record = join(*records) if self.joined else records[0]
+        return record.then(self.function, fresh=True, by_sample=self.by_sample)
 
 
 def hand_on(x: Tensor, out: Tensor, function: Read | None = None, by_sample: bool = False) -> None:
@@ -265,12 +268,14 @@ def hand_on(x: Tensor, out: Tensor, function: Read | None = None, by_sample: boo
     elif tag is not None and tag.record is not None:
         _attach(out, tag.record.then(function, by_sample=by_sample), tag.dtype, None)
     elif out.numel() > x.numel():
-        _attach(out, None, out.dtype, None, _Source((x,), function, joined=False))
+        _attach(out, None, out.dtype, None, _Source((x,), function, False, by_sample))
 
 
-def hand_on_joined(xs: Sequence[Tensor], out: Tensor, storage: Storage, function: Read) -> None:
+def hand_on_joined(
+    xs: Sequence[Tensor], out: Tensor, storage: Storage, function: Read, by_sample: bool
+) -> None:
     """Leave on ``out = function(xs)`` that it can be derived from ``xs``, or their record."""
-    source = _Source(tuple(xs), function, joined=True)
+    source = _Source(tuple(xs), function, True, by_sample)
     found = [find(x, storage) for x in xs]
     records = [record for record in found if record is not None]
     known = source.derive(records) if len(records) == len(found) else None

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from layers.layer_cases import CASES
 from small_networks import tiny_vit
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -241,8 +242,14 @@ def maps():
     return nn.Sequential(first, nn.BatchNorm2d(8), nn.ReLU6(), second, nn.BatchNorm2d(8))
 
 
+def joined_maps():
+    torch.manual_seed(0)
+    decoder, _ = CASES["smp Segformer decoder"]
+    return nn.Sequential(nn.Conv2d(3, 8, 3), decoder())
+
+
 @pytest.mark.parametrize("recipe", ["exact", "balanced", "compact"])
-@pytest.mark.parametrize("build", [vit, maps])
+@pytest.mark.parametrize("build", [vit, maps, joined_maps])
 def test_large_values_are_derived_in_pieces(build, recipe, monkeypatch):
     _, razor = pair(build, recipe)
     whole = gradients(razor)

@@ -13,7 +13,7 @@ from razorlight.functional.autocast import matmul_dtype
 from razorlight.functional.backward import accumulate, once_differentiable
 from razorlight.functional.linear_map import linear_map
 from razorlight.functional.sizes import Size, each
-from razorlight.records import NOTHING, Read, in_pieces
+from razorlight.records import NOTHING, Read, in_pieces, room_for
 from razorlight.sharing import Storage, find, leave, run_again, store
 
 
@@ -40,7 +40,9 @@ class _Convolution(Function):
         weight = weight.to(ctx.dtype)
         options = (ctx.geometry, list(ctx.needs_input_grad[:3]))
         if ctx.read:
-            gradients = _gradients_in_pieces(grad, *in_pieces(ctx.read, stored), weight, *options)
+            gradients = _gradients_in_pieces(
+                grad, *in_pieces(ctx.read, stored, ctx.shape), weight, *options
+            )
         else:  # the input's gradient needs the shape of the input and none of its values
             x = grad.new_empty(()).expand(ctx.shape)
             if grad.ndim == 4 and grad.is_contiguous(memory_format=torch.channels_last):
@@ -67,14 +69,14 @@ def _gradients_in_pieces(
     needs: list[bool],
 ) -> Sequence[Tensor | None]:
     """:func:`_gradients` of an input that is never there whole, if it is large."""
-    if len(pieces) == 1 or not grad.is_contiguous():
+    if len(pieces) == 1:
         return _gradients(grad, value(slice(None)), weight, geometry, needs)
     d_x: Tensor | None = None
     sums: list[Tensor | None] = [None, None]
     for samples in pieces:
         part, *more = _gradients(grad[samples], value(samples), weight, geometry, needs)
         if part is not None:
-            d_x = grad.new_empty(len(grad), *part.shape[1:]) if d_x is None else d_x
+            d_x = room_for(pieces, part) if d_x is None else d_x
             d_x[samples] = part
         sums = [accumulate(*pair) for pair in zip(sums, more, strict=True)]
     return d_x, *(total if total is None else total.to(grad.dtype) for total in sums)

@@ -175,17 +175,22 @@ def _carry(
     storage: Storage, func: TorchFunction, out: Any, x: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Hand what is known of ``x`` on to ``out = func(x, *args, **kwargs)``, or to each part."""
+    move = partial(_move, func=func, args=args, kwargs=kwargs)
     if not isinstance(x, Tensor):
-        hand_on_joined(x, out, storage, partial(_move, func=func, args=args, kwargs=kwargs))
+        by_sample = func is torch.cat and _dim_of_cat(out, *args, **kwargs) != 0
+        hand_on_joined(x, out, storage, move, by_sample)
         return out
     if isinstance(out, Tensor):
-        move = partial(_move, func=func, args=args, kwargs=kwargs)
         hand_on(x, out, move, by_sample=_is_within_samples(func, x, *args, **kwargs))
         return out
     parts = tuple(one_of_several(part) for part in out)
     for i, part in enumerate(parts):
-        hand_on(x, part, partial(_move, func=func, args=args, kwargs=kwargs, part=i))
+        hand_on(x, part, partial(move, part=i))
     return parts
+
+
+def _dim_of_cat(out: Tensor, dim: int = 0, **_: Any) -> int:
+    return dim % out.ndim
 
 
 def _is_within_samples(func: TorchFunction, x: Tensor, pad: Any = None, *_: Any, **__: Any) -> bool:
