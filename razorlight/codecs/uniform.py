@@ -201,7 +201,7 @@ class Uniform(Codec):
         if missing := count * group - block * line:
             last = lines[:, -1:] if line else lines.new_zeros(len(lines), 1, inner)
             lines = torch.cat([lines, last.expand(-1, missing, -1)], dim=1)
-        return lines.view(-1, count, group, inner)
+        return lines.view(outer * between, count, group, inner)
 
 
 def _divisor(step: Tensor) -> Tensor:
