@@ -177,7 +177,8 @@ def in_pieces(
     size = max(len(source) for source in sources)
     entries = math.prod(shape) if shape else max(source.numel() for source in sources)
     if entries < 2 * _PIECE:
-        return [slice(None)], derive
+        whole: Tensor = derive(slice(None))  # now, so that what it is derived from can go
+        return [slice(None)], lambda samples: whole[samples]
     count = max(1, _PIECE * size // entries)
     ends = [*range(count, size, count), size]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)], derive
