@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from razorlight import RECIPES, Recipe, Uniform, razor_
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import exact
+from razorlight.records import Record, in_pieces
 
 EIGHT = Uniform(8, axis=-2)
 LOSSLESS = exact()
@@ -289,3 +290,11 @@ def test_a_norm_of_all_dims_at_once_is_not_cut(recipe, monkeypatch):
     whole = gradients(razor, backward)
     monkeypatch.setattr("razorlight.records._PIECE", 64)
     torch.testing.assert_close(gradients(razor, backward), whole)
+
+
+def test_what_a_small_value_is_derived_from_goes():
+    record = Record((torch.randn(4, 8),), lambda x: x * 2).then(torch.neg, by_sample=True)
+    with StorageMeter() as meter:
+        _, value = in_pieces(record.read, record.tensors)
+        whole = value(slice(None))
+        assert meter.live == whole.nbytes
