@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from razorlight.codecs import Codec, TopK, encode
 from razorlight.records import Read, Record, encoded_record, in_memory, join
 
+CHEAP = 128
+"""Multiply-adds for an entry of a product that takes a CPU no longer than to encode and decode."""
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -22,7 +25,7 @@ class Storage:
         shares: one record for each value: the layer reads the one that lies on its input, whoever
             made it, and leaves one on its output that derives it.
         reruns: multiply-adds for an entry of the output up to which this layer's product may be run
-            again in backward, to derive the output.
+            again in backward, to derive the output. See :func:`run_again`.
     """
 
     codec: Codec
@@ -179,7 +182,8 @@ def run_again(
 ) -> Record | None:
     """The record of a product ``function(value, weight, bias)``, if ``storage`` runs it again.
 
-    A value stays at most one product away from a stored one; further ones are stored themselves.
+    A value stays at most two products away from a stored one, and the second is cheap, such as the
+    depthwise convolution of an inverted residual block; further ones are stored themselves.
 
     Args:
         record: of the value.
@@ -188,10 +192,12 @@ def run_again(
         weight: its entries for one output channel are as many as the multiply-adds for an entry.
         bias: of the product.
     """
-    cost = weight[0].numel()
-    if record is not None and not record.products and cost <= storage.reruns:
-        return record.rerun(function, weight, bias, by_sample=True)
-    return None
+    if record is None or record.products > 1:
+        return None
+    most = min(storage.reruns, CHEAP) if record.products else storage.reruns
+    if weight[0].numel() > most:
+        return None
+    return record.rerun(function, weight, bias, by_sample=True)
 
 
 def leave_stored(x: Tensor, record: Record, storage: Storage) -> None:

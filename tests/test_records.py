@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from layers.layer_cases import CASES
 from small_networks import tiny_vit
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from razorlight import RECIPES, Recipe, Uniform, razor_
@@ -222,9 +223,10 @@ def test_a_hook_on_a_scaled_output_still_sees_its_gradient():
 
 def test_exact_stores_each_value_of_a_block_once():
     torch.manual_seed(0)
-    block = timm.models.vision_transformer.Block(64, num_heads=4, qkv_bias=True, init_values=1.0)
+    # of a width at which no product is run again
+    block = timm.models.vision_transformer.Block(144, num_heads=4, qkv_bias=True, init_values=1.0)
     razor_(block, "exact", include=["*"])
-    x = torch.randn(8, 50, 64, requires_grad=True)
+    x = torch.randn(8, 50, 144, requires_grad=True)
     with StorageMeter() as meter:
         meter.track(model_tensors(block), x)
         before = meter.live
@@ -235,6 +237,67 @@ def test_exact_stores_each_value_of_a_block_once():
     values = (1 + 3 + 1 + 4) * x.nbytes
     statistics = 2 * 2 * x[..., 0].nbytes + 4 * x[..., 0].nbytes
     assert values < stored < values + statistics + 1024
+
+
+def inverted_residual(recipe):
+    torch.manual_seed(0)
+    block = timm.models._efficientnet_blocks.InvertedResidual(
+        16, 16, exp_ratio=6, act_layer=nn.ReLU6, noskip=True
+    )
+    razor_(block, recipe, include=["*"])
+    x = torch.randn(8, 16, 32, 32, requires_grad=True)
+    return block, x, x.new_empty(8, 96, 32, 32)
+
+
+@pytest.mark.parametrize("recipe", ["exact", "balanced", "compact"])
+def test_of_an_inverted_residual_no_wide_map_is_stored(recipe):
+    block, x, wide = inverted_residual(recipe)
+    with StorageMeter() as meter:
+        meter.track(model_tensors(block), x)
+        before = meter.live
+        out = block(x)
+        stored = meter.live - before - out.nbytes
+    gates = 2 * wide.numel() // 8
+    # exact: what the last norm takes, which is as large as the block's own input
+    assert gates < stored < gates + x.nbytes + 8000
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes how many channels the convolutions that run give."""
+
+    def __init__(self):
+        super().__init__()
+        self.channels = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            self.channels.append(out.shape[1])
+        return out
+
+
+@pytest.mark.parametrize("recipe", ["exact", "balanced", "compact"])
+def test_each_wide_map_is_derived_once_in_backward(recipe):
+    block, x, _ = inverted_residual(recipe)
+    with Convolutions() as forward:
+        loss = block(x).sum()
+    assert forward.channels == [96, 96, 16]
+    with Convolutions() as backward:
+        loss.backward()
+    assert backward.channels == [96, 96]
+
+
+def test_no_third_product_is_run_again():
+    torch.manual_seed(0)
+    block = nn.Sequential(*(nn.Conv2d(8, 8, 1) for _ in range(7)))
+    razor_(block, "exact", include=["*"])
+    x = torch.randn(4, 8, 16, 16, requires_grad=True)
+    with StorageMeter() as meter:
+        meter.track(model_tensors(block), x)
+        before = meter.live
+        out = block(x)
+        # what the fourth and the seventh take
+        assert meter.live - before - out.nbytes == 2 * x.nbytes
 
 
 def maps():

@@ -38,11 +38,12 @@ class _BatchNorm(Norm):
     def again(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
-        # the running statistics have seen this batch before
-        weight, bias = (None if p is None else p.view(self.affine_shape(x)) for p in (weight, bias))
-        scale = rstd if weight is None else rstd * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
-        return (x * scale).add_(shift)
+        # by the statistics at hand; the running ones have seen this batch before
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean, scale = mean.flatten().to(wide), rstd.flatten().to(wide)
+        scale = scale if weight is None else scale * weight
+        shift = torch.zeros_like(mean) if bias is None else bias.to(wide)
+        return F.batch_norm(x, mean, torch.ones_like(mean), scale, shift, eps=0.0)
 
     def backward(
         self,

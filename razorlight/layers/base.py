@@ -156,7 +156,8 @@ class _ReplacedFunctions(TorchFunctionMode):
             with self:
                 return multi_head_attention_forward(*args, **kwargs)
         if func in self.functions and _is_stored_of((*args, *kwargs.values())):
-            out = FUNCTIONS[func](self.storage, *args, **kwargs)
+            with torch._C.DisableTorchFunction():  # what it calls is not to be replaced again
+                out = FUNCTIONS[func](self.storage, *args, **kwargs)
         else:
             out = func(*args, **kwargs)
         # an input by keyword is left alone
