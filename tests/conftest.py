@@ -7,11 +7,6 @@ from hypothesis import settings
 # pytest runs a process for each core; before torch is imported, and for what the tests start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# where the CPU has AMX, torch 2.14 makes bfloat16 convolutions of some narrow maps, dense too, read
-# memory that nobody has written: the weight's gradient of conv2d (3, 3, 3, 1) by a kernel of 2,
-# stride 3 and padding 1 differs from run to run
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-
 # the same few cases each time where every commit waits for them; `--hypothesis-profile long` tries
 # new ones, 10,000 of each
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)

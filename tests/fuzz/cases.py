@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,9 +129,8 @@ def run(call: Callable[..., Any], inputs: dict[str, Tensor], setting: Setting) -
     """Forward and backward of ``call(*inputs)``; ``inputs`` are leaves."""
     parameters = dict(call.named_parameters()) if isinstance(call, nn.Module) else {}
     leaves = {**inputs, **parameters}
-    cast = torch.autocast("cpu", setting.autocast) if setting.autocast else nullcontext()
     torch.default_generator.manual_seed(setting.seed)
-    with cast:
+    with _kernels(setting), _cast(setting):
         out = call(*(_laid(x, setting) for x in inputs.values()))
     if setting.changed:
         out += 0.5
@@ -139,8 +138,24 @@ def run(call: Callable[..., Any], inputs: dict[str, Tensor], setting: Setting) -
     if out.requires_grad:
         given = out.new_ones(()).expand_as(out) if setting.sums else torch.randn_like(out)
         given = given.detach()
-        out.backward(given)
+        with _kernels(setting):
+            out.backward(given)
     return Outcome(out.detach(), {name: leaf.grad for name, leaf in leaves.items()}, given)
+
+
+def _cast(setting: Setting) -> AbstractContextManager[Any]:
+    return torch.autocast("cpu", setting.autocast) if setting.autocast else nullcontext()
+
+
+def _kernels(setting: Setting) -> AbstractContextManager[Any]:
+    """Those that give the same twice.
+
+    Of oneDNN's, bfloat16 convolutions with strides read memory that nobody has written where maps
+    are narrow and the CPU has AVX-512 (torch 2.14): dense as they are, their weight's gradient
+    differs from run to run.
+    """
+    halves = torch.bfloat16 in (setting.dtype, setting.autocast)
+    return torch.backends.mkldnn.flags(enabled=False) if halves else nullcontext()
 
 
 def _laid(x: Tensor, setting: Setting) -> Tensor:
