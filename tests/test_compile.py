@@ -59,6 +59,15 @@ def gated():
     )
 
 
+def inverted_residual():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        timm.models._efficientnet_blocks.InvertedResidual(8, 8, exp_ratio=6, act_layer=nn.ReLU6),
+        nn.Flatten(),
+        nn.Linear(8 * 30 * 30, 4),
+    )
+
+
 def transformer_of_torch():
     return nn.Sequential(
         nn.Conv2d(3, 16, 8, stride=8),
@@ -86,7 +95,14 @@ def test_slopes_compiled(curve, bits):
 @pytest.mark.parametrize("recipe", ["paper", "exact", "balanced", "compact"])
 @pytest.mark.parametrize(
     "build",
-    [convolutional, transformer, transformer_written_out, transformer_of_torch, gated],
+    [
+        convolutional,
+        inverted_residual,
+        transformer,
+        transformer_written_out,
+        transformer_of_torch,
+        gated,
+    ],
 )
 def test_compiled_whole(build, recipe):
     torch.manual_seed(0)
@@ -130,7 +146,13 @@ def resnet():
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
 @pytest.mark.parametrize(
-    ("build", "recipe"), [(transformer, "balanced"), (transformer, "compact"), (resnet, "balanced")]
+    ("build", "recipe"),
+    [
+        (transformer, "balanced"),
+        (transformer, "compact"),
+        (resnet, "balanced"),
+        (inverted_residual, "exact"),
+    ],
 )
 def test_compiled_stores_what_eager_stores(build, recipe):
     torch.manual_seed(0)
