@@ -221,28 +221,31 @@ def test_a_hook_on_a_scaled_output_still_sees_its_gradient():
     assert model[1].gamma.grad is not None
 
 
+def stored_by(block, x):
+    with StorageMeter() as meter:
+        meter.track(model_tensors(block), x)
+        before = meter.live
+        out = block(x)
+        return meter.live - before - out.nbytes
+
+
 def test_exact_stores_each_value_of_a_block_once():
     torch.manual_seed(0)
     # of a width at which no product is run again
     block = timm.models.vision_transformer.Block(144, num_heads=4, qkv_bias=True, init_values=1.0)
     razor_(block, "exact", include=["*"])
     x = torch.randn(8, 50, 144, requires_grad=True)
-    with StorageMeter() as meter:
-        meter.track(model_tensors(block), x)
-        before = meter.live
-        out = block(x)
-        stored = meter.live - before - out.nbytes
     # what the second norm takes (the first takes the block's own input), q, k and v, what attention
     # gives, and what GELU takes
     values = (1 + 3 + 1 + 4) * x.nbytes
     statistics = 2 * 2 * x[..., 0].nbytes + 4 * x[..., 0].nbytes
-    assert values < stored < values + statistics + 1024
+    assert values < stored_by(block, x) < values + statistics + 1024
 
 
-def inverted_residual(recipe):
+def inverted_residual(recipe, **chosen):
     torch.manual_seed(0)
     block = timm.models._efficientnet_blocks.InvertedResidual(
-        16, 16, exp_ratio=6, act_layer=nn.ReLU6, noskip=True
+        16, 16, exp_ratio=6, noskip=True, **{"act_layer": nn.ReLU6} | chosen
     )
     razor_(block, recipe, include=["*"])
     x = torch.randn(8, 16, 32, 32, requires_grad=True)
@@ -252,14 +255,16 @@ def inverted_residual(recipe):
 @pytest.mark.parametrize("recipe", ["exact", "balanced", "compact"])
 def test_of_an_inverted_residual_no_wide_map_is_stored(recipe):
     block, x, wide = inverted_residual(recipe)
-    with StorageMeter() as meter:
-        meter.track(model_tensors(block), x)
-        before = meter.live
-        out = block(x)
-        stored = meter.live - before - out.nbytes
     gates = 2 * wide.numel() // 8
     # exact: what the last norm takes, which is as large as the block's own input
-    assert gates < stored < gates + x.nbytes + 8000
+    assert gates < stored_by(block, x) < gates + x.nbytes + 8000
+
+
+@pytest.mark.parametrize("recipe", ["exact", "balanced", "compact"])
+def test_nor_with_squeeze_and_excitation(recipe):
+    se = timm.models._efficientnet_blocks.SqueezeExcite
+    block, x, _ = inverted_residual(recipe, act_layer=nn.SiLU, se_layer=se)
+    assert stored_by(block, x) < x.nbytes + 30_000
 
 
 class Convolutions(TorchDispatchMode):
@@ -292,12 +297,7 @@ def test_no_third_product_is_run_again():
     block = nn.Sequential(*(nn.Conv2d(8, 8, 1) for _ in range(7)))
     razor_(block, "exact", include=["*"])
     x = torch.randn(4, 8, 16, 16, requires_grad=True)
-    with StorageMeter() as meter:
-        meter.track(model_tensors(block), x)
-        before = meter.live
-        out = block(x)
-        # what the fourth and the seventh take
-        assert meter.live - before - out.nbytes == 2 * x.nbytes
+    assert stored_by(block, x) == 2 * x.nbytes  # what the fourth and the seventh take
 
 
 def maps():

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from razorlight.codecs import Dense
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import accumulate, once_differentiable
-from razorlight.records import NOTHING, Read, Record, in_pieces, join, read_last
+from razorlight.records import NOTHING, Read, Record, encoded_record, in_pieces, join, read_last
 from razorlight.sharing import Storage, find, leave, no_view, origin_of, run_again, store
 
 
@@ -221,8 +222,9 @@ def multiply(storage: Storage, input: Tensor, other: Tensor) -> Tensor:
 
     Of the same shape, each is stored for the other's gradient, and their product derived from both.
     If one is much the smaller, the larger is stored for the gradient of the smaller, and this one
-    as it is; but nothing is stored if the larger is a Linear's output and the smaller a learned
-    scale ``(n,)``: the gradients of both follow from the Linear's input (:class:`_ScaledLinear`).
+    as it is, and their product derived from both; but nothing is stored if the larger is a Linear's
+    output and the smaller a learned scale ``(n,)``: the gradients of both follow from the Linear's
+    input (:class:`_ScaledLinear`).
     Any other product is left to torch.
     """
     if not (storage.shares and isinstance(other, Tensor)):
@@ -258,7 +260,12 @@ def _scale(storage: Storage, x: Tensor, scale: Tensor) -> Tensor:
         )
     channels = -1 if scale.ndim == 1 else 1
     record = store(x, storage, channels=channels) if scale.requires_grad else NOTHING
-    return _Scale.apply(x, scale, record.read, *record.tensors)
+    out: Tensor = _Scale.apply(x, scale, record.read, *record.tensors)
+    if known := record if record.read else find(x, storage):
+        both = join(known, encoded_record([scale.detach()], scale, Dense(), scale.dtype))
+        by_sample = scale.ndim == x.ndim and len(scale) == len(x)
+        leave(out, both.then(_product_of, fresh=True, by_sample=by_sample), storage)
+    return out
 
 
 def _broadcasts(small: Tensor, x: Tensor) -> bool:
