@@ -72,7 +72,7 @@ class Record(NamedTuple):
         derived = self.then(function, *more, by_sample=by_sample)
         assert derived.read is not None
         read = partial(_piece_by_piece, derived.read) if by_sample else derived.read
-        once = kept(read, fresh=True, product=True)
+        once = kept(read, fresh=True, stays=by_sample)
         return Record(derived.tensors, once, self.products + 1, kept=True)
 
     def for_neighbours(self) -> "Record":
@@ -132,17 +132,17 @@ def _read_all(
     return [read(*(tensors[i] for i in places)) if read else None for read, places in readers]
 
 
-def kept(read: Read | None, fresh: bool, product: bool = False) -> Read:
+def kept(read: Read | None, fresh: bool, stays: bool = False) -> Read:
     """``read``, whose last value stays for the next reader of the same backward.
 
     Args:
         read: gives a value.
         fresh: whether as a new tensor, which :func:`read_last` hands over.
-        product: whether by a product, which stays while the next one is derived from it.
+        stays: whether also while another value that stays is derived from it.
     """
     assert read is not None
     # a compiler sees the common subexpression by itself
-    return read if torch.compiler.is_compiling() else _Kept(read, fresh, product)
+    return read if torch.compiler.is_compiling() else _Kept(read, fresh, stays)
 
 
 def read_last(read: Read, stored: Sequence[Tensor]) -> tuple[Any, bool]:
@@ -230,37 +230,34 @@ def room_for(pieces: Sequence[slice], first: Tensor) -> Tensor:
 class _Kept:
     """Reads a value that is expensive to derive once for several readers in a row.
 
-    At most one value is kept in a thread, and with it the products that it was derived from: the
+    At most one value is kept in a thread, and with a product those that it was derived from: the
     next one that is read takes their place, and the end of backward drops them. They lie here, with
     the graph that owns them, so that an aborted backward leaves nothing once its graph is gone.
     """
 
     _latest = threading.local()
 
-    def __init__(self, read: Read, fresh: bool, product: bool) -> None:
-        self._read, self.fresh, self._product, self.value = read, fresh, product, None
+    def __init__(self, read: Read, fresh: bool, stays: bool) -> None:
+        self._read, self.fresh, self._stays, self.value = read, fresh, stays, None
 
     def __call__(self, *tensors: Tensor) -> Any:
         if self.value is None:
             _Kept.drop()
             value = self._read(*tensors)
-            sources = [kept for kept in _Kept._all() if self._product and kept._product]
-            _Kept.drop(but=sources)
+            _Kept.drop(but_staying=self._stays)
             self.value = value
-            _Kept._latest.refs = [weakref.ref(kept) for kept in (*sources, self)]
+            _Kept._latest.owners.append(weakref.ref(self))
             Variable._execution_engine.queue_callback(_Kept.drop)
         return self.value
 
     @staticmethod
-    def _all() -> list["_Kept"]:
-        refs = getattr(_Kept._latest, "refs", ())
-        return [kept for ref in refs if (kept := ref()) is not None]
-
-    @staticmethod
-    def drop(but: Sequence["_Kept"] = ()) -> None:
-        for kept in _Kept._all():
-            if kept not in but:
-                kept.value = None
+    def drop(but_staying: bool = False) -> None:
+        kept = [owner for ref in getattr(_Kept._latest, "owners", ()) if (owner := ref())]
+        stay = [owner for owner in kept if but_staying and owner._stays]
+        for owner in kept:
+            if owner not in stay:
+                owner.value = None
+        _Kept._latest.owners = [weakref.ref(owner) for owner in stay]
 
 
 def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None) -> Tensor:
