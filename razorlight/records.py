@@ -152,10 +152,14 @@ def read_last(read: Read, stored: Sequence[Tensor]) -> tuple[Any, bool]:
         The value, which is no longer kept, and whether it is the reader's to overwrite.
     """
     value = read(*stored)
-    if not isinstance(read, _Kept):
-        return value, False
-    read.value = None
-    return value, read.fresh
+    release(read)
+    return value, isinstance(read, _Kept) and read.fresh
+
+
+def release(read: Read | None) -> None:
+    """Let go of a value that is kept, for nobody reads it after."""
+    if isinstance(read, _Kept):
+        read.value = None
 
 
 def in_pieces(

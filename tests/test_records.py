@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from razorlight import RECIPES, Recipe, Uniform, razor_
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import exact
-from razorlight.records import Record, in_pieces
+from razorlight.records import Record, _Kept, in_pieces
 
 EIGHT = Uniform(8, axis=-2)
 LOSSLESS = exact()
@@ -290,6 +290,22 @@ def test_each_wide_map_is_derived_once_in_backward(recipe):
     with Convolutions() as backward:
         loss.backward()
     assert backward.channels == [96, 96]
+
+
+def test_a_frozen_norm_lets_go_of_what_followed_has_read():
+    block = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 8, 1))
+    block[1].eval().requires_grad_(False)
+    razor_(block, "exact", include=["*"])
+    seen = []
+
+    def note(*_):
+        kept = (ref() for ref in _Kept._latest.owners)
+        seen.append(any(each is not None and each.value is not None for each in kept))
+
+    for layer in (block[1], block[0]):  # in the order of backward
+        layer.register_forward_hook(lambda layer, given, out: out.register_hook(note) and None)
+    block(torch.randn(2, 8, 4, 4, requires_grad=True)).sum().backward()
+    assert seen == [True, False]
 
 
 def test_no_third_product_is_run_again():

@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from razorlight.functional.backward import once_differentiable
 from razorlight.functional.normalise import Norm, Reading, normalise
-from razorlight.records import NOTHING, Read
+from razorlight.records import NOTHING, Read, release
 from razorlight.sharing import Storage, find, leave, store
 
 aten = torch.ops.aten
@@ -94,7 +94,7 @@ def batch_norm(
     record = store(input, storage, channels=1) if needed else find(input, storage) or NOTHING
     stored = record if needed else NOTHING
     out: Tensor = _FrozenBatchNorm.apply(
-        input, weight, bias, running_mean, running_var, eps, stored.read, *stored.tensors
+        input, weight, bias, running_mean, running_var, eps, record.read, *stored.tensors
     )
     if record.read:
         function = partial(F.batch_norm, eps=eps)
@@ -126,7 +126,8 @@ class _FrozenBatchNorm(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, mean, var, *stored = ctx.saved_tensors
-        x = ctx.read(*stored) if ctx.read else grad.new_empty(()).expand(ctx.shape)
+        x = ctx.read(*stored) if stored else grad.new_empty(()).expand(ctx.shape)
+        release(ctx.read)  # what followed has read it before
         gradients = aten.native_batch_norm_backward(
             grad, x, weight, mean, var, None, None, False, ctx.eps, list(ctx.needs_input_grad[:3])
         )
