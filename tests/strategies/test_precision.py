@@ -44,7 +44,8 @@ PRECISIONS = {  # the least cosine of the gradient to the dense one
 def test_forward_is_the_dense_one(build, precision, recipe):
     (dense, before), (razor, after) = (trained(build, r, precision) for r in (None, recipe))
     assert torch.equal(dense.first_output, razor.first_output)
-    bound = PRECISIONS[precision] if recipe == "exact" else 0.998
+    lossy = 0.998 if precision == "16-mixed" else 0.999  # of the step after those that are skipped
+    bound = PRECISIONS[precision] if recipe == "exact" else lossy
     gradients = [model.first_gradient.double() for model in (dense, razor)]
     assert cosine(*gradients) > bound
     for parameter in razor.parameters():
