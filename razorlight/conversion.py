@@ -201,7 +201,7 @@ def _reasons_to_skip(
             reasons[name] = "not included"
         elif matches_any(name, exclude or ()):
             reasons[name] = "excluded"
-        elif not (razor_class.functions or recipe.shares):
+        elif _is_mere_carrier(razor_class) and not recipe.shares:
             reasons[name] = "no record goes on by this recipe"
         elif isinstance(layer, nn.MaxPool2d) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
@@ -284,4 +284,8 @@ def _describe(
 def _how(layer: type[RazorLayer], storage: Storage) -> str:
     if layer.role is not Role.CARRIER:
         return str(storage)
-    return "nothing" if layer.functions else "records go on through it"
+    return "records go on through it" if _is_mere_carrier(layer) else "nothing"
+
+
+def _is_mere_carrier(layer: type[RazorLayer]) -> bool:
+    return layer.role is Role.CARRIER and not layer.functions

@@ -23,7 +23,6 @@ from razorlight.functional.activation import (
 from razorlight.functional.attention import scaled_dot_product_attention, softmax
 from razorlight.functional.conv import conv, conv_transpose, pad
 from razorlight.functional.linear import addmm, linear, matmul, multiply
-from razorlight.functional.loss import cross_entropy
 from razorlight.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
 from razorlight.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
@@ -35,7 +34,6 @@ __all__ = [
     "batch_norm",
     "conv",
     "conv_transpose",
-    "cross_entropy",
     "dropout",
     "gelu",
     "group_norm",
@@ -88,7 +86,6 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.softmax: softmax,
     torch.softmax: softmax,
     Tensor.softmax: softmax,
-    F.cross_entropy: cross_entropy,
     F.scaled_dot_product_attention: scaled_dot_product_attention,
 }
 

@@ -1,79 +1,93 @@
-"""Cross-entropy that stores the logits, or derives them, and no probabilities."""
+"""Losses that store the logits, or derive them, and run again in backward."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import Read
 from razorlight.sharing import Storage, no_view, store
 
 
-class _CrossEntropy(Function):
+class _Loss(Function):
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        target: Tensor,
-        weight: Tensor | None,
-        options: dict[str, Any],
+        loss: Callable[[Tensor, Sequence[Tensor]], Tensor],
+        count: int,
         read: Read,
-        *stored: Tensor,
+        *tensors: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(target, weight, *stored)
-        ctx.options, ctx.read, ctx.stored = options, read, len(stored)
-        return no_view(F.cross_entropy(x, target, weight, **options))
+        ctx.save_for_backward(*tensors)
+        ctx.loss, ctx.count, ctx.read = loss, count, read
+        device = x.device.type
+        ctx.autocast = partial(
+            torch.autocast,
+            device,
+            torch.get_autocast_dtype(device),
+            torch.is_autocast_enabled(device),
+        )
+        return no_view(loss(x, tensors[:count]))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        target, weight, *stored = ctx.saved_tensors
+        tensors = ctx.saved_tensors
+        others, stored = tensors[: ctx.count], tensors[ctx.count :]
         x = ctx.read(*stored).detach().requires_grad_()
-        with torch.enable_grad():
-            loss = F.cross_entropy(x, target, weight, **ctx.options)
-        return torch.autograd.grad(loss, x, grad)[0], *(None,) * (4 + ctx.stored)
+        with torch.enable_grad(), ctx.autocast():
+            loss = ctx.loss(x, others)
+        return torch.autograd.grad(loss, x, grad)[0], *(None,) * (3 + len(tensors))
 
 
-def cross_entropy(
-    storage: Storage,
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
+def run_loss(
+    storage: Storage, loss: Callable[..., Tensor], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Tensor:
-    """:func:`torch.nn.functional.cross_entropy`; ``input`` is stored, and exact by the codec Dense.
+    """``loss(*args, **kwargs)``; of all that it computes only the logits are stored.
 
-    torch keeps the logarithms of the probabilities besides, as large as the logits, which who calls
-    it often holds anyway, or which are an enlarged map that follows from a smaller one. (Under
-    ``torch.compile`` it is left to torch.)
+    The gradient is exact by the codec Dense. A loss written out keeps several maps as large as the
+    logits, and torch's cross-entropy the logarithms of the probabilities; the logits are often held
+    anyway, or are an enlarged map that follows from a smaller one. (Under ``torch.compile`` it is
+    left to torch.)
 
     Args:
-        storage: how ``input`` is stored.
-        input: logits ``(batch, classes, ...)`` or ``(classes,)``.
-        target: class ids ``(batch, ...)``, or probabilities in the shape of ``input``, which get
-            no gradient here.
-        weight: ``(classes,)``.
-        size_average: as in torch, like the rest.
-        ignore_index: a class id that does not count.
-        reduce: as in torch.
-        reduction: "mean", "sum" or "none".
-        label_smoothing: in [0, 1].
+        storage: how the logits are stored.
+        loss: gives the same each time, and a gradient to nothing but its arguments.
+        args: with one tensor that needs a gradient, the logits, here or in ``kwargs``; if there are
+            several, the loss is left as it is.
+        kwargs: the rest.
     """
-    options: dict[str, Any] = {
-        "size_average": size_average,
-        "ignore_index": ignore_index,
-        "reduce": reduce,
-        "reduction": reduction,
-        "label_smoothing": label_smoothing,
-    }
-    if target.requires_grad or torch.compiler.is_compiling():
-        return F.cross_entropy(input, target, weight, **options)
-    record = store(input, storage)
-    return _CrossEntropy.apply(input, target, weight, options, record.read, *record.tensors)
+    leaves, spec = tree_flatten((tuple(args), kwargs))
+    tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    logits = [i for i in tensors if leaves[i].requires_grad]
+    empty = any(not leaves[i].numel() for i in tensors)
+    if len(logits) != 1 or empty or torch.compiler.is_compiling():
+        return loss(*args, **kwargs)
+    x = leaves[logits[0]]
+    places = [*logits, *(i for i in tensors if i not in logits)]
+    others = [leaves[i] for i in places[1:]]
+    constants = [None if i in tensors else leaf for i, leaf in enumerate(leaves)]
+    record = store(x, storage)
+    again = partial(_call, loss, spec, constants, places)
+    return _Loss.apply(x, again, len(others), record.read, *others, *record.tensors)
+
+
+def _call(
+    loss: Callable[..., Tensor],
+    spec: TreeSpec,
+    constants: Sequence[Any],
+    places: Sequence[int],
+    x: Tensor,
+    others: Sequence[Tensor],
+) -> Tensor:
+    leaves = [*constants]
+    for place, tensor in zip(places, (x, *others), strict=True):
+        leaves[place] = tensor
+    args, kwargs = tree_unflatten(leaves, spec)
+    return loss(*args, **kwargs)

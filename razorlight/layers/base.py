@@ -17,6 +17,7 @@ from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
+from razorlight.functional.loss import run_loss
 from razorlight.functional.written_out import written_out
 from razorlight.sharing import Storage, hand_on, hand_on_joined, one_of_several
 
@@ -41,7 +42,7 @@ class Role(Enum):
     BITS = "bits"
     """What dropout let through, or a place in a window: stored exactly, in bits."""
     LOSS = "loss"
-    """Logits, from which every gradient starts."""
+    """The logits of a loss, which runs again in backward."""
     BLOCK = "block"
     """The input of a whole block, which runs again in backward."""
     CARRIER = "carrier"
@@ -96,6 +97,8 @@ class RazorLayer(nn.Module):
         """The dense class's forward; see there for arguments and shapes."""
         if not self._stores(args, kwargs):
             return super().forward(*args, **kwargs)
+        if self.role is Role.LOSS and not any(p.requires_grad for p in self.parameters()):
+            return run_loss(self.razor_storage, super().forward, args, kwargs)
         with _ReplacedFunctions(self.functions, self.razor_storage):
             if self.same_as is not None:
                 return written_out(super().forward, self.same_as, *args, **kwargs)

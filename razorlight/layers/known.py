@@ -3,12 +3,14 @@
 A class belongs here once the tests compare it with its dense self.
 """
 
+import segmentation_models_pytorch as smp
 import segmentation_models_pytorch.decoders.segformer.decoder as smp_segformer
 import segmentation_models_pytorch.decoders.unet.decoder as smp_unet
 import segmentation_models_pytorch.decoders.upernet.decoder as smp_upernet
 import segmentation_models_pytorch.encoders.mix_transformer as smp_mit
 import timm.layers
 import timm.layers.activations
+import timm.loss
 import timm.models._efficientnet_blocks
 import timm.models.beit
 import timm.models.convnext
@@ -155,7 +157,23 @@ register(
     role=Role.CARRIER,
 )
 
-register(nn.CrossEntropyLoss, functions=[F.cross_entropy], role=Role.LOSS)
+register(
+    nn.BCEWithLogitsLoss,
+    nn.CrossEntropyLoss,
+    smp.losses.DiceLoss,
+    smp.losses.FocalLoss,
+    smp.losses.JaccardLoss,
+    smp.losses.LovaszLoss,
+    smp.losses.MCCLoss,
+    smp.losses.SoftBCEWithLogitsLoss,
+    smp.losses.SoftCrossEntropyLoss,
+    smp.losses.TverskyLoss,
+    timm.loss.BinaryCrossEntropy,
+    timm.loss.LabelSmoothingCrossEntropy,
+    timm.loss.SoftTargetCrossEntropy,
+    "razorlight.tasks.depth.SILogLoss",
+    role=Role.LOSS,
+)
 
 _SOFTMAX: list[TorchFunction] = [F.softmax, torch.softmax, Tensor.softmax]
 ATTENTION: list[TorchFunction] = [
