@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Variable
 from torch.distributed.tensor import DTensor
 
-from razorlight.codecs import Codec, Dense, decode, encode
+from razorlight.codecs import Codec, Dense, TopK, decode, encode
 from razorlight.errors import RazorError
 
 Read = Callable[..., Any]
@@ -30,6 +30,7 @@ class Record(NamedTuple):
         products: how many products are run again on the way.
         fresh: whether each reading gives a new tensor, which its reader may overwrite.
         kept: whether reading starts from a value that is kept for the next reader.
+        pruned: whether entries are missing: good for the gradient of a weight, and nothing else.
     """
 
     tensors: tuple[Tensor, ...]
@@ -37,6 +38,7 @@ class Record(NamedTuple):
     products: int = 0
     fresh: bool = False
     kept: bool = False
+    pruned: bool = False
 
     def then(
         self,
@@ -59,7 +61,7 @@ class Record(NamedTuple):
         present = tuple(tensor is not None for tensor in given)
         then = _then_by_sample if by_sample else _then
         read = partial(then, self.read, len(self.tensors), function, present)
-        return Record(tensors, read, self.products, self.fresh or fresh, self.kept)
+        return self._replace(tensors=tensors, read=read, fresh=self.fresh or fresh)
 
     def rerun(self, function: Read, *more: Tensor | None, by_sample: bool = False) -> "Record":
         """The record of a product ``function(value, *more)``, run once for successive readers.
@@ -121,9 +123,13 @@ def join(*records: Record) -> Record:
             if not known:
                 tensors.append(tensor)
         readers.append((record.read, places))
-    products = max(record.products for record in records)
-    starts_kept = any(record.kept for record in records)
-    return Record(tuple(tensors), partial(_read_all, readers), products, kept=starts_kept)
+    return Record(
+        tuple(tensors),
+        partial(_read_all, readers),
+        max(record.products for record in records),
+        kept=any(record.kept for record in records),
+        pruned=any(record.pruned for record in records),
+    )
 
 
 def _read_all(
@@ -321,7 +327,8 @@ def encoded_record(
     turned = lying.ndim < x.ndim and not x.is_contiguous()
     back = _channels_last if turned else torch.reshape
     read = partial(_decode, codec, lying.shape, dtype, partial(back, shape=x.shape))
-    return Record(tuple(encoded), read, fresh=not isinstance(codec, Dense))
+    fresh, pruned = not isinstance(codec, Dense), isinstance(codec, TopK)
+    return Record(tuple(encoded), read, fresh=fresh, pruned=pruned)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from razorlight.codecs import Codec, TopK, encode
+from razorlight.codecs import Codec, encode
 from razorlight.records import Read, Record, encoded_record, in_memory, join
 
 CHEAP = 128
@@ -25,12 +25,15 @@ class Storage:
         shares: one record for each value: the layer reads the one that lies on its input, whoever
             made it, and leaves one on its output that derives it.
         reruns: multiply-adds for an entry of the output up to which this layer's product may be run
-            again in backward, to derive the output. See :func:`run_again`.
+            again in backward, to derive the output. See :func:`leave_product`.
+        through: whether the layer's own value is derived through the product that gave it, however
+            many multiply-adds that takes.
     """
 
     codec: Codec
     shares: bool = False
     reruns: float = 0
+    through: bool = False
 
     def __str__(self) -> str:
         return f"{self.codec}{', shared' * self.shares}{', run again' * (self.reruns > 0)}"
@@ -45,6 +48,7 @@ class _Tag:
     version: int  # of all that it speaks of
     codec: Codec | None  # None for a derived record
     origin: Any  # what a product was made of, for those that need it and not its value
+    product: Record | None  # runs again the product that gave it, whatever that takes
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         # nothing lies on a copy: an empty set, which torch.load(weights_only=True) takes
@@ -97,15 +101,16 @@ def _is_small_part(x: Tensor) -> bool:
 def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Record | None:
     """The record that lies on ``x``, read back in ``dtype``, if there is one that will do."""
     dtype = dtype or x.dtype
-    tag = _tag(x)
-    if tag is None or tag.record is None or _is_freed(tag.record):
+    if (tag := _tag(x)) is None:
         return None
-    # pruned, it is good for nothing but the gradient of a weight; and what lies on a leaf, such as
-    # the batch, may be of another network
-    alone = not storage.shares or isinstance(tag.codec, TopK) or _is_leaf(x)
+    record = tag.product if tag.record is None and storage.through else tag.record
+    if record is None or _is_freed(record):
+        return None
+    # what lies on a leaf, such as the batch, may be of another network
+    alone = not storage.shares or record.pruned or _is_leaf(x)
     if alone and (tag.codec, tag.dtype) != (storage.codec, dtype):
         return None
-    return tag.record if tag.dtype == dtype else tag.record.to(dtype)
+    return record if tag.dtype == dtype else record.to(dtype)
 
 
 def _is_freed(record: Record) -> bool:
@@ -137,7 +142,7 @@ def _tag(x: Tensor) -> _Tag | None:
     tag: _Tag | None = getattr(x, "_razorlight", None)
     if not tag or _has_no_version(x):
         return None
-    version = _version(x, tag.record, tag.origin)
+    version = _version(x, tag.product or tag.record, tag.origin)
     if torch.compiler.is_compiling():
         # a compiler knows no versions while it traces, but it can be made to check them
         torch._check(tag.version == version, _changed_in_place)
@@ -164,7 +169,13 @@ def _changed_in_place() -> str:
     )
 
 
-def leave(x: Tensor, record: Record | None, storage: Storage, origin: Any = None) -> None:
+def leave(
+    x: Tensor,
+    record: Record | None,
+    storage: Storage,
+    origin: Any = None,
+    product: Record | None = None,
+) -> None:
     """Leave a derived record of ``x`` on it for the layers that follow, if ``storage`` shares.
 
     Args:
@@ -172,32 +183,45 @@ def leave(x: Tensor, record: Record | None, storage: Storage, origin: Any = None
         record: of ``x``; None if it has none that backward could read.
         storage: of the layer that made ``x``.
         origin: what ``x`` was made of, to be found by :func:`origin_of`.
+        product: as in :func:`leave_product`.
     """
-    if storage.shares and not (record is None and origin is None):
-        _attach(x, record, x.dtype, None, origin)
+    if storage.shares and not (record is origin is product is None):
+        _attach(x, record, x.dtype, None, origin, product)
 
 
-def run_again(
-    record: Record | None, storage: Storage, function: Read, weight: Tensor, bias: Tensor | None
-) -> Record | None:
-    """The record of a product ``function(value, weight, bias)``, if ``storage`` runs it again.
+def leave_product(
+    x: Tensor,
+    value: Record | None,
+    storage: Storage,
+    function: Read,
+    weight: Tensor,
+    bias: Tensor | None,
+    origin: Any = None,
+) -> None:
+    """Leave on ``x = function(value, weight, bias)`` a record that runs the product again.
 
-    A value stays at most two products away from a stored one, and the second is cheap, such as the
-    depthwise convolution of an inverted residual block; further ones are stored themselves.
+    For those who read through it at any cost; for all others only if ``storage`` says so: then a
+    value stays at most two products away from a stored one, and the second is cheap, such as the
+    depthwise convolution of an inverted residual block. Further ones are stored themselves.
 
     Args:
-        record: of the value.
-        storage: of the layer.
+        x: the output.
+        value: the record of the input, if there is one.
+        storage: of the layer that made ``x``.
         function: the product.
         weight: its entries for one output channel are as many as the multiply-adds for an entry.
         bias: of the product.
+        origin: as for :func:`leave`.
     """
-    if record is None or record.products > 1:
-        return None
-    most = min(storage.reruns, CHEAP) if record.products else storage.reruns
-    if weight[0].numel() > most:
-        return None
-    return record.rerun(function, weight, bias, by_sample=True)
+    again = None
+    if storage.shares and value is not None and not value.pruned:
+        again = value.rerun(function, weight, bias, by_sample=True)
+    cheap = again is not None and _is_cheap(again.products, weight[0].numel(), storage.reruns)
+    leave(x, again if cheap else None, storage, origin, again)
+
+
+def _is_cheap(products: int, multiply_adds: int, most: float) -> bool:
+    return products < 3 and multiply_adds <= (most if products == 1 else min(most, CHEAP))
 
 
 def leave_stored(x: Tensor, record: Record, storage: Storage) -> None:
@@ -270,7 +294,7 @@ def hand_on(x: Tensor, out: Tensor, function: Read | None = None, by_sample: boo
     tag = _tag(x)
     if function is None:
         if tag is not None:
-            _attach(out, tag.record, tag.dtype, tag.codec, tag.origin)
+            _attach(out, tag.record, tag.dtype, tag.codec, tag.origin, tag.product)
     elif tag is not None and tag.record is not None:
         _attach(out, tag.record.then(function, by_sample=by_sample), tag.dtype, None)
     elif out.numel() > x.numel():
@@ -289,12 +313,17 @@ def hand_on_joined(
 
 
 def _attach(
-    x: Tensor, record: Record | None, dtype: torch.dtype, codec: Codec | None, origin: Any = None
+    x: Tensor,
+    record: Record | None,
+    dtype: torch.dtype,
+    codec: Codec | None,
+    origin: Any = None,
+    product: Record | None = None,
 ) -> None:
     # a Parameter outlives the step, and its record would
     if not (isinstance(x, nn.Parameter) or _has_no_version(x)):
-        version = _version(x, record, origin)
-        tag = _Tag(record, dtype, version, codec, origin)
+        version = _version(x, product or record, origin)
+        tag = _Tag(record, dtype, version, codec, origin, product)
         x._razorlight = tag  # type: ignore[attr-defined]
         if _is_leaf(x):
             _on_leaves.add(tag)

@@ -14,7 +14,7 @@ from razorlight.functional.backward import accumulate, once_differentiable
 from razorlight.functional.linear_map import linear_map
 from razorlight.functional.sizes import Size, each
 from razorlight.records import NOTHING, Read, in_pieces, room_for
-from razorlight.sharing import Storage, find, leave, run_again, store
+from razorlight.sharing import Storage, find, leave_product, store
 
 
 class _Convolution(Function):
@@ -99,7 +99,7 @@ def _convolution(
     out: Tensor = _Convolution.apply(x, weight, bias, geometry, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(x, storage, dtype)
     function = partial(_run, geometry=geometry, dtype=dtype)
-    leave(out, run_again(known, storage, function, weight, bias), storage)
+    leave_product(out, known, storage, function, weight, bias)
     return out
 
 

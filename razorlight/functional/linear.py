@@ -13,7 +13,7 @@ from razorlight.codecs import Dense
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import accumulate, once_differentiable
 from razorlight.records import NOTHING, Read, Record, encoded_record, in_pieces, join, read_last
-from razorlight.sharing import Storage, find, leave, no_view, origin_of, run_again, store
+from razorlight.sharing import Storage, find, leave, leave_product, no_view, origin_of, store
 
 
 class _Linear(Function):
@@ -103,11 +103,11 @@ def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None 
     record = store(input, storage, dtype, channels=-1) if weight.requires_grad else NOTHING
     out: Tensor = _Linear.apply(input, weight, bias, dtype, record.read, *record.tensors)
     known = record if weight.requires_grad else find(input, storage, dtype)
-    derived = run_again(known, storage, partial(_linear, dtype=dtype), weight, bias)
     origin = None
     if weight.requires_grad and storage.shares:
         origin = _Origin(_Stem.apply(input), weight, bias, record, dtype)
-    leave(out, derived, storage, origin)
+    function = partial(_linear, dtype=dtype)
+    leave_product(out, known, storage, function, weight, bias, origin)
     return out
 
 

@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from razorlight.functional.backward import once_differentiable
-from razorlight.records import Read
+from razorlight.records import Read, read_last
 from razorlight.sharing import Storage, no_view, store
 
 
@@ -40,7 +40,7 @@ class _Loss(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
         others, stored = tensors[: ctx.count], tensors[ctx.count :]
-        x = ctx.read(*stored).detach().requires_grad_()
+        x = read_last(ctx.read, stored)[0].detach().requires_grad_()
         with torch.enable_grad(), ctx.autocast():
             loss = ctx.loss(x, others)
         return torch.autograd.grad(loss, x, grad)[0], *(None,) * (3 + len(tensors))

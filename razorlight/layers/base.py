@@ -42,7 +42,7 @@ class Role(Enum):
     BITS = "bits"
     """What dropout let through, or a place in a window: stored exactly, in bits."""
     LOSS = "loss"
-    """The logits of a loss, which runs again in backward."""
+    """The logits of a loss, which runs again in backward and gives the same then."""
     BLOCK = "block"
     """The input of a whole block, which runs again in backward."""
     CARRIER = "carrier"
@@ -234,7 +234,7 @@ def register(
             ``functions``.
         functions: torch functions to replace while their forward runs, out of
             :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
-            razor layers too.
+            razor layers too. A loss has none: it runs again as a whole.
         role: what is stored, the same for all of ``functions``. A block that only moves entries
             about between its layers has none, and is a carrier.
         in_eval: active in eval mode too (wherever gradients are recorded). By default so for all

@@ -45,7 +45,7 @@ class Recipe:
     def storage(self, role: Role) -> Storage:
         """How a layer of ``role`` stores."""
         codec: Codec = getattr(self, role.value, Dense())
-        return Storage(codec, self.shares, self.reruns)
+        return Storage(codec, self.shares, self.reruns, through=role is Role.LOSS)
 
 
 def paper(

@@ -5,6 +5,9 @@ import torch
 from beside_dense import assert_same, eight_bits, pair, run
 from layer_cases import CASES, IMAGE, TOKENS, timm_unit
 from torch import nn
+from torch.nn import functional as F
+
+from razorlight.planning.recipes import balanced
 
 
 def test_in_place_relu_on_a_view():
@@ -127,3 +130,23 @@ def test_not_a_number_passes_as_in_torch():
             layer(x).sum().backward()
             gradients.append(x.grad)
         torch.testing.assert_close(*gradients, equal_nan=True)
+
+
+def test_nothing_but_a_weights_gradient_is_derived_from_what_is_pruned():
+    dense, razor = pair(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 1),
+            nn.Conv2d(8, 8, 1),  # narrow enough to run again
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3),
+        ),
+        balanced(sparsity=0.9),
+    )
+    generator = torch.Generator().manual_seed(0)
+    x, g = (torch.randn(4, *shape, generator=generator) for shape in [(3, 16, 16), (8, 14, 14)])
+    for model in (dense, razor):
+        model(x).backward(g)
+    for name in ("2.weight", "4.weight"):
+        ours, theirs = (model.get_parameter(name).grad.flatten() for model in (razor, dense))
+        assert F.cosine_similarity(ours, theirs, dim=0) > 0.98
