@@ -113,7 +113,7 @@ def soak(network: str, recipe: str, steps: int) -> Soaked:
     ]
     if recipe != DENSE:
         razor_(nn.ModuleList([model, loss]), recipe)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9)
     result = Soaked(network, recipe)
     gc.collect()
     with StorageMeter() as meter:
