@@ -103,8 +103,10 @@ def test_a_run_of_two_processes_is_written_once(folder, launch):
 
 @pytest.mark.long
 def test_two_processes_go_on_after_ctrl_c(folder):
+    epochs = 30  # enough that it is not at its end when the signal comes
     (arguments,) = devices()
-    process = start([*arguments, "--trainer.max_epochs", "3"], folder)
+    arguments += ["--trainer.max_epochs", str(epochs)]
+    process = start(arguments, folder)
     run = folder / "runs" / "small" / "version_0"
     last = run / "checkpoints" / "last.ckpt"
     while process.poll() is None and not last.is_file():
@@ -114,9 +116,9 @@ def test_two_processes_go_on_after_ctrl_c(folder):
     assert process.returncode == 130, said
     assert "interrupted; to go on: razorlight fit" in said
 
-    process = start([*arguments, "--trainer.max_epochs", "3", "--ckpt_path", "last"], folder)
+    process = start([*arguments, "--ckpt_path", "last"], folder)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     rows = [(row.epoch, row.phase) for row in read_history(run / "memory.csv")]
-    assert rows == [(epoch, phase) for epoch in range(3) for phase in ("train", "val")]
-    assert torch.load(last, weights_only=True)["global_step"] == 6
+    assert rows == [(epoch, phase) for epoch in range(epochs) for phase in ("train", "val")]
+    assert torch.load(last, weights_only=True)["global_step"] == 2 * epochs
