@@ -171,7 +171,6 @@ register(
     timm.loss.BinaryCrossEntropy,
     timm.loss.LabelSmoothingCrossEntropy,
     timm.loss.SoftTargetCrossEntropy,
-    "razorlight.tasks.depth.SILogLoss",
     role=Role.LOSS,
 )
 

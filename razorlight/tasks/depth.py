@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsolutePercentageError, MeanSquaredError, Metric, MetricCollection
 
 from razorlight.errors import RazorError
+from razorlight.layers import Role, register
 from razorlight.tasks.base import FineTuningTask
 from razorlight.tasks.inference import crop_like, pad_to_stride
 from razorlight.tasks.networks import smp_network
@@ -123,6 +124,9 @@ class SILogLoss(nn.Module):
         count = measured.sum((1, 2)).clamp(min=1)
         mean, mean_square = ((difference**power).sum((1, 2)) / count for power in (1, 2))
         return (mean_square - self.weight * mean**2).mean()
+
+
+register(SILogLoss, role=Role.LOSS)
 
 
 class WithinFactor(Metric):

@@ -36,7 +36,7 @@ TASKS = {
     "DeepLabV3+, focal": (
         lambda: SemanticSegmentationTask("deeplabv3+", "resnet18", loss="focal", **BANDS),
         MASKS,
-        4,
+        9,
     ),
     "Unet, encoder frozen": (
         lambda: SemanticSegmentationTask("unet", "resnet18", freeze_backbone=True, **BANDS),
