@@ -31,6 +31,7 @@ class Record(NamedTuple):
         fresh: whether each reading gives a new tensor, which its reader may overwrite.
         kept: whether reading starts from a value that is kept for the next reader.
         pruned: whether entries are missing: good for the gradient of a weight, and nothing else.
+        costly: whether reading it takes longer than it would to store the value.
     """
 
     tensors: tuple[Tensor, ...]
@@ -39,6 +40,7 @@ class Record(NamedTuple):
     fresh: bool = False
     kept: bool = False
     pruned: bool = False
+    costly: bool = False
 
     def then(
         self,
@@ -129,6 +131,7 @@ def join(*records: Record) -> Record:
         max(record.products for record in records),
         kept=any(record.kept for record in records),
         pruned=any(record.pruned for record in records),
+        costly=any(record.costly for record in records),
     )
 
 

@@ -48,7 +48,6 @@ class _Tag:
     version: int  # of all that it speaks of
     codec: Codec | None  # None for a derived record
     origin: Any  # what a product was made of, for those that need it and not its value
-    product: Record | None  # runs again the product that gave it, whatever that takes
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         # nothing lies on a copy: an empty set, which torch.load(weights_only=True) takes
@@ -103,8 +102,8 @@ def find(x: Tensor, storage: Storage, dtype: torch.dtype | None = None) -> Recor
     dtype = dtype or x.dtype
     if (tag := _tag(x)) is None:
         return None
-    record = tag.product if tag.record is None and storage.through else tag.record
-    if record is None or _is_freed(record):
+    record = tag.record
+    if record is None or (record.costly and not storage.through) or _is_freed(record):
         return None
     # what lies on a leaf, such as the batch, may be of another network
     alone = not storage.shares or record.pruned or _is_leaf(x)
@@ -142,7 +141,7 @@ def _tag(x: Tensor) -> _Tag | None:
     tag: _Tag | None = getattr(x, "_razorlight", None)
     if not tag or _has_no_version(x):
         return None
-    version = _version(x, tag.product or tag.record, tag.origin)
+    version = _version(x, tag.record, tag.origin)
     if torch.compiler.is_compiling():
         # a compiler knows no versions while it traces, but it can be made to check them
         torch._check(tag.version == version, _changed_in_place)
@@ -169,13 +168,7 @@ def _changed_in_place() -> str:
     )
 
 
-def leave(
-    x: Tensor,
-    record: Record | None,
-    storage: Storage,
-    origin: Any = None,
-    product: Record | None = None,
-) -> None:
+def leave(x: Tensor, record: Record | None, storage: Storage, origin: Any = None) -> None:
     """Leave a derived record of ``x`` on it for the layers that follow, if ``storage`` shares.
 
     Args:
@@ -183,10 +176,9 @@ def leave(
         record: of ``x``; None if it has none that backward could read.
         storage: of the layer that made ``x``.
         origin: what ``x`` was made of, to be found by :func:`origin_of`.
-        product: as in :func:`leave_product`.
     """
-    if storage.shares and not (record is origin is product is None):
-        _attach(x, record, x.dtype, None, origin, product)
+    if storage.shares and not (record is origin is None):
+        _attach(x, record, x.dtype, None, origin)
 
 
 def leave_product(
@@ -200,9 +192,9 @@ def leave_product(
 ) -> None:
     """Leave on ``x = function(value, weight, bias)`` a record that runs the product again.
 
-    For those who read through it at any cost; for all others only if ``storage`` says so: then a
-    value stays at most two products away from a stored one, and the second is cheap, such as the
-    depthwise convolution of an inverted residual block. Further ones are stored themselves.
+    It is costly, for those alone who read through any product, unless ``storage`` says otherwise:
+    then a value stays at most two products away from a stored one, and the second is cheap, such as
+    the depthwise convolution of an inverted residual block. Further ones are stored themselves.
 
     Args:
         x: the output.
@@ -216,8 +208,9 @@ def leave_product(
     again = None
     if storage.shares and value is not None and not value.pruned:
         again = value.rerun(function, weight, bias, by_sample=True)
-    cheap = again is not None and _is_cheap(again.products, weight[0].numel(), storage.reruns)
-    leave(x, again if cheap else None, storage, origin, again)
+        cheap = _is_cheap(again.products, weight[0].numel(), storage.reruns)
+        again = again._replace(costly=not cheap)
+    leave(x, again, storage, origin)
 
 
 def _is_cheap(products: int, multiply_adds: int, most: float) -> bool:
@@ -294,8 +287,8 @@ def hand_on(x: Tensor, out: Tensor, function: Read | None = None, by_sample: boo
     tag = _tag(x)
     if function is None:
         if tag is not None:
-            _attach(out, tag.record, tag.dtype, tag.codec, tag.origin, tag.product)
-    elif tag is not None and tag.record is not None:
+            _attach(out, tag.record, tag.dtype, tag.codec, tag.origin)
+    elif tag is not None and tag.record is not None and not tag.record.costly:
         _attach(out, tag.record.then(function, by_sample=by_sample), tag.dtype, None)
     elif out.numel() > x.numel():
         _attach(out, None, out.dtype, None, _Source((x,), function, False, by_sample))
@@ -318,12 +311,10 @@ def _attach(
     dtype: torch.dtype,
     codec: Codec | None,
     origin: Any = None,
-    product: Record | None = None,
 ) -> None:
     # a Parameter outlives the step, and its record would
     if not (isinstance(x, nn.Parameter) or _has_no_version(x)):
-        version = _version(x, product or record, origin)
-        tag = _Tag(record, dtype, version, codec, origin, product)
+        tag = _Tag(record, dtype, _version(x, record, origin), codec, origin)
         x._razorlight = tag  # type: ignore[attr-defined]
         if _is_leaf(x):
             _on_leaves.add(tag)

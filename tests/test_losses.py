@@ -105,6 +105,15 @@ def test_logits_changed_before_backward_are_found_out():
         loss.backward()
 
 
+def test_arguments_may_be_named():
+    logits = torch.randn(4, CLASSES, SIDE, SIDE, requires_grad=True)
+    loss = nn.CrossEntropyLoss()
+    dense = torch.autograd.grad(loss(logits, LABELS), logits)
+    razor_(loss, "exact")
+    named = torch.autograd.grad(loss(target=LABELS, input=logits * 1), logits)
+    torch.testing.assert_close(named, dense)
+
+
 class Tempered(nn.Module):
     """A loss with a parameter of its own."""
 
