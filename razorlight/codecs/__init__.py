@@ -1,6 +1,6 @@
 """Codecs: how one tensor is stored between forward and backward."""
 
-from razorlight.codecs.base import Codec
+from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.mask import Mask
 from razorlight.codecs.operators import decode, encode, encode_made
@@ -21,4 +21,5 @@ __all__ = [
     "encode",
     "encode_made",
     "parse_codec",
+    "scale_and_shift",
 ]

@@ -70,3 +70,18 @@ def saturating_cast(x: Tensor, dtype: torch.dtype) -> Tensor:
         # infinities stay: a run that diverges must be seen to diverge
         x = torch.where(x.isinf(), x, x.clamp(-limit, limit))
     return x.to(dtype)
+
+
+def scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -> Tensor:
+    """``x * scale + shift``, in one pass over ``x`` if it can be done.
+
+    Args:
+        x: ``(..., n)``.
+        scale: broadcasts to ``x``; of a single entry along its last dim if it varies with rows.
+        shift: the same.
+        out: to be written to, such as ``x`` itself.
+    """
+    if scale.shape[-1] > 1:
+        return torch.addcmul(shift, x, scale, out=out)
+    # torch vectorises an operation with one number that is the same for a row, but not with two
+    return torch.mul(x, scale, out=out).add_(shift)

@@ -21,14 +21,20 @@ class Mask(Codec):
         together = 8 // math.gcd(8, math.prod(shape[1:]))  # so that they fill whole bytes
         return None if len(shape) < 2 or shape[0] % together else together
 
+    def _rows(self, shape: Sequence[int]) -> tuple[int, int]:
+        """The shape in which it is packed: so that the encodings of pieces join."""
+        together = self.samples_together(shape)
+        count = shape[0] // together if together else 1
+        return count, math.prod(shape) // max(1, count)
+
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (pack_bits(x),)
+        return (pack_bits(x.reshape(self._rows(x.shape))),)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Return the mask: boolean, or 0 and 1 of a number's ``dtype``."""
-        mask = unpack_bits(stored[0], shape)
+        mask = unpack_bits(stored[0], self._rows(shape)).view(shape)
         # by way of uint8, from which a CPU makes numbers several times faster than of booleans
         return mask if dtype == torch.bool else mask.view(torch.uint8).to(dtype)
 

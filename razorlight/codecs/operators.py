@@ -15,9 +15,9 @@ from torch import Tensor
 from razorlight.codecs.base import Codec
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
-# Entries. The temporaries of larger values, of 32 MiB or more, are fresh pages of the system each
-# time on a CPU, and these take longer than the encoding.
-_PIECE = 2**20
+# Entries. Temporaries of 32 MiB or more are fresh pages of the system each time on a CPU, and these
+# take longer than the encoding.
+_PIECE = 2**22
 
 
 def encode(
@@ -93,19 +93,29 @@ def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
     return encoded[start:stop]
 
 
+# Part of a graph that a compiler keeps on disk, for later runs too: one more wherever the shapes of
+# an encoding have changed.
+_EDITION = 2
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _spec(codec: Codec) -> str:
-    return json.dumps(codec_fields(codec))
+    return json.dumps([_EDITION, codec_fields(codec)])
 
 
-def _encode_spec(x: Tensor, codec: str) -> list[Tensor]:
-    return list(parse_codec(json.loads(codec)).encode(x))
+def _codec(spec: str) -> Codec:
+    _, fields = json.loads(spec)
+    return parse_codec(fields)
+
+
+def _encode_spec(x: Tensor, spec: str) -> list[Tensor]:
+    return list(_codec(spec).encode(x))
 
 
 def _decode_spec(
-    stored: Sequence[Tensor], codec: str, shape: Sequence[int], dtype: torch.dtype
+    stored: Sequence[Tensor], spec: str, shape: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
-    return parse_codec(json.loads(codec)).decode(*stored, shape=torch.Size(shape), dtype=dtype)
+    return _codec(spec).decode(*stored, shape=torch.Size(shape), dtype=dtype)
 
 
 _encode = torch.library.custom_op("razorlight::encode", _encode_spec, mutates_args=())

@@ -12,94 +12,61 @@ PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,)}
 
 
 def pack(codes: Tensor, bits: int) -> list[Tensor]:
-    """Pack codes ``(n,)`` uint8 below ``2**bits``: one uint8 tensor for each of the planes."""
+    """Pack codes ``(..., n)`` uint8 below ``2**bits``: one uint8 tensor for each of the planes."""
+    *lower, _ = PLANES[bits]
     packed = []
-    for plane in PLANES[bits]:
-        part = codes & (2**plane - 1) if len(PLANES[bits]) > 1 else codes
-        packed.append(_PACK[plane](part))
+    for plane in lower:
+        packed.append(_pack(codes & (2**plane - 1), plane))
         codes = codes >> plane
-    return packed
+    return [*packed, _pack(codes, PLANES[bits][-1])]
 
 
-def unpack(packed: Sequence[Tensor], bits: int, n: int) -> Tensor:
-    """Inverse of :func:`pack`: ``(n,)`` uint8."""
-    low, codes = 0, None
-    for plane, part in zip(PLANES[bits], packed, strict=True):
-        values = _UNPACK[plane](part, n)
-        codes = values if codes is None else codes.bitwise_or_(values << low)
-        low += plane
-    assert codes is not None
-    return codes
+def unpack(packed: Sequence[Tensor], bits: int, shape: Sequence[int]) -> Tensor:
+    """Inverse of :func:`pack`: ``shape`` uint8."""
+    low, *higher = (
+        _unpack(part, plane, shape) for plane, part in zip(PLANES[bits], packed, strict=True)
+    )
+    return low.add_(higher[0], alpha=2 ** PLANES[bits][0]) if higher else low
+
+
+def pack_bits(mask: Tensor) -> Tensor:
+    """Pack booleans ``(..., n)`` into uint8, eight entries a byte, each row to whole bytes."""
+    return _pack(mask.view(torch.uint8), 1)
+
+
+def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
+    """Inverse of :func:`pack_bits`: a boolean tensor of ``shape``."""
+    return _unpack(packed, 1, shape).view(torch.bool)
+
+
+# Codes that lie far apart share a byte, the first of a row with the first of its second half: whole
+# stretches of a row are then moved at once.
+
+
+def _pack(codes: Tensor, plane: int) -> Tensor:
+    first, *others = _in_parts(codes, 8 // plane).unbind(-2)
+    for i, part in enumerate(others, 1):
+        first = torch.add(first, part, alpha=1 << plane * i)
+    return first.flatten()
+
+
+def _unpack(packed: Tensor, plane: int, shape: Sequence[int]) -> Tensor:
+    if plane == 8:
+        return packed.view(torch.Size(shape))
+    shifts = torch.arange(0, 8, plane, dtype=torch.uint8, device=packed.device)
+    count = math.prod(shape[:-1])
+    parts = packed.view(count, 1, len(packed) // max(1, count)) >> shifts[:, None]
+    rows = parts.bitwise_and_(2**plane - 1).flatten(1)
+    return rows[:, : shape[-1]].reshape(torch.Size(shape))
+
+
+def _in_parts(codes: Tensor, count: int) -> Tensor:
+    """``codes`` with zeros behind where need be, its last dim cut into so many parts."""
+    missing = -codes.shape[-1] % count
+    codes = F.pad(codes, (0, missing)) if missing else codes
+    return codes.unflatten(-1, (count, codes.shape[-1] // count))
 
 
 def packed_bits(n: int, bits: int) -> int:
     """Bits that ``n`` codes take: each plane is filled up to whole bytes."""
     return sum(-(-n // (8 // plane)) * 8 for plane in PLANES[bits])
-
-
-def pack_bits(mask: Tensor) -> Tensor:
-    """Pack a boolean tensor of any shape into uint8, eight entries a byte: ``(ceil(n / 8),)``."""
-    # eight bytes of 0 or 1 read as one little-endian word: the product moves bit i of byte i to
-    # bit i of the top byte, and no partial sums meet on the way
-    words = _fill(mask.flatten().view(torch.uint8), 8).view(torch.int64)
-    return (words * 0x0102040810204080 >> 56).to(torch.uint8)
-
-
-def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
-    """Inverse of :func:`pack_bits`: a boolean tensor of ``shape``."""
-    return _unpack_1(packed, math.prod(shape)).view(torch.bool).view(torch.Size(shape))
-
-
-# Below, several codes are read as one little-endian word and moved all at once, by shifts: a pass
-# over words is several times cheaper than one over strided bytes.
-
-
-def _pack_1(codes: Tensor) -> Tensor:
-    return pack_bits(codes)
-
-
-def _unpack_1(packed: Tensor, n: int) -> Tensor:
-    # looked up byte by byte, which is several times faster than taking eight bits apart
-    bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).to(torch.uint8)
-    words = bits.view(torch.int64).flatten().to(packed.device, non_blocking=True)
-    return words.gather(0, packed.to(torch.int64)).view(torch.uint8)[:n]
-
-
-def _pack_2(codes: Tensor) -> Tensor:
-    words = _fill(codes, 4).view(torch.int32)
-    words = words | words >> 6
-    return (words | words >> 12).to(torch.uint8)
-
-
-def _unpack_2(packed: Tensor, n: int) -> Tensor:
-    words = packed.to(torch.int32)
-    words = words | words << 12
-    return ((words | words << 6) & 0x03030303).view(torch.uint8)[:n]
-
-
-def _pack_4(codes: Tensor) -> Tensor:
-    words = _fill(codes, 2).view(torch.int16)
-    return (words | words >> 4).to(torch.uint8)
-
-
-def _unpack_4(packed: Tensor, n: int) -> Tensor:
-    words = packed.to(torch.int16)
-    return ((words | words << 4) & 0x0F0F).view(torch.uint8)[:n]
-
-
-def _pack_8(codes: Tensor) -> Tensor:
-    return codes
-
-
-def _unpack_8(packed: Tensor, n: int) -> Tensor:
-    return packed
-
-
-_PACK = {1: _pack_1, 2: _pack_2, 4: _pack_4, 8: _pack_8}
-_UNPACK = {1: _unpack_1, 2: _unpack_2, 4: _unpack_4, 8: _unpack_8}
-
-
-def _fill(codes: Tensor, multiple: int) -> Tensor:
-    """``codes`` with zeros behind, up to a multiple."""
-    missing = -codes.numel() % multiple
-    return F.pad(codes, (0, missing)) if missing else codes

@@ -88,7 +88,7 @@ class Slope(Codec):
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Return the slopes f'(x), not x, contiguous, in the shape and dtype of x."""
-        codes = unpack(stored, self.bits, math.prod(shape))
+        codes = unpack(stored, self.bits, [math.prod(shape)])
         levels = torch.tensor(_LEVELS[self.function, self.bits], dtype=dtype)
         slopes = _send(levels, codes.device).index_select(0, codes.to(torch.int32))
         return slopes.view(shape)

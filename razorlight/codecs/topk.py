@@ -64,7 +64,7 @@ class TopK(Codec):
         index = index.sort(dim=1).values  # the order in which a bitmap gives them back
         mask = torch.zeros(rows.shape, dtype=torch.bool, device=x.device)
         mask.scatter_(1, index, True)
-        return (pack_bits(mask), *self._pack_values(rows.gather(1, index)))
+        return (pack_bits(mask.flatten()), *self._pack_values(rows.gather(1, index)))
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -74,7 +74,7 @@ class TopK(Codec):
         if self._stores_index:
             rows.scatter_(1, where.to(torch.int64), kept)
         else:
-            rows.masked_scatter_(unpack_bits(where, rows.shape), kept)
+            rows.masked_scatter_(unpack_bits(where, [rows.numel()]).view_as(rows), kept)
         return rows.flatten()[: math.prod(shape)].view(shape)
 
     @override

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from razorlight.codecs.base import Codec
+from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.packing import PLANES, pack, packed_bits, unpack
 from razorlight.errors import RazorError
 
@@ -22,19 +22,28 @@ _TINY = torch.finfo(torch.float32).tiny  # in place of the step of a constant gr
 
 
 class _Layout(NamedTuple):
-    """A tensor seen as ``(outer, block, between, line, inner)``, dims 1 and 3 to be grouped."""
+    """A tensor seen as ``(outer, block, between, line, inner)``.
+
+    A line of ``block`` samples is cut into ``groups``, for each of which a sample holds ``size``
+    entries: ``(outer, block, between, groups, size, inner)``, grouped along dims 1 and 4.
+    """
 
     outer: int
-    block: int  # samples whose lines go together
+    block: int
     between: int
     line: int
     inner: int
+    groups: int
+    size: int
 
-    def groups(self, group: int) -> tuple[int, int]:
-        """How many groups of at most ``group`` a line of all samples takes, and of what size."""
-        entries = self.block * self.line
-        count = max(1, -(-entries // group))
-        return count, max(1, -(-entries // count))
+    @property
+    def codes(self) -> tuple[int, int]:
+        """The shape in which codes are packed: rows that fill whole bytes, so that pieces join."""
+        n = self.block * self.between * self.groups * self.size * self.inner
+        rows, samples = self.outer, self.outer * self.block
+        if n % 8:
+            rows = samples // 8 if samples % 8 == 0 else 1
+        return rows, self.outer * n // max(1, rows)
 
 
 @dataclass(frozen=True)
@@ -84,13 +93,9 @@ class Uniform(Codec):
 
     @override
     def samples_together(self, shape: Sequence[int]) -> int | None:
-        over_samples = self.axis is not None and self.axis % max(1, len(shape)) == 0
-        if len(shape) < 2 or shape[0] % 8 or over_samples:
-            return None
         layout = self._layout(shape)
-        count, group = layout.groups(self.group)
-        codes = count * group * layout.between * layout.inner
-        return layout.block if codes % 8 == 0 else 8  # so that they fill whole bytes
+        samples = layout.outer * layout.block
+        return None if not samples or samples % 8 else samples // layout.codes[0]
 
     @override
     def keeping(self, what: Literal["signs", "zeros"]) -> "Uniform":
@@ -99,21 +104,21 @@ class Uniform(Codec):
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        groups = self._as_groups(x.float())
+        layout = self._layout(x.shape)
+        groups = _as_groups(x.float(), layout)
         if self.keeps == "signs":
             groups = F.leaky_relu(groups, 1 / _WIDER)
         ends = self._ends(groups)
-        codes = self._codes(groups, *ends)
-        # by way of int16: float32 to uint8 takes five times as long on a CPU
-        packed = pack(codes.to(torch.int16).to(torch.uint8).flatten(), self.bits)
-        return *packed, *ends
+        # by way of int16: float32 to uint8 takes longer on a CPU
+        codes = self._codes(groups, *ends).to(torch.int16).to(torch.uint8)
+        return *pack(codes.reshape(layout.codes), self.bits), *ends
 
     def _ends(self, groups: Tensor) -> tuple[Tensor, ...]:
         """What is stored of each group besides the codes: of its lowest level, and the step."""
-        highest = groups.amax(2, keepdim=True)
+        highest = groups.amax(4, keepdim=True).amax(1, keepdim=True)
         if self.keeps == "zeros":
             return (self._step(highest.clamp_(min=0)),)
-        lowest = groups.amin(2, keepdim=True)
+        lowest = groups.amin(4, keepdim=True).amin(1, keepdim=True)
         if self.keeps == "signs":
             reach = torch.maximum(highest, -lowest)
             step = torch.maximum(self._step(highest - lowest), (reach / _FARTHEST).bfloat16())
@@ -133,31 +138,27 @@ class Uniform(Codec):
         if self.keeps == "signs":
             # a level holds its upper end: zero goes with what is below it, as in a rectifier
             return (groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
-        lowest = ends[0].float()
+        first = -ends[0].float() / divisor
         if self.stochastic:
-            codes = (groups - lowest).div_(divisor)
+            codes = scale_and_shift(groups, 1 / divisor, first)
             return codes.add_(torch.rand_like(codes))
-        # the half that makes truncation rounding, added before the division
-        return (groups - (lowest - divisor / 2)).div_(divisor)
+        # with the half that makes truncation rounding
+        return scale_and_shift(groups, 1 / divisor, first + 0.5)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         planes = len(PLANES[self.bits])
         packed, ends = stored[:planes], stored[planes:]
         layout = self._layout(shape)
-        count, group = layout.groups(self.group)
-        padded = (layout.outer * layout.between, count, group, layout.inner)
-        codes = unpack(packed, self.bits, math.prod(padded)).view(padded)
-        values = codes.float().mul_(ends[-1].float()).add_(self._lowest_level(*ends))
+        outer, block, between, line, inner, count, size = layout
+        codes = unpack(packed, self.bits, layout.codes)
+        values = codes.view(outer, block, between, count, size, inner).float()
+        scale_and_shift(values, ends[-1].float(), self._lowest_level(*ends), out=values)
         if self.keeps == "zeros":
             values.clamp_(min=0)
         if self.keeps == "signs":
             F.leaky_relu_(values, _WIDER)
-        lines = values.flatten(1, 2)[:, : layout.block * layout.line]
-        if layout.block > 1 and layout.between > 1:
-            outer, block, between, line, inner = layout
-            lines = lines.reshape(outer, between, block, line, inner).transpose(1, 2)
-        return lines.to(dtype).reshape(shape)
+        return values.flatten(3, 4)[:, :, :, :line].to(dtype).reshape(shape)
 
     def _lowest_level(self, *ends: Tensor) -> Tensor:
         step = ends[-1].float()
@@ -170,10 +171,10 @@ class Uniform(Codec):
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         layout = self._layout(shape)
-        count, group = layout.groups(self.group)
-        ends = layout.outer * layout.between * count * layout.inner
+        rows, n = layout.codes
+        ends = layout.outer * layout.between * layout.groups * layout.inner
         bits = {"ends": 32, "signs": 24, "zeros": 16}[self.keeps]
-        return packed_bits(ends * group, self.bits) + ends * bits
+        return rows * packed_bits(n, self.bits) + ends * bits
 
     def _layout(self, shape: Sequence[int]) -> _Layout:
         if self.axis is not None and not -len(shape) <= self.axis < len(shape):
@@ -186,22 +187,23 @@ class Uniform(Codec):
             blocks = [b for b in (8, 4, 2) if samples % b == 0 and b * line <= self.group]
             block = blocks[0] if blocks else 1
             if block * line >= _SHORT:
-                return _Layout(samples // block, block, math.prod(shape[1:axis]), line, inner)
+                between = math.prod(shape[1:axis])
+                return self._grouped(samples // block, block, between, line, inner)
         outer = shape[0] if len(shape) > 1 else 1
-        return _Layout(outer, 1, 1, math.prod(shape) // max(outer, 1), 1)
+        return self._grouped(outer, 1, 1, math.prod(shape) // max(outer, 1), 1)
 
-    def _as_groups(self, x: Tensor) -> Tensor:
-        layout = self._layout(x.shape)
-        outer, block, between, line, inner = layout
-        lines = x
-        if block > 1 and between > 1:
-            lines = x.reshape(layout).transpose(1, 2)
-        lines = lines.reshape(outer * between, block * line, inner)
-        count, group = layout.groups(self.group)
-        if missing := count * group - block * line:
-            last = lines[:, -1:] if line else lines.new_zeros(len(lines), 1, inner)
-            lines = torch.cat([lines, last.expand(-1, missing, -1)], dim=1)
-        return lines.view(outer * between, count, group, inner)
+    def _grouped(self, outer: int, block: int, between: int, line: int, inner: int) -> _Layout:
+        count = max(1, -(-block * line // self.group))
+        return _Layout(outer, block, between, line, inner, count, max(1, -(-line // count)))
+
+
+def _as_groups(x: Tensor, layout: _Layout) -> Tensor:
+    outer, block, between, line, inner, count, size = layout
+    lines = x.reshape(outer, block, between, line, inner)
+    if missing := count * size - line:
+        last = lines[:, :, :, -1:] if line else lines.new_zeros(outer, block, between, 1, inner)
+        lines = torch.cat([lines, last.expand(-1, -1, -1, missing, -1)], dim=3)
+    return lines.unflatten(3, (count, size))
 
 
 def _divisor(step: Tensor) -> Tensor:

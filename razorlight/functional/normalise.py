@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from razorlight.codecs import Codec, encode, encode_made
+from razorlight.codecs import Codec, encode, encode_made, scale_and_shift
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import NOTHING, Read, Record, encoded_record, in_memory, read_last
 from razorlight.sharing import Storage, find, leave, one_of_several, store
@@ -145,7 +145,7 @@ def normalise(
     known = store(x, storage, channels=norm.channels) if of_input else find(x, storage)
     source = known or NOTHING
     form = encoded_record((), x, codec, x.dtype, norm.channels)
-    if storage.shares and norm.rectified:  # the product behind reads it just before
+    if storage.shares:  # the product behind reads it just before
         form = form.for_neighbours()
     out, mean, rstd, *encoded = _Normalise.apply(
         x, weight, bias, norm, codec, form, source.read, *source.tensors
@@ -158,7 +158,7 @@ def normalise(
     else:
         record = form._replace(tensors=tuple(encoded))
         affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
-        function = partial(_affine, dtype=out.dtype, overwrite=form.fresh, turned=norm.rectified)
+        function = partial(_affine, dtype=out.dtype, turned=norm.rectified)
         record = record.then(function, mean, *affine, fresh=True, by_sample=by_sample)
     leave(out, record, storage)
     return out
@@ -200,15 +200,12 @@ def _affine(
     weight: Tensor | None,
     bias: Tensor | None,
     dtype: torch.dtype,
-    overwrite: bool,
     turned: bool,
 ) -> Tensor:
-    out, shift = centred.to(dtype), bias
     if weight is None:
-        out = out if overwrite else out.clone()
-    else:
-        weight = weight.abs() if turned else weight
-        out = out.mul_(weight) if overwrite else (out * weight).to(dtype)
-        # where the centre is that of the output, nothing is left to add, and signs stay
-        shift = -mean * weight if bias is None else bias - mean * weight
-    return out if shift is None else out.add_(shift)
+        out = centred.to(dtype, copy=True)
+        return out if bias is None else out.add_(bias)
+    weight = weight.abs() if turned else weight
+    # where the centre is that of the output, nothing is left to add, and signs stay
+    shift = -mean * weight if bias is None else bias - mean * weight
+    return scale_and_shift(centred, weight, shift).to(dtype)

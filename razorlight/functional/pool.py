@@ -78,7 +78,7 @@ class _MaxPool2d(Function):
 
 
 def _index(*packed: Tensor, windows: _Windows, shape: torch.Size, width: int) -> Tensor:
-    places = unpack(packed, windows.bits, math.prod(shape)).view(shape)
+    places = unpack(packed, windows.bits, [math.prod(shape)]).view(shape)
     return windows.indices(places, width)
 
 
