@@ -17,7 +17,7 @@ from razorlight.codecs.parsing import codec_fields, parse_codec
 
 # Entries. Temporaries of 32 MiB or more are fresh pages of the system each time on a CPU, and these
 # take longer than the encoding.
-_PIECE = 2**22
+_PIECE = 2**21
 
 
 def encode(

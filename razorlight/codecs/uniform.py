@@ -106,8 +106,6 @@ class Uniform(Codec):
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         layout = self._layout(x.shape)
         groups = _as_groups(x.float(), layout)
-        if self.keeps == "signs":
-            groups = F.leaky_relu(groups, 1 / _WIDER)
         ends = self._ends(groups)
         # by way of int16: float32 to uint8 takes longer on a CPU
         codes = self._codes(groups, *ends).to(torch.int16).to(torch.uint8)
@@ -120,6 +118,7 @@ class Uniform(Codec):
             return (self._step(highest.clamp_(min=0)),)
         lowest = groups.amin(4, keepdim=True).amin(1, keepdim=True)
         if self.keeps == "signs":
+            highest, lowest = _narrowed(highest), _narrowed(lowest)
             reach = torch.maximum(highest, -lowest)
             step = torch.maximum(self._step(highest - lowest), (reach / _FARTHEST).bfloat16())
             return (lowest / _divisor(step)).ceil_().sub_(1).to(torch.int8), step
@@ -137,7 +136,7 @@ class Uniform(Codec):
             return (groups / divisor).ceil_().clamp_(min=0)
         if self.keeps == "signs":
             # a level holds its upper end: zero goes with what is below it, as in a rectifier
-            return (groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
+            return _narrowed(groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
         first = -ends[0].float() / divisor
         if self.stochastic:
             codes = scale_and_shift(groups, 1 / divisor, first)
@@ -204,6 +203,11 @@ def _as_groups(x: Tensor, layout: _Layout) -> Tensor:
         last = lines[:, :, :, -1:] if line else lines.new_zeros(outer, block, between, 1, inner)
         lines = torch.cat([lines, last.expand(-1, -1, -1, missing, -1)], dim=3)
     return lines.unflatten(3, (count, size))
+
+
+def _narrowed(fresh: Tensor) -> Tensor:
+    """``fresh``, overwritten: negative entries as they are stored where signs are kept."""
+    return F.leaky_relu_(fresh, 1 / _WIDER)
 
 
 def _divisor(step: Tensor) -> Tensor:

@@ -32,18 +32,23 @@ class _Windows(NamedTuple):
 
     def places(self, index: Tensor, width: int) -> Tensor:
         """Places in their windows of indices into maps of ``width`` columns."""
+        y = index // width
+        x = index - y * width  # a remainder takes as long as one more division
         origin_y, origin_x = self._origins(index)
-        row = (index // width - origin_y) // self.dilation[0]
-        column = (index % width - origin_x) // self.dilation[1]
+        row, column = (
+            distance // step if step > 1 else distance
+            for distance, step in zip((y - origin_y, x - origin_x), self.dilation, strict=True)
+        )
         return (row * self.kernel[1] + column).to(torch.uint8)
 
     def indices(self, places: Tensor, width: int) -> Tensor:
         """Inverse of :meth:`places`."""
+        row, column = (torch.arange(size, device=places.device) for size in self.kernel)
+        distances = row[:, None] * (self.dilation[0] * width) + column * self.dilation[1]
+        # looked up, for a division takes several times as long on a CPU
+        distance = distances.flatten().index_select(0, places.flatten().to(torch.int32))
         origin_y, origin_x = self._origins(places)
-        places = places.to(torch.int64)
-        row = places // self.kernel[1] * self.dilation[0] + origin_y
-        column = places % self.kernel[1] * self.dilation[1] + origin_x
-        return row * width + column
+        return distance.view_as(places) + (origin_y * width + origin_x)
 
     def _origins(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Input row ``(H, 1)`` and column ``(W,)`` of each window's first entry, with padding."""
