@@ -151,11 +151,11 @@ def _cast(setting: Setting) -> AbstractContextManager[Any]:
 def _kernels(setting: Setting) -> AbstractContextManager[Any]:
     """Those that give the same twice.
 
-    Of oneDNN's, bfloat16 convolutions with strides read memory that nobody has written where maps
-    are narrow and the CPU has AVX-512 (torch 2.14): dense as they are, their weight's gradient
-    differs from run to run.
+    Of oneDNN's, convolutions in half precision with strides reach beyond the memory of narrow maps
+    where the CPU computes in it (torch 2.14, AVX-512 with bfloat16 or float16): dense as they are,
+    their weight's gradient differs from run to run, and the process crashes.
     """
-    halves = torch.bfloat16 in (setting.dtype, setting.autocast)
+    halves = {torch.bfloat16, torch.float16} & {setting.dtype, setting.autocast}
     return torch.backends.mkldnn.flags(enabled=False) if halves else nullcontext()
 
 

@@ -190,6 +190,7 @@ def gradient(outcome):
 def is_sensitive(dense, make, setting, expected):
     """Whether changes of all parameters by a 128th turn the dense gradient already.
 
+    By about as much, 8/255/sqrt(12) of a deviation, 8 bits change values that span 8 deviations.
     A norm of what hardly varies, attention that is nearly all on one token, and a ReLU6 whose
     inputs lie far outside of 0 to 6 enlarge the error of a codec so.
     """
