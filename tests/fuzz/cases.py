@@ -77,7 +77,7 @@ class Setting:
         train: whether in training mode.
         changed: whether the output is changed in place, as a residual connection may do.
         sums: whether the output is summed up, so that its gradient is expanded.
-        seed: of all numbers.
+        seed: of the parameters; the next one of what a run draws, those behind of its inputs.
     """
 
     recipe: str
@@ -130,7 +130,8 @@ def run(call: Callable[..., Any], inputs: dict[str, Tensor], setting: Setting) -
     """Forward and backward of ``call(*inputs)``; ``inputs`` are leaves."""
     parameters = dict(call.named_parameters()) if isinstance(call, nn.Module) else {}
     leaves = {**inputs, **parameters}
-    torch.default_generator.manual_seed(setting.seed)
+    # not the input's numbers once more: a norm has no gradient in the direction of its output
+    torch.default_generator.manual_seed(setting.seed + 1)
     with _kernels(setting), _cast(setting):
         out = call(*(_laid(x, setting) for x in inputs.values()))
     if setting.changed:
@@ -168,7 +169,7 @@ def _laid(x: Tensor, setting: Setting) -> Tensor:
 
 def leaf(shape: tuple[int, ...], setting: Setting, number: int = 0) -> Tensor:
     """An input as ``setting`` says."""
-    generator = torch.Generator().manual_seed(setting.seed + number)
+    generator = torch.Generator().manual_seed(setting.seed + 2 + number)
     x = VALUES[setting.values](torch.randn(shape, generator=generator)).to(setting.dtype)
     x = LAYOUTS[setting.layout](x) if setting.leaf else x
     return x.requires_grad_(setting.needs)
