@@ -20,7 +20,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     _CHECKPOINT_PREFIX,
     apply_activation_checkpointing,
 )
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 from torchvision.transforms import v2
 from typing_extensions import override
 
@@ -224,7 +224,8 @@ class AssetImages(LabelledData, ABC):
 
     Args:
         size: height and width that they are resized to, in pixels.
-        train_images: take so many of the training images, at random but always the same.
+        train_images: train on so many of the training images, at random but always the same; the
+            rest are judged beside those to validate.
         **kwargs: see :class:`RazorDataModule`.
     """
 
@@ -241,11 +242,14 @@ class AssetImages(LabelledData, ABC):
 
     @override
     def samples(self, split: Split) -> Samples:
-        samples: Any = self.read(split)
-        if split != "train" or self.train_images is None:
-            return samples
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))
-        return Subset(samples, order[: self.train_images].tolist())
+        if self.train_images is None:
+            return self.read(split)
+        images: Any = self.read("train")
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
+        if split == "train":
+            return Subset(images, order[: self.train_images])
+        held_out: Any = self.read(split)
+        return ConcatDataset([held_out, Subset(images, order[self.train_images :])])
 
     @override
     def pipelines(self) -> Pipelines:

@@ -80,7 +80,13 @@ def start(arguments, folder):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=interruptible,
     )
+
+
+def interruptible():
+    # tests that a shell runs in the background ignore it, and so would what they start
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.long
