@@ -25,7 +25,7 @@ from razorlight.data.pictures import (
     overlay,
     side_by_side,
 )
-from razorlight.data.predict_folder import read_photograph
+from razorlight.data.reading import read_image
 from razorlight.errors import RazorError
 
 
@@ -97,7 +97,7 @@ class PredictionWriter(BasePredictionWriter):
             if images is None:
                 self._write(kind, f"{index:05}", values, data)
                 continue
-            name, photograph = images.names[index], read_photograph(images.files[index])
+            name, photograph = images.names[index], read_image(images.files[index])
             values = at_own_size(values, region, photograph.shape[-2:])
             self._write(kind, name, values, data)
             if kind == "masks":

@@ -2,7 +2,8 @@
 
 from razorlight.data.base import Split
 from razorlight.data.class_names import ADE20K_CLASSES
-from razorlight.data.datasets import LabelCoding, PairedImages, pair_by_stem
+from razorlight.data.datasets import LabelCoding, PairedImages
+from razorlight.data.files import pair_by_stem
 from razorlight.data.segmentation import SegmentationData
 
 _URL = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"

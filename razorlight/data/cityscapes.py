@@ -6,7 +6,14 @@ from typing import ClassVar
 from torchvision import datasets
 
 from razorlight.data.base import Split
-from razorlight.data.datasets import LabelCoding, PairedImages, missing_data, require_pairs
+from razorlight.data.datasets import LabelCoding, PairedImages
+from razorlight.data.files import (
+    files_in,
+    missing_data,
+    require_images,
+    require_pairs,
+    subfolders,
+)
 from razorlight.data.segmentation import SegmentationData
 
 _KINDS = datasets.Cityscapes.classes
@@ -56,9 +63,17 @@ class Cityscapes(SegmentationData):
             "register at https://www.cityscapes-dataset.com and put gtFine_trainvaltest.zip and "
             f"leftImg8bit_trainvaltest.zip in {folder}"
         )
+        images, masks = (folder / kind / split for kind in ("leftImg8bit", "gtFine"))
         with missing_data("Cityscapes", folder, remedy):
-            source = datasets.Cityscapes(folder, split, target_type="semantic")
-        files = zip(source.images, source.targets, strict=True)
-        pairs = sorted((Path(image), Path(mask)) for image, [mask] in files)
+            if not (images.is_dir() and masks.is_dir()):
+                datasets.Cityscapes(folder, split, target_type="semantic")  # opens the zips
+        files = [file for city in subfolders(images) for file in files_in(images / city)]
+        require_images(files, images, remedy)
+        pairs = [(file, masks / file.parent.name / _mask_name(file)) for file in files]
         require_pairs(pairs, remedy)
         return PairedImages(pairs, self.coding)
+
+
+def _mask_name(image: Path) -> str:
+    """``aachen_000000_000019_leftImg8bit.png`` -> ``aachen_000000_000019_gtFine_labelIds.png``."""
+    return f"{image.stem.removesuffix('_leftImg8bit')}_gtFine_labelIds.png"

@@ -11,7 +11,8 @@ from torchvision import tv_tensors
 
 from razorlight.data.augmentation import BASIC, Augmentation, MixingCollate, classification
 from razorlight.data.base import LabelledData, Samples, Split, hold_out, require_at_least
-from razorlight.data.datasets import missing_data, read_image, require_below
+from razorlight.data.files import missing_data, require_below
+from razorlight.data.reading import read_image
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
 

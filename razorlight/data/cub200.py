@@ -4,7 +4,8 @@ from pathlib import Path
 
 from razorlight.data.base import Split
 from razorlight.data.classification import PublicSet
-from razorlight.data.datasets import LabelledImages, require_below
+from razorlight.data.datasets import LabelledImages
+from razorlight.data.files import require_below
 from razorlight.errors import RazorError
 
 

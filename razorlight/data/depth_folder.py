@@ -10,9 +10,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from razorlight.data.base import RazorDataModule, Split
-from razorlight.data.datasets import PairedImages, open_image, pair_by_stem, readable
+from razorlight.data.datasets import PairedImages
 from razorlight.data.dense_transforms import Size, depth
+from razorlight.data.files import pair_by_stem
 from razorlight.data.pictures import colour_depths
+from razorlight.data.reading import open_image, read_numbers, readable
 from razorlight.data.segmentation import require_size
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
@@ -96,7 +98,8 @@ class DepthCoding:
             RazorError: if the file cannot be read or has other than 16 bits a pixel.
         """
         with readable("depth", path), open_image(path) as image:
-            mode, steps = image.mode, np.asarray(image)
+            mode = image.mode
+        steps = read_numbers("depth", path)
         if not mode.startswith("I"):
             raise RazorError(
                 f"depth {path} is of mode {mode}, with {steps.dtype.itemsize * 8} bits a channel; "

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, DatasetFolder
-
 from razorlight.data.base import Split
 from razorlight.data.classification import ClassificationData
-from razorlight.data.datasets import LabelledImages, require_folder
+from razorlight.data.datasets import LabelledImages
+from razorlight.data.files import images_below, require_folder, subfolders
 from razorlight.errors import RazorError
 
 
@@ -65,17 +64,20 @@ class ImageFolder(ClassificationData):
         unknown = sorted(set(self._subfolders(split)) - set(names))
         if unknown:
             raise RazorError(f"{folder} has classes that train lacks: {', '.join(unknown[:3])}")
-        index = {name: label for label, name in enumerate(names)}
-        found = DatasetFolder.make_dataset(str(folder), index, IMG_EXTENSIONS, allow_empty=True)
+        found = [
+            (path, label)
+            for label, name in enumerate(names)
+            for path in images_below(folder / name, follow_links=True)
+        ]
         if not found:
             raise RazorError(f"no images in the class folders of {folder}; {self.remedy}")
         _require_once(sorted({os.path.dirname(path) for path, _ in found}))
-        return LabelledImages([(Path(path), label) for path, label in found], self.class_names)
+        return LabelledImages(found, self.class_names)
 
     def _subfolders(self, split: Split) -> tuple[str, ...]:
         folder = self.folder(split)
         require_folder(folder, self.remedy)
-        return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+        return tuple(subfolders(folder))
 
 
 def _require_once(folders: Sequence[str]) -> None:

@@ -9,14 +9,8 @@ from torchvision.datasets import OxfordIIITPet
 
 from razorlight.data.base import Samples, Split, hold_out
 from razorlight.data.classification import TorchvisionSet
-from razorlight.data.datasets import (
-    LabelCoding,
-    LabelledImages,
-    PairedImages,
-    missing_data,
-    require_below,
-    require_pairs,
-)
+from razorlight.data.datasets import LabelCoding, LabelledImages, PairedImages
+from razorlight.data.files import missing_data, require_below, require_pairs
 from razorlight.data.segmentation import SegmentationData
 
 

@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import functional as tvf
 
-from razorlight.data.datasets import open_image, readable, require_folder
-from razorlight.errors import RazorError
+from razorlight.data.files import images_below, require_folder, require_images
+from razorlight.data.reading import read_image
 
 COVERED = 1
 """Value of the mask that goes with an image: what a pipeline pads has another."""
@@ -37,11 +34,9 @@ class PredictFolder(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
 
     def __init__(self, folder: Path) -> None:
         require_folder(folder, "set predict_folder to a folder of images")
-        self.files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMG_EXTENSIONS)
-        if not self.files:
-            raise RazorError(
-                f"no images in {folder}; predict_folder is searched for {' '.join(IMG_EXTENSIONS)}"
-            )
+        self.files = images_below(folder)
+        known = f"predict_folder is searched for {' '.join(IMG_EXTENSIONS)}"
+        require_images(self.files, folder, known)
         paths = [file.relative_to(folder) for file in self.files]
         stems = [path.with_suffix("") for path in paths]
         unlike = len(set(stems)) == len(stems)
@@ -51,30 +46,5 @@ class PredictFolder(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        image = read_photograph(self.files[index])
+        image = read_image(self.files[index])
         return image, tv_tensors.Mask(torch.full(image.shape[-2:], COVERED, dtype=torch.uint8))
-
-
-def read_photograph(path: Path) -> tv_tensors.Image:
-    """Decode any image file to RGB uint8 (3, H, W), as a viewer shows it.
-
-    It is turned as its EXIF data say, grey of 16 bits is brought to 8, and transparency dropped.
-
-    Raises:
-        RazorError: if the file is truncated or no image, or its values are neither of 8 nor of 16
-            bits.
-    """
-    with readable("image", path), open_image(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith(("I", "F")):
-            image = Image.fromarray(_eight_bits(np.asarray(image), path))
-        return tv_tensors.Image(tvf.pil_to_tensor(image.convert("RGB")))
-
-
-def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
-    highest = np.iinfo(np.uint16).max
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > highest:
-        raise RazorError(
-            f"image {path} has values of more than 16 bits; save it with 8 or 16 bits a channel"
-        )
-    return (values // (highest // 255)).astype(np.uint8)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from razorlight.data.base import Split
-from razorlight.data.datasets import LabelCoding, PairedImages, pair_by_stem
+from razorlight.data.datasets import LabelCoding, PairedImages
+from razorlight.data.files import pair_by_stem
 from razorlight.data.segmentation import SegmentationData
 from razorlight.errors import RazorError
 

@@ -13,14 +13,9 @@ from torchvision import datasets
 
 from razorlight.data.base import Samples, Split
 from razorlight.data.class_names import VOC_CLASSES
-from razorlight.data.datasets import (
-    LabelCoding,
-    PairedImages,
-    missing_data,
-    readable,
-    require_below,
-    require_pairs,
-)
+from razorlight.data.datasets import LabelCoding, PairedImages
+from razorlight.data.files import missing_data, require_below, require_pairs
+from razorlight.data.reading import readable
 from razorlight.data.segmentation import SegmentationData
 
 _REMEDY = "set root, or download: true on a machine online"

@@ -15,9 +15,11 @@ from scipy.io import savemat
 from razorlight import RazorError
 from razorlight.cli import main
 from razorlight.data import CUB200, VOCAug
-from razorlight.data.datasets import LabelCoding, PairedImages, read_image, require_below
+from razorlight.data.datasets import LabelCoding, PairedImages
+from razorlight.data.files import require_below
 from razorlight.data.image_folder import ImageFolder
-from razorlight.data.predict_folder import PredictFolder, read_photograph
+from razorlight.data.predict_folder import PredictFolder
+from razorlight.data.reading import read_image
 from razorlight.data.voc import _SBDCoding
 from razorlight.tasks.weights import read_weights
 
@@ -137,7 +139,7 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("read", [read_image, read_photograph, LabelCoding(range(3)).read])
+@pytest.mark.parametrize("read", [read_image, LabelCoding(range(3)).read])
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_file_that_is_not_what_it_says(tmp_path, monkeypatch, name, read):
     monkeypatch.chdir(tmp_path)
@@ -161,7 +163,7 @@ def test_damaged_bytes_anywhere(tmp_path, monkeypatch):
             damaged[draw.integers(len(whole), size=3)] = draw.integers(256, size=3)
             path.write_bytes(damaged.tobytes())
             try:
-                read_photograph(path)
+                read_image(path)
             except RazorError:
                 refused += 1
     assert refused > 60

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision import tv_tensors
 
 from razorlight.callbacks import PredictionWriter
@@ -102,6 +102,29 @@ def test_overlay_shows_photograph_and_class(trainer, photographs, tmp_path):
     # class 0 is black over green, class 1 dark red over red
     assert np.abs(picture[:, :40] - (0, 128, 0)).max() <= 12
     assert np.abs(picture[:, 60:] - (192, 0, 0)).max() <= 12
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_written_as_it_is_shown(trainer, tmp_path, orientation):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :30, 1] = pixels[:, 30:, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "photographs").mkdir()
+    photograph = tmp_path / "photographs" / "a.png"
+    Image.fromarray(pixels).save(photograph, exif=exif)
+    trainer().predict(Halves(), segmentation(tmp_path, tmp_path / "photographs"))
+    trainer().predict(Halves("depth"), segmentation(tmp_path, tmp_path / "photographs"))
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(photograph)))
+    red = shown[..., 0] > 0
+    mask, depth, overlay = (
+        np.asarray(predicted(tmp_path, kind, name))
+        for kind, name in (("masks", "a.png"), ("depth", "a.png"), ("overlays", "a.jpg"))
+    )
+    assert mask.shape == depth.shape == overlay.shape[:2] == red.shape
+    assert (mask == red).mean() > 0.95
+    assert ((depth > 5000) == red).mean() > 0.95
+    assert ((overlay[..., 0] > 100) == red).mean() > 0.95
 
 
 def test_depth_in_millimetres(trainer, photographs, tmp_path):

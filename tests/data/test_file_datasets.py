@@ -7,13 +7,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from razorlight.data.datasets import (
-    LabelCoding,
-    LabelledImages,
-    PairedImages,
-    pair_by_stem,
-    read_image,
-)
+from razorlight.data.datasets import LabelCoding, LabelledImages, PairedImages
+from razorlight.data.files import pair_by_stem
+from razorlight.data.reading import read_image
 from razorlight.errors import RazorError
 
 Writer = Callable[..., Path]
@@ -119,6 +115,17 @@ def test_files_without_partner_are_named(
     for stem in ("b", "c"):
         write_mask(tmp_path / "masks" / f"{stem}.png", [[0]])
     with pytest.raises(RazorError, match=r"^2 files .*a\.jpg.*c\.png") as caught:
+        pair_by_stem(tmp_path / "images", tmp_path / "masks", "remedy")
+    one_line(caught)
+
+
+def test_two_masks_of_one_stem_are_refused(
+    tmp_path: Path, write_jpeg: Writer, write_mask: Writer
+) -> None:
+    write_jpeg(tmp_path / "images" / "a.jpg")
+    for name in ("a.png", "a.PNG"):
+        write_mask(tmp_path / "masks" / name, [[0]])
+    with pytest.raises(RazorError, match=r"a\.PNG and .*a\.png have one stem") as caught:
         pair_by_stem(tmp_path / "images", tmp_path / "masks", "remedy")
     one_line(caught)
 

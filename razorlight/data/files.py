@@ -1,0 +1,186 @@
+"""Finding the files of a data set: what is a sample of it, what is missing, what lies beside it."""
+
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from razorlight.errors import RazorError
+
+_LEFT_BEHIND = {
+    "__macosx",
+    "__pycache__",
+    "@eadir",
+    "@recycle",
+    "@recently-snapshot",
+    "@__thumb",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "lost+found",
+    "system volume information",
+    "thumbs.db",
+    "desktop.ini",
+}
+"""Names, in lower case, that archives, notebooks, file servers and desktops give to their own."""
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a tool left a file or folder of this name beside the user's own.
+
+    That is whatever is hidden (``.ipynb_checkpoints``, ``.DS_Store``, ``._photo.jpg``) and a few
+    names that are known. Such a folder is no class, and nothing in it is a sample.
+    """
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def files_in(folder: Path, suffixes: Sequence[str] = IMG_EXTENSIONS) -> list[Path]:
+    """The user's own files in a folder, sorted.
+
+    Args:
+        folder: where to look; not below it.
+        suffixes: what the names end with, in lower case; the files may have it in any case.
+    """
+    return [folder / entry.name for entry in _own(folder) if _ends(entry, suffixes)]
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The names of the user's own folders in a folder, sorted."""
+    return [entry.name for entry in _own(folder) if entry.is_dir()]
+
+
+def images_below(folder: Path, follow_links: bool = False) -> list[Path]:
+    """The user's own image files at any depth, sorted.
+
+    Args:
+        folder: where to look; need not be there.
+        follow_links: Whether to look into folders behind symbolic links, also in a circle.
+    """
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=follow_links):
+        folders[:] = [name for name in folders if not is_left_behind(name)]
+        images = [n for n in files if n.lower().endswith(IMG_EXTENSIONS) and not is_left_behind(n)]
+        found += [Path(place, name) for name in images]
+    return sorted(found)
+
+
+def _own(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        own = [entry for entry in entries if not is_left_behind(entry.name)]
+    return sorted(own, key=lambda entry: entry.name)
+
+
+def _ends(entry: os.DirEntry[str], suffixes: Sequence[str]) -> bool:
+    return entry.name.lower().endswith(tuple(suffixes)) and not entry.is_dir()
+
+
+def pair_by_stem(images: Path, maps: Path, remedy: str) -> list[tuple[Path, Path]]:
+    """Match each image with the PNG of the same stem.
+
+    Args:
+        images: folder of image files.
+        maps: folder of masks or depth maps.
+        remedy: how to get the two folders, for the message.
+
+    Returns:
+        Pairs ``(image, map)``, sorted by the image's name.
+
+    Raises:
+        RazorError: for a missing folder, no images, any image or map without its partner, or two
+            maps of one stem.
+    """
+    require_folder(images, remedy)
+    require_folder(maps, remedy)
+    image_files, map_files = files_in(images), files_in(maps, (".png",))
+    require_images(image_files, images, remedy)
+    map_of = {f.stem: f for f in map_files}
+    twice = [f for f in map_files if map_of[f.stem] != f]
+    if twice:
+        raise RazorError(
+            f"{twice[0]} and {map_of[twice[0].stem]} have one stem; move one of them away"
+        )
+    alone = [f for f in image_files if f.stem not in map_of]
+    alone += [map_of[stem] for stem in sorted(set(map_of) - {f.stem for f in image_files})]
+    if alone:
+        raise RazorError(
+            f"{len(alone)} files of {images} and {maps} lack a partner of the same stem, "
+            f"first {_first(alone)}; add what is missing or move these away"
+        )
+    return [(f, map_of[f.stem]) for f in image_files]
+
+
+def require_folder(folder: Path, remedy: str) -> None:
+    """Refuse a missing folder.
+
+    Raises:
+        RazorError: naming the folder and ``remedy``, the way to get it.
+    """
+    if not folder.is_dir():
+        raise RazorError(f"no folder {folder}; {remedy}")
+
+
+def require_images(images: Sequence[Path], folder: Path, remedy: str) -> None:
+    """Refuse a folder in which no image was found.
+
+    Raises:
+        RazorError: naming the folder and ``remedy``, the way to fill it.
+    """
+    if not images:
+        raise RazorError(f"no images in {folder}; {remedy}")
+
+
+def require_pairs(pairs: Sequence[tuple[Path, Path]], remedy: str) -> None:
+    """Refuse pairs, as a list of the data set names them, of which a file is not there.
+
+    Args:
+        pairs: an image and its map each.
+        remedy: how to get the data.
+
+    Raises:
+        RazorError: naming the first missing files.
+    """
+    missing = [path for pair in pairs for path in pair if not path.is_file()]
+    if missing:
+        raise RazorError(f"{len(missing)} files are missing, first {_first(missing)}; {remedy}")
+
+
+def require_below(root: Path, path: str | Path) -> Path:
+    """Refuse a file that a list of a data set names, and that is not below the data's folder.
+
+    Symbolic links are followed wherever they lead: they are of those who made the folder, and a
+    list may be of others.
+
+    Raises:
+        RazorError: naming the file.
+    """
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+        raise RazorError(f"{path} is not below {root}; correct the list of files that names it")
+    return Path(path)
+
+
+@contextmanager
+def missing_data(what: str, root: Path, remedy: str) -> Iterator[None]:
+    """Turn what torchvision raises for absent or damaged data into one line.
+
+    Args:
+        what: name of the data set.
+        root: the folder that was looked into.
+        remedy: how to get the data.
+
+    Raises:
+        RazorError: in place of a failed download, a missing file, or one that does not parse.
+    """
+    try:
+        yield
+    except RazorError:
+        raise
+    except Exception as error:  # of any kind: readers of JSON, pickles and MAT files have their own
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        raise RazorError(f"{what}: no usable copy in {root} ({reason}); {remedy}") from error
+
+
+def _first(paths: Sequence[Path]) -> str:
+    return ", ".join(str(path) for path in paths[:3])
