@@ -24,6 +24,7 @@ from razorlight.data.transforms import (
     Channels,
     Pipelines,
 )
+from razorlight.data.unseen_classes import warn_of_unseen_classes
 from razorlight.errors import RazorError
 
 Split = Literal["train", "val", "test"]
@@ -205,6 +206,14 @@ class LabelledData(RazorDataModule):
 
     class_names: tuple[str, ...]
     ignore_index: ClassVar[int] = IGNORE_INDEX
+
+    def setup(self, stage: str) -> None:
+        """As :class:`RazorDataModule`; before training, warn of classes that it never sees."""
+        begins = stage == "fit" and "train" not in self._datasets
+        super().setup(stage)
+        if begins:
+            train = self._datasets["train"].source
+            warn_of_unseen_classes(type(self).__name__, train, self.class_names, self.ignore_index)
 
     @property
     def num_classes(self) -> int:

@@ -103,6 +103,10 @@ class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
         path, label = self.samples[index]
         return read_image(path), label
 
+    def target(self, index: int) -> int:
+        """The class of a sample, without its image."""
+        return self.samples[index][1]
+
 
 class PairedImages(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
     """Image files with a map of the same size each; gives ``(image uint8 (3, H, W), map (H, W))``.
@@ -133,6 +137,10 @@ class PairedImages(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
                 f"{map_path} {target.shape[0]}x{target.shape[1]}; they must be equal"
             )
         return image, target
+
+    def target(self, index: int) -> tv_tensors.Mask:
+        """The map of a sample as it lies in its file, without its image."""
+        return self.reader.read(self.pairs[index][1])
 
 
 def _turned_alike(target: tv_tensors.Mask, image: Path, map: Path) -> tv_tensors.Mask:
