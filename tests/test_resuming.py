@@ -1,6 +1,7 @@
 """Runs that stop and go on, by the command line."""
 
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -122,7 +123,10 @@ def test_ctrl_c_before_the_first_step_says_that_nothing_was_saved(interrupt_befo
 
 def test_last_is_that_of_the_newest_run(capsys, caplog):
     assert main(["validate", "--config", "small.yaml", "--ckpt_path", "last"]) == 1
-    assert "no run of this configuration has a last.ckpt" in capsys.readouterr().err
+    assert (
+        "last: no run of this configuration has one; give the path of a file"
+        in capsys.readouterr().err
+    )
     for epochs in (1, 2):
         assert fit("--trainer.max_epochs", str(epochs)) == 0
     logger = "--trainer.logger=lightning.pytorch.loggers.TensorBoardLogger"
@@ -130,6 +134,93 @@ def test_last_is_that_of_the_newest_run(capsys, caplog):
         assert main(["validate", "--config", "small.yaml", logger, "--ckpt_path", "last"]) == 0
     newest = RUN.with_name("version_1") / "checkpoints" / "last.ckpt"
     assert f"Loaded model weights from the checkpoint at {newest}" in caplog.text
+
+
+@pytest.fixture
+def two_runs(capsys):
+    """Of one configuration, side by side: the first of one epoch, the newer of two."""
+    for epochs in (1, 2):
+        assert fit("--trainer.max_epochs", str(epochs)) == 0
+    capsys.readouterr()
+    return RUN, RUN.with_name("version_1")
+
+
+def epochs_of(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] + 1
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_last_is_that_of_the_run_whose_configuration_is_given(
+    two_runs, folder, monkeypatch, elsewhere
+):
+    older, newer = (run.absolute() for run in two_runs)
+    before = (newer / "metrics.csv").read_text(), last_bytes(newer)
+    config, root = (
+        older.relative_to(folder) / "config.yaml",
+        ["--data.root", str(folder / "images")],
+    )
+    if elsewhere:
+        (folder / "elsewhere").mkdir()
+        monkeypatch.chdir(folder / "elsewhere")
+        config = Path("..") / config
+    options = ["--trainer.max_epochs=3", *root]
+    assert main(["fit", "--config", str(config), *options, "--ckpt_path", "last"]) == 0
+    assert epochs_of(older) == 3
+    assert len(scores(older / "metrics.csv")) == 3
+    assert ((newer / "metrics.csv").read_text(), last_bytes(newer)) == before
+    assert len(list((older / "checkpoints").iterdir())) == 2  # the best so far was known
+    assert {path.name for path in older.parent.iterdir()} == {"version_0", "version_1"}
+    assert not list(Path.cwd().glob("runs")) or not elsewhere
+
+
+def last_bytes(run):
+    return (run / "checkpoints" / "last.ckpt").read_bytes()
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+@pytest.mark.parametrize("command", ["validate", "predict"])
+def test_other_commands_take_the_run_whose_configuration_is_given(two_runs, caplog, which, command):
+    older, _ = two_runs
+    with caplog.at_level("INFO"):
+        assert main([command, "--config", str(older / "config.yaml"), "--ckpt_path", which]) == 0
+    [path] = re.findall(r"Loaded model weights from the checkpoint at (\S+)", caplog.text)
+    assert Path(path).parent == (older / "checkpoints").absolute()
+    assert (Path(path).name == "last.ckpt") == (which == "last")
+    assert f"ckpt_path: {Path(path).name} of {older.absolute()}, whose config.yaml" in caplog.text
+
+
+def test_a_moved_run_goes_on_where_it_lies(two_runs, folder):
+    two_runs[0].rename("moved")
+    options = ["--config", "moved/config.yaml", "--trainer.max_epochs=2"]
+    assert main(["fit", *options, "--ckpt_path", "last"]) == 0
+    assert epochs_of(Path("moved")) == 2
+    assert len(list(Path("moved/checkpoints").iterdir())) == 2
+    assert main(["validate", *options, "--ckpt_path", "best"]) == 0
+
+
+def test_last_is_of_a_run_of_the_same_network_and_data(two_runs, capsys, caplog):
+    _, newer = two_runs
+    other = ["--model.model=test_resnet"]
+    assert main(["validate", "--config", "small.yaml", *other, "--ckpt_path", "last"]) == 1
+    assert "ckpt_path: last: no run of this configuration has one" in capsys.readouterr().err
+    assert fit(*other, "--trainer.max_epochs=1") == 0
+    with caplog.at_level("INFO"):
+        assert main(["validate", "--config", "small.yaml", "--ckpt_path", "last"]) == 0
+    assert f"ckpt_path: last.ckpt of {newer}, the newest of this configuration" in caplog.text
+
+
+def test_a_run_that_kept_no_last_begins_anew_and_says_it(two_runs, caplog, capsys):
+    older, _ = two_runs
+    (older / "checkpoints" / "last.ckpt").unlink()
+    given = ["--config", str(older / "config.yaml"), "--trainer.max_epochs=1"]
+    assert main(["predict", *given, "--ckpt_path", "last"]) == 1
+    assert "version_0 has no last.ckpt; give the path of a file" in capsys.readouterr().err
+    assert main(["predict", *given, "--ckpt_path", "best"]) == 1
+    assert "version_0 kept no best checkpoint; give `last`" in capsys.readouterr().err
+    with caplog.at_level("INFO"):
+        assert main(["fit", *given, "--ckpt_path", "last"]) == 0
+    assert "version_0 has no last.ckpt; a new run begins" in caplog.text
+    assert epochs_of(RUN.with_name("version_2")) == 1
 
 
 def test_last_without_a_logger_is_in_the_working_directory():

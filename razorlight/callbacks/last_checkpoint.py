@@ -70,6 +70,18 @@ class LastCheckpoint(ModelCheckpoint):
         if epochs.processed == epochs.completed and not _not_finite(trainer, pl_module):
             self._write(trainer, "last.ckpt")
 
+    @override
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # a run that goes on in its own folder finds its best there, wherever that was before
+        folder = Path(str(trainer.ckpt_path)).absolute().parent
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint.get("callbacks", {}).get(callback.state_key)
+            dirpath = getattr(callback, "dirpath", None)
+            if state and dirpath and Path(dirpath).absolute() == folder:
+                _move(state, dirpath)
+
     def _write(self, trainer: Trainer, name: str) -> bool:
         """Write a checkpoint, unless this step's has been, or the run is a trial."""
         if self._should_skip_saving_checkpoint(trainer):
@@ -85,6 +97,18 @@ class LastCheckpoint(ModelCheckpoint):
                 files.rm(str(self.path), recursive=True)
             files.mv(str(self.path.with_name("next.ckpt")), str(self.path), recursive=True)
         self._written = False
+
+
+def _move(state: dict[str, Any], folder: str) -> None:
+    """Let the state of a ``ModelCheckpoint`` speak of the files of its folder in ``folder``."""
+
+    def moved(path: str) -> str:
+        return str(Path(folder, Path(path).name)) if path and Path(path).parent == old else path
+
+    old, state["dirpath"] = Path(state["dirpath"]), folder
+    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[key] = moved(state[key])
+    state["best_k_models"] = {moved(path): score for path, score in state["best_k_models"].items()}
 
 
 def _not_finite(trainer: Trainer, pl_module: LightningModule) -> str:

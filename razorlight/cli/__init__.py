@@ -107,7 +107,7 @@ def _parser() -> _Parser:
         # known here for the help and for completion: `main` hands them on unparsed
         training = commands.add_parser(name, help=help, epilog=KEYS_HELP.format(name))
         completion.of_configs(training.add_argument("-c", "--config", help=CONFIG_HELP))
-        training.add_argument("--ckpt_path", help="a checkpoint to go on from, or `last`")
+        training.add_argument("--ckpt_path", help="a checkpoint, or `last`, or `best`")
     _add(commands, "list", _list, "show what there is to choose from", _list_arguments)
     _add(commands, "cp", _copy, "copy a shipped configuration, to edit it", _copy_arguments)
     _add(commands, "export", _export, "take the network out of a checkpoint", _export_arguments)

@@ -1,36 +1,122 @@
-"""``--ckpt_path last``: where the last run of a configuration stopped."""
+"""``--ckpt_path last`` and ``best``: of which run they are, and how ``fit`` goes on with it."""
 
+import re
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from razorlight.checkpoints import read_checkpoint
+from razorlight.errors import RazorError
 
-def last_checkpoint(trainer: Trainer) -> Path | None:
-    """The newest ``last.ckpt`` among the runs that share the trainer's folder of runs.
+CONFIG = "config.yaml"
+"""What the command line saves of its configuration in a run's folder."""
+
+_FREE = ("weights", "optimizer", "schedule", "layer_decay", "lr_multipliers")
+"""What of a model may differ between runs of one configuration."""
+
+
+def run_of_configs(configs: Sequence[str]) -> Path | None:
+    """The run in whose folder a configuration lies, the last such one; None if there is none.
+
+    Args:
+        configs: the paths that ``--config`` was given.
+    """
+    folders = [Path(config).absolute().parent for config in configs if Path(config).name == CONFIG]
+    runs = [
+        folder
+        for folder in folders
+        if (folder / "checkpoints").is_dir() or re.fullmatch(r"version_\d+", folder.name)
+    ]
+    return runs[-1] if runs else None
+
+
+def newest_run(trainer: Trainer, config: Mapping[str, Any]) -> Path | None:
+    """The newest run of a configuration with a ``last.ckpt``, among those of the trainer's folder.
 
     Lightning itself looks into the folder of the new run alone, which has none yet.
 
+    Args:
+        trainer: whose logger says where runs are.
+        config: of this run, as plain values. Another run is of the same one if network and data
+            are the same; the trainer, batches and rates may differ.
+
     Returns:
-        Its path; None if there is none, or the trainer's logger keeps its runs in its own way.
+        Its folder; None if there is none, or the logger keeps its runs in its own way.
     """
     logger = trainer.logger
     if isinstance(logger, CSVLogger | TensorBoardLogger):
-        found = Path(logger.root_dir).glob("*/checkpoints/last.ckpt")
+        runs = list(Path(logger.root_dir).glob("*/"))
     elif logger is None:
-        found = Path(trainer.default_root_dir).glob("checkpoints/last.ckpt")
+        runs = [Path(trainer.default_root_dir)]
     else:
         return None
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    same = [run for run in runs if last_of(run) and _gist(_read(run / CONFIG)) == _gist(config)]
+    return max(same, key=lambda run: (run / "checkpoints/last.ckpt").stat().st_mtime, default=None)
 
 
-def continue_run(checkpoint: Path, trainer: Trainer) -> None:
-    """Let the trainer write to the folder of the run that left a checkpoint, beside what is there.
+def last_of(run: Path) -> Path | None:
+    """The checkpoint of a run that it goes on from; None if there is none."""
+    last = run / "checkpoints" / "last.ckpt"
+    return last if last.exists() else None
+
+
+def best_of(run: Path) -> Path:
+    """The checkpoint of a run that scored best.
+
+    Raises:
+        RazorError: if it kept none.
+    """
+    folder = run / "checkpoints"
+    last = last_of(run)
+    states = read_checkpoint(last, "ckpt_path").get("callbacks", {}) if last else {}
+    named = [
+        Path(state["best_model_path"])
+        for key, state in states.items()
+        if key.startswith("ModelCheckpoint") and state.get("best_model_path")
+    ]
+    # the folder may have been moved since
+    found = [path for best in named for path in (folder / best.name, best) if path.exists()]
+    if not found:
+        raise RazorError(
+            f"ckpt_path: {run} kept no best checkpoint; give `last`, or the path of a file"
+        )
+    return found[0]
+
+
+def continue_run(run: Path, trainer: Trainer) -> None:
+    """Let the trainer write to the folder of a run, beside what is there.
 
     So its best checkpoint so far stays known, and metrics and memory go on in the same files.
     """
-    run, logger = checkpoint.parents[1], trainer.logger
+    run, logger = run.absolute(), trainer.logger  # not its configuration, whose copy begins anew
     if isinstance(logger, CSVLogger | TensorBoardLogger):
-        logger._version = run.name  # not in the configuration: its copy in the folder begins anew
+        for place in ("_root_dir", "_save_dir"):  # of both, or of CSV files alone
+            vars(logger)[place] = str(run.parents[1])
+        logger._name, logger._version = run.parent.name, run.name
+    elif logger is None:
+        vars(trainer)["_default_root_dir"] = str(run)
     warnings.filterwarnings("ignore", message=".*exists and is not empty")
+
+
+def _read(config: Path) -> Any:
+    return yaml.safe_load(config.read_text()) if config.is_file() else None
+
+
+def _gist(config: Any) -> Any:
+    """What makes two configurations the same one: the network, and the data that it learns."""
+    if not isinstance(config, Mapping):
+        return None
+    model, data = config.get("model") or {}, config.get("data") or {}
+    settings = model.get("init_args") or {}
+    of_data = data.get("init_args") or {}
+    return (
+        model.get("class_path"),
+        {key: value for key, value in settings.items() if key not in _FREE},
+        data.get("class_path"),
+        {key: of_data.get(key) for key in ("root", "classes")},
+    )

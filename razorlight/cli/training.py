@@ -8,17 +8,19 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 from omegaconf.errors import OmegaConfBaseException
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
 from razorlight.cli import CONFIG_HELP, KEYS_HELP
 from razorlight.cli.accidents import explain_accident
 from razorlight.cli.messages import explain
-from razorlight.cli.resuming import continue_run, last_checkpoint
+from razorlight.cli.resuming import best_of, continue_run, last_of, newest_run, run_of_configs
 from razorlight.cli.saving import WholeConfig, make_durable
 from razorlight.config_files import find_config
 from razorlight.errors import RazorError
@@ -106,22 +108,34 @@ class RazorCLI(LightningCLI):
             raise
 
     def after_instantiate_classes(self) -> None:
-        """Find the file that ``--ckpt_path last`` speaks of; ``fit`` goes on in its folder.
+        """Find the file that ``--ckpt_path last`` or ``best`` speaks of; ``fit`` goes on there.
 
         Raises:
-            RazorError: if there is none, but for ``fit``, which then begins, as Lightning's does.
+            RazorError: if there is none; for ``fit`` from the last, which then begins, a line.
         """
         settings = self.config_init.get(str(self.subcommand), {})
-        if settings.get("ckpt_path") != "last":
+        which = settings.get("ckpt_path")
+        if which not in ("last", "best"):
             return
-        if checkpoint := last_checkpoint(self.trainer):
-            settings["ckpt_path"] = str(checkpoint)
+        config = self.config[str(self.subcommand)]
+        named = run_of_configs([path.absolute for path in config.get("config") or ()])
+        run = named or newest_run(self.trainer, self._plain(config))
+        checkpoint = run and (best_of(run) if which == "best" else last_of(run))
+        if run is None or checkpoint is None:
+            found = f"{named} has no last.ckpt" if named else "no run of this configuration has one"
+            if self.subcommand != "fit" or which == "best":
+                raise RazorError(f"ckpt_path: {which}: {found}; give the path of a file")
+            rank_zero_info(f"ckpt_path: {found}; a new run begins")
+        settings["ckpt_path"] = checkpoint and str(checkpoint)
+        if run and checkpoint:
+            why = "whose config.yaml is given" if named else "the newest of this configuration"
+            rank_zero_info(f"ckpt_path: {checkpoint.name} of {run}, {why}")
             if self.subcommand == "fit":
-                continue_run(checkpoint, self.trainer)
-        elif self.subcommand != "fit":
-            raise RazorError(
-                "ckpt_path: no run of this configuration has a last.ckpt; give the file's path"
-            )
+                continue_run(run, self.trainer)
+
+    def _plain(self, config: Any) -> dict[str, Any]:
+        """A configuration as its copy in a run's folder says it."""
+        return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
 
 
 def _usage(command: str) -> dict[str, str]:
