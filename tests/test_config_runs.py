@@ -1,16 +1,29 @@
-"""Every shipped configuration trains and validates for two steps, on data in its set's format."""
+"""Every shipped configuration trains, is scored and predicts, on data in its set's format."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
-from data.made_classification import accept_made_files
+from data.made_classification import accept_made_files, write_image
 from small_runs import make_data, small, text
 
-from razorlight.cli import main
+from razorlight.cli.training import RazorCLI
 from razorlight.config_files import shipped_configs
 
 LAYERS = {"dense.yaml", "ema.yaml", "tensorboard.yaml", "debug/fast.yaml"}
+SHORT = [
+    "--data.predict_folder=photographs",
+    "--trainer.max_steps=2",
+    "--trainer.val_check_interval=1",
+    *(f"--trainer.limit_{phase}_batches=1" for phase in ("val", "test", "predict")),
+]
+PREDICTED = {
+    "ClassificationTask": ["classes.csv"],
+    "SegmentationTask": ["masks/photograph.png", "overlays/photograph.jpg"],
+    "DepthTask": ["depth/photograph.png"],
+}
 
 
 def stack(name):
@@ -21,13 +34,31 @@ def stack(name):
 
 
 STACKS = [stack(name) for name in shipped_configs() if name not in LAYERS]
+DENSE = [[name, "dense.yaml"] for name in ("cls_dtd.yaml", "seg_camvid.yaml", "depth_folder.yaml")]
 
 
-@pytest.mark.parametrize("names", STACKS, ids="+".join)
-def test_two_steps(names, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("names", [*STACKS, *DENSE], ids="+".join)
+def test_two_steps_and_what_is_written(names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["razorlight"])
     accept_made_files(monkeypatch)
     whole = "".join(map(text, names))
     make_data(whole, tmp_path / "data")
-    configs = [word for name in [*names, "debug/fast.yaml"] for word in ("--config", name)]
-    assert main(["fit", *configs, *small(whole)]) == 0, capsys.readouterr().err
+    write_image(tmp_path / "photographs" / "photograph.jpg")
+    configs = [word for name in names for word in ("--config", name)]
+    cli = RazorCLI([*configs, *small(whole), *SHORT], run=False)
+    trainer, data = cli.trainer, cli.datamodule
+    trainer.fit(cli.model, data)
+    trainer.validate(cli.model, data, verbose=False)
+    if "test" in data.splits:
+        trainer.test(cli.model, data, verbose=False)
+    trainer.predict(cli.model, data, return_predictions=False)
+
+    run = Path(trainer.log_dir)
+    task = type(cli.model).__name__
+    expected = ["config.yaml", "metrics.csv", "checkpoints/last.ckpt", "memory.csv"]
+    expected += [f"predictions/{name}" for name in PREDICTED[task]]
+    if task != "DepthTask":
+        judged = {"val", "test"} & {*data.splits}
+        expected += [f"{s}_{name}" for s in judged for name in ("classes.csv", "confusion.png")]
+    assert [name for name in expected if not (run / name).is_file()] == []

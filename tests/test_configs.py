@@ -57,14 +57,15 @@ def callbacks(cli):
 def test_config_instantiates(name):
     # no hub: random weights; no accelerator: full precision
     cli = instantiate(name, overrides=["--model.weights=none", "--trainer.precision=32-true"])
-    assert {BackRazor, MemoryProfiler, ModelCheckpoint, *EVERYWHERE} <= callbacks(cli)
+    assert {BackRazor, MemoryProfiler, PredictionWriter, ModelCheckpoint} <= callbacks(cli)
+    assert callbacks(cli) >= EVERYWHERE
     assert cli.trainer.checkpoint_callback.monitor in dict(cli.model.val_metrics.items())
     assert cli.model.schedule is not None
 
 
 def test_dense_layer_leaves_only_the_razor_out():
     cli = instantiate("quickstart.yaml", "dense.yaml", overrides=["--model.weights=none"])
-    assert callbacks(cli) == {MemoryProfiler, *EVERYWHERE}
+    assert callbacks(cli) == {MemoryProfiler, PredictionWriter, *EVERYWHERE}
     assert cli.trainer.max_epochs == instantiate("quickstart.yaml").trainer.max_epochs
 
 
