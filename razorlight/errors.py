@@ -1,4 +1,4 @@
-"""The one exception that speaks to users."""
+"""The exceptions that the command line makes a line or an exit status of."""
 
 
 class RazorError(ValueError):
@@ -6,3 +6,7 @@ class RazorError(ValueError):
 
     The command line prints the message alone, without a traceback, and exits with status 1.
     """
+
+
+class Terminated(BaseException):
+    """A run that SIGTERM ended, from a scheduler or a container; it saved what it could."""

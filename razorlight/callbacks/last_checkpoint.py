@@ -12,7 +12,7 @@ from razorlight.errors import RazorError
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt`` as of the last epoch, or of the step that an exception or Ctrl-C ended.
+    """Keeps ``last.ckpt`` as of the last epoch, or of the step that an exception or a signal ended.
 
     Also as of each validation within an epoch. It stands beside a ``ModelCheckpoint`` that keeps
     the best: with ``save_last=True`` that one would write ``last.ckpt`` only after epochs that are
@@ -67,7 +67,11 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         # of an epoch that is at its end not all is logged yet, and a resumed run would not log it
         epochs: Any = trainer.fit_loop.epoch_progress.current
-        if epochs.processed == epochs.completed and not _not_finite(trainer, pl_module):
+        if epochs.processed != epochs.completed:
+            return
+        if self._written:  # SIGTERM, heard between two epochs
+            self._make_last(trainer)
+        elif not _not_finite(trainer, pl_module):
             self._write(trainer, "last.ckpt")
 
     @override

@@ -13,10 +13,13 @@ from typing import Any, NoReturn
 from razorlight import __version__
 from razorlight.cli import completion, listing
 from razorlight.config_files import copy_config
-from razorlight.errors import RazorError
+from razorlight.errors import RazorError, Terminated
 
 FAILED, MISUSED = 1, 2
-"""Exit statuses: a mistake that a run met, one that the parser met. 130 is Ctrl-C's."""
+"""Exit statuses: a mistake that a run met, one that the parser met."""
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit statuses: after Ctrl-C, after SIGTERM."""
 
 TRAINING = {
     "fit": "train a network, validating after each epoch",
@@ -51,8 +54,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 for a mistake met in the run (missing data, unknown model), 2 for one
-        in arguments or configuration, 130 after Ctrl-C. Mistakes print one line on stderr; whatever
-        else goes wrong is raised.
+        in arguments or configuration, 130 after Ctrl-C, 143 after SIGTERM. Mistakes print one line
+        on stderr; whatever else goes wrong is raised.
     """
     words = sys.argv[1:] if args is None else args
     try:
@@ -67,7 +70,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except RazorError as error:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except Terminated:
+        return TERMINATED
     return 0
 
 

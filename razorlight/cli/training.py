@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf.errors import OmegaConfBaseException
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
@@ -23,7 +24,7 @@ from razorlight.cli.messages import explain
 from razorlight.cli.resuming import best_of, continue_run, last_of, newest_run, run_of_configs
 from razorlight.cli.saving import WholeConfig, make_durable
 from razorlight.config_files import find_config
-from razorlight.errors import RazorError
+from razorlight.errors import RazorError, Terminated
 
 
 class ConfigFile(ActionConfigFile):
@@ -95,16 +96,25 @@ class RazorCLI(LightningCLI):
         """Leave the configuration to its user: Lightning's takes a checkpoint's word instead."""
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; after Ctrl-C, say how to go on."""
+        """Train; after Ctrl-C or SIGTERM, say how to go on.
+
+        Raises:
+            Terminated: after SIGTERM.
+        """
         try:
             self.trainer.fit(**kwargs)
-        except SystemExit as leaving:  # how Lightning leaves a run that it was interrupted in
-            if isinstance(leaving.__context__, KeyboardInterrupt) and self.trainer.is_global_zero:
+        # how Lightning leaves a run that was interrupted; the loaders may have been told too
+        except (SystemExit, RuntimeError) as leaving:
+            terminated = self.trainer.received_sigterm
+            interrupted = terminated or isinstance(leaving.__context__, KeyboardInterrupt)
+            if interrupted and self.trainer.is_global_zero:
                 callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
                 summary = next(c for c in callbacks if isinstance(c, RunSummary))
                 resume = summary.resume_command(self.trainer)
                 hint = f"to go on: {resume}" if resume else "no checkpoint was saved"
                 print(f"interrupted; {hint}", file=sys.stderr)
+            if terminated:
+                raise Terminated from leaving
             raise
 
     def after_instantiate_classes(self) -> None:
@@ -154,6 +164,7 @@ def run(args: Sequence[str] | None = None) -> None:
         ArgumentError: for a mistake in arguments or configuration.
         RazorError: for one met in the run.
         KeyboardInterrupt: after Ctrl-C.
+        Terminated: after SIGTERM.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_banner)
     # Lightning's own use of torch, and frozen norms, which tasks leave so on purpose
@@ -184,6 +195,8 @@ def run(args: Sequence[str] | None = None) -> None:
         if (line := explain_accident(error)) is None:
             raise
         raise RazorError(line) from error
+    except SIGTERMException as leaving:
+        raise Terminated from leaving
     except SystemExit as leaving:
         # how Lightning leaves a run that it was interrupted in
         if isinstance(leaving.__context__, KeyboardInterrupt):

@@ -8,7 +8,8 @@ killed, one of
   one, or make a folder) brings a SIGKILL in place of itself;
 * ``operation`` and ``bytes``: from which of them on a write beyond that many bytes of a file is cut
   short there by a fatal signal of the kernel;
-* ``operation`` and ``interrupts``: from which of them on so many bring a SIGINT, as Ctrl-C does.
+* ``operation`` and ``interrupts``: from which of them on so many bring a SIGINT, as Ctrl-C does,
+  or another ``signal``.
 
 Answers each by a line: the exit status, or minus the signal.
 """
@@ -48,14 +49,15 @@ def run(job):
     # who began in the background was told to ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "operation" in job:
-        at_operation(job["operation"], job.get("bytes"), job.get("interrupts"))
+        interrupts, sent = job.get("interrupts"), job.get("signal", signal.SIGINT)
+        at_operation(job["operation"], job.get("bytes"), interrupts, sent)
     try:
         os._exit(main(job["arguments"]))
     finally:
         os._exit(99)
 
 
-def at_operation(number, size, interrupts):
+def at_operation(number, size, interrupts, sent):
     count = 0
 
     def hook(event, arguments):
@@ -63,7 +65,7 @@ def at_operation(number, size, interrupts):
         if writes(event, arguments) and "runs" in Path(os.fsdecode(arguments[0])).parts:
             count += 1
             if interrupts and number <= count < number + interrupts:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), sent)
             elif count == number and size:
                 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

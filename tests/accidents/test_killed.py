@@ -1,6 +1,7 @@
 """Runs killed at any moment, by SIGKILL, and resumed: nothing is lost, and they end the same."""
 
 import random
+import signal
 
 import pytest
 import torch
@@ -89,6 +90,20 @@ def test_ctrl_c_twice(server, whole, number):
     folder = whole.with_name(f"interrupted{number}")
     assert server.fit(folder, operation=number, interrupts=2) == 130
     assert "Traceback" not in (folder / "log").read_text()
+    check_nothing_lost(folder)
+    assert server.fit(folder) == 0
+    assert len(val_losses(resumable(folder))) == EPOCHS
+
+
+@pytest.mark.parametrize("number", [16, 28, BETWEEN, 40])
+def test_sigterm(server, whole, number):
+    folder = whole.with_name(f"terminated{number}")
+    assert server.fit(folder, operation=number, interrupts=2, signal=signal.SIGTERM) == 143
+    log = (folder / "log").read_text()
+    run = resumable(folder).relative_to(folder)
+    assert f"interrupted; to go on: razorlight fit --config {run}/config.yaml --ckpt_path l" in log
+    assert "Traceback" not in log
+    assert not list(folder.rglob("next.ckpt"))
     check_nothing_lost(folder)
     assert server.fit(folder) == 0
     assert len(val_losses(resumable(folder))) == EPOCHS
