@@ -49,6 +49,57 @@ def config(folder):
     return path
 
 
+MISSING = {
+    "ImageFolder": ("ClassificationTask", "no folder nowhere/train"),
+    "CIFAR10": ("ClassificationTask", "no usable copy in nowhere"),
+    "CUB200": ("ClassificationTask", "no usable copy in nowhere"),
+    "ADE20K": ("SegmentationTask", "no folder nowhere/ADEChallengeData2016"),
+    "VOC2012": ("SegmentationTask", "no usable copy in nowhere"),
+    "DepthFolder": ("DepthTask", "no folder nowhere/images/"),
+}
+
+
+DENSE = ["--model.architecture=Unet", "--model.encoder=resnet18"]
+NETWORKS = {
+    "ClassificationTask": ["--model.model=resnet10t"],
+    "SegmentationTask": DENSE,
+    "DepthTask": DENSE,
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+@pytest.mark.parametrize("name", MISSING)
+def test_missing_data_are_said_before_a_network_is_made(monkeypatch, capsys, name, command):
+    def made(*args):
+        raise AssertionError("a network is made")
+
+    task, message = MISSING[name]
+    monkeypatch.setattr("razorlight.tasks.networks._creation_errors", made)
+    network = NETWORKS[task]
+    words = [command, f"--model={task}", *network, "--model.weights=pretrained", f"--data={name}"]
+    words += ["--data.root=nowhere"]
+    if name in ("CIFAR10", "VOC2012"):
+        words.append("--data.download=false")
+    assert main(words) == 1
+    assert message in error_line(capsys)
+
+
+@pytest.mark.parametrize("files", [[], [".hidden.jpg"], ["notes.txt"]])
+def test_an_empty_folder_is_said_before_a_network_is_made(folder, monkeypatch, capsys, files):
+    monkeypatch.setattr("razorlight.tasks.networks._creation_errors", None)
+    for kind in ("images", "masks"):
+        (folder / kind / "train").mkdir(parents=True)
+        for name in files:
+            (folder / kind / "train" / name).touch()
+    (folder / "photographs").mkdir()
+    words = ["--model=SegmentationTask", *DENSE, "--data=SegmentationFolder", "--data.root=."]
+    words += ["--data.classes=[a,b]"]
+    assert main(["fit", *words]) == 1
+    assert "no images in images/train; SegmentationFolder reads" in error_line(capsys)
+    assert main(["predict", *words, "--data.predict_folder=photographs"]) == 1
+    assert "no images in photographs; predict_folder is" in error_line(capsys)
+
+
 def error_line(capsys):
     """The one line on stderr that says what went wrong, where nothing else was said of it."""
     err = capsys.readouterr().err

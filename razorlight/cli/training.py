@@ -13,7 +13,7 @@ from jsonargparse import ActionConfigFile
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -24,6 +24,7 @@ from razorlight.cli.messages import explain
 from razorlight.cli.resuming import best_of, continue_run, last_of, newest_run, run_of_configs
 from razorlight.cli.saving import WholeConfig, make_durable
 from razorlight.config_files import find_config
+from razorlight.data import RazorDataModule
 from razorlight.errors import RazorError, Terminated
 
 
@@ -81,6 +82,16 @@ class RazorCLI(LightningCLI):
         parser.link_arguments(
             "data.num_classes", "model.init_args.num_classes", apply_on="instantiate"
         )
+
+    def before_instantiate_classes(self) -> None:
+        """Look for the data as soon as they are known, before a network is made or downloaded."""
+        if self.subcommand:
+            self.parser.add_instantiator(self._make_data, RazorDataModule, prepend=True)
+
+    def _make_data(self, kind: type[RazorDataModule], *args: Any, **kwargs: Any) -> RazorDataModule:
+        data = kind(*args, **kwargs)
+        rank_zero_only(data.find)(str(self.subcommand))  # of several processes one downloads
+        return data
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks that every run has."""

@@ -135,6 +135,20 @@ class RazorDataModule(LightningDataModule, ABC):
             if split not in self._datasets:
                 self._datasets[split] = self._dataset(split)
 
+    def find(self, stage: str) -> None:
+        """Find now what a stage reads, to say at once if it is missing.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            RazorError: as :meth:`setup` and :meth:`predict_dataloader` do.
+        """
+        self.prepare_data()
+        self.setup(stage)
+        if stage == "predict":
+            _ = self.predict_images
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented; an incomplete last batch is left out, unless it is the only one."""
         return self._loader("train")
