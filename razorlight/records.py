@@ -301,13 +301,18 @@ def in_memory(x: Tensor, channels: int | None = None, like: Tensor | None = None
         if channels == -1:
             return x if x.ndim == 3 else x.flatten(1, -2)
         return x if channels is None else x.reshape(*x.shape[:2], -1, 1)
-    last = like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last)
-    return x.permute(0, 2, 3, 1).flatten(1, 2) if last and channels == 1 else x
+    form = _CHANNELS_LAST.get(like.ndim)
+    if channels != 1 or form is None or not like.is_contiguous(memory_format=form):
+        return x
+    return x.movedim(1, -1).flatten(1, -2)
+
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _channels_last(value: Tensor, shape: torch.Size) -> Tensor:
-    batch, channels, height, width = shape
-    return value.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    batch, channels, *spatial = shape
+    return value.view(batch, *spatial, channels).movedim(-1, 1)
 
 
 def encoded_record(

@@ -19,6 +19,8 @@ _SHORT = 32  # entries; the ends of groups of fewer would take most of a bit an 
 _FARTHEST = 126  # steps from zero to a group's lowest level: an int8, whatever rounding does
 _WIDER = 2.0  # steps of negative entries than those of positive ones, where signs are kept
 _TINY = torch.finfo(torch.float32).tiny  # in place of the step of a constant group
+_NARROW = 32  # entries; the scale of a token of fewer would take a quarter of a bit an entry
+_SCALES_AN_OCTAVE = 4  # of the scales of tokens: an int8 then reaches from 2**-32 to 2**32
 
 
 class _Layout(NamedTuple):
@@ -69,10 +71,15 @@ class Uniform(Codec):
             negative entries and zeros, which a rectifier behind does not let through, are kept in
             steps twice as wide; "zeros": what is stored is the entry rectified, ``max(x, 0)``, and
             its zeros are a level of their own, so that no other entry becomes one.
+        token_scale: divide each token by about its root mean square first, and store that in eight
+            bits. A token is a place along ``axis`` in one sample; of fewer than 32 entries it is
+            left as it is. Without, a few giant tokens, such as padding by -999, would set the step
+            of all others.
 
     Raises:
-        RazorError: for other ``bits``, a ``group`` below 1, or stochastic rounding of what keeps
-            signs or zeros; in use, for a value without that ``axis``.
+        RazorError: for other ``bits``, a ``group`` below 1, stochastic rounding of what keeps signs
+            or zeros, or a scale of tokens without an ``axis``; in use, for a value without that
+            ``axis``.
     """
 
     bits: int = 4
@@ -80,6 +87,7 @@ class Uniform(Codec):
     axis: int | None = None
     stochastic: bool = False
     keeps: Literal["ends", "signs", "zeros"] = "ends"
+    token_scale: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in PLANES:
@@ -90,6 +98,8 @@ class Uniform(Codec):
             raise RazorError(f"Uniform: keeps must be ends, signs or zeros, got {self.keeps!r}")
         if self.stochastic and self.keeps != "ends":
             raise RazorError(f"Uniform: stochastic rounding does not keep {self.keeps}")
+        if self.token_scale and self.axis is None:
+            raise RazorError("Uniform: token_scale needs the axis along which tokens follow")
 
     @override
     def samples_together(self, shape: Sequence[int]) -> int | None:
@@ -104,12 +114,35 @@ class Uniform(Codec):
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        layout = self._layout(x.shape)
-        groups = _as_groups(x.float(), layout)
+        layout, value = self._layout(x.shape), x.float()
+        scales = self._scales(value)
+        if scales is not None:
+            value = value / _factors(scales)
+        groups = _as_groups(value, layout)
         ends = self._ends(groups)
         # by way of int16: float32 to uint8 takes longer on a CPU
         codes = self._codes(groups, *ends).to(torch.int16).to(torch.uint8)
-        return *pack(codes.reshape(layout.codes), self.bits), *ends
+        packed = pack(codes.reshape(layout.codes), self.bits)
+        return *packed, *ends, *(() if scales is None else (scales,))
+
+    def _scales(self, value: Tensor) -> Tensor | None:
+        """Of each token, in steps of a quarter of an octave; a NaN or infinity has any of them."""
+        if not self._scales_tokens(value.shape):
+            return None
+        dims = self._within_token(value.shape)
+        size = math.prod(value.shape[dim] for dim in dims)
+        norm = torch.linalg.vector_norm(value, dim=dims, keepdim=True)
+        octaves = torch.log2(norm / math.sqrt(size)) * _SCALES_AN_OCTAVE
+        return octaves.nan_to_num_(0.0).clamp_(-128, 127).round_().to(torch.int8)
+
+    def _scales_tokens(self, shape: Sequence[int]) -> bool:
+        entries = math.prod(shape[dim] for dim in self._within_token(shape))
+        return self.token_scale and entries >= _NARROW and math.prod(shape) > 0
+
+    def _within_token(self, shape: Sequence[int]) -> list[int]:
+        """The dims that a token spans: all but those of samples and tokens."""
+        axis = None if self.axis is None else self.axis % len(shape)
+        return [dim for dim in range(1, len(shape)) if dim != axis]
 
     def _ends(self, groups: Tensor) -> tuple[Tensor, ...]:
         """What is stored of each group besides the codes: of its lowest level, and the step."""
@@ -147,8 +180,8 @@ class Uniform(Codec):
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         planes = len(PLANES[self.bits])
-        packed, ends = stored[:planes], stored[planes:]
-        layout = self._layout(shape)
+        layout, scaled = self._layout(shape), self._scales_tokens(shape)
+        packed, ends = stored[:planes], stored[planes : len(stored) - scaled]
         outer, block, between, line, inner, count, size = layout
         codes = unpack(packed, self.bits, layout.codes)
         values = codes.view(outer, block, between, count, size, inner).float()
@@ -157,7 +190,10 @@ class Uniform(Codec):
             values.clamp_(min=0)
         if self.keeps == "signs":
             F.leaky_relu_(values, _WIDER)
-        return values.flatten(3, 4)[:, :, :, :line].to(dtype).reshape(shape)
+        values = values.flatten(3, 4)[:, :, :, :line]
+        if scaled:
+            values = values.reshape(shape).mul_(_factors(stored[-1]))
+        return values.to(dtype).reshape(shape)
 
     def _lowest_level(self, *ends: Tensor) -> Tensor:
         step = ends[-1].float()
@@ -173,7 +209,9 @@ class Uniform(Codec):
         rows, n = layout.codes
         ends = layout.outer * layout.between * layout.groups * layout.inner
         bits = {"ends": 32, "signs": 24, "zeros": 16}[self.keeps]
-        return rows * packed_bits(n, self.bits) + ends * bits
+        within = math.prod(shape[dim] for dim in self._within_token(shape))
+        scales = 8 * math.prod(shape) // within if self._scales_tokens(shape) else 0
+        return rows * packed_bits(n, self.bits) + ends * bits + scales
 
     def _layout(self, shape: Sequence[int]) -> _Layout:
         if self.axis is not None and not -len(shape) <= self.axis < len(shape):
@@ -208,6 +246,11 @@ def _as_groups(x: Tensor, layout: _Layout) -> Tensor:
 def _narrowed(fresh: Tensor) -> Tensor:
     """``fresh``, overwritten: negative entries as they are stored where signs are kept."""
     return F.leaky_relu_(fresh, 1 / _WIDER)
+
+
+def _factors(scales: Tensor) -> Tensor:
+    """What tokens were divided by."""
+    return torch.exp2(scales.float() / _SCALES_AN_OCTAVE)
 
 
 def _divisor(step: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ which it stands (:data:`FUNCTIONS`); its output is bit for bit that of torch.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,46 +13,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from razorlight.functional.activation import (
-    dropout,
+    celu,
+    elu,
     gelu,
+    glu,
     hardswish,
-    hardtanh,
-    leaky_relu,
-    relu,
+    mish,
+    selu,
+    sigmoid,
     silu,
+    softplus,
+    tanh,
 )
 from razorlight.functional.attention import scaled_dot_product_attention, softmax
 from razorlight.functional.conv import conv, conv_transpose, pad
+from razorlight.functional.dropout import alpha_dropout, dropout, feature_dropout
+from razorlight.functional.embedding import embedding
 from razorlight.functional.linear import addmm, linear, matmul, multiply
-from razorlight.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
-from razorlight.functional.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from razorlight.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from razorlight.functional.pool import linear_pool, max_pool, max_pool1d
+from razorlight.functional.rectifier import hardsigmoid, hardtanh, leaky_relu, prelu, relu
 
-__all__ = [
-    "FUNCTIONS",
-    "adaptive_avg_pool2d",
-    "addmm",
-    "avg_pool2d",
-    "batch_norm",
-    "conv",
-    "conv_transpose",
-    "dropout",
-    "gelu",
-    "group_norm",
-    "hardswish",
-    "hardtanh",
-    "layer_norm",
-    "leaky_relu",
-    "linear",
-    "matmul",
-    "max_pool2d",
-    "multiply",
-    "pad",
-    "relu",
-    "rms_norm",
-    "scaled_dot_product_attention",
-    "silu",
-    "softmax",
-]
+__all__ = ["FUNCTIONS", "MOVES"]
+
+_LINEAR_POOLS: tuple[Callable[..., Tensor], ...] = (
+    F.avg_pool1d,
+    F.avg_pool2d,
+    F.avg_pool3d,
+    F.adaptive_avg_pool1d,
+    F.adaptive_avg_pool2d,
+    F.adaptive_avg_pool3d,
+)
 
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.linear: linear,
@@ -66,9 +58,13 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.conv1d: conv,
     F.conv2d: conv,
     F.conv3d: conv,
+    F.conv_transpose1d: conv_transpose,
     F.conv_transpose2d: conv_transpose,
+    F.conv_transpose3d: conv_transpose,
     F.pad: pad,
+    F.embedding: embedding,
     F.batch_norm: batch_norm,
+    F.instance_norm: instance_norm,
     F.layer_norm: layer_norm,
     F.rms_norm: rms_norm,
     torch.rms_norm: rms_norm,  # what a compiler sees of it
@@ -79,10 +75,25 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.gelu: gelu,
     F.silu: silu,
     F.hardswish: hardswish,
+    F.prelu: prelu,
+    F.hardsigmoid: hardsigmoid,
+    F.mish: mish,
+    F.softplus: softplus,
+    F.elu: elu,
+    F.celu: celu,
+    F.selu: selu,
+    F.glu: glu,
+    torch.sigmoid: sigmoid,
+    Tensor.sigmoid: sigmoid,
+    torch.tanh: tanh,
+    Tensor.tanh: tanh,
     F.dropout: dropout,
-    F.max_pool2d: max_pool2d,
-    F.avg_pool2d: avg_pool2d,
-    F.adaptive_avg_pool2d: adaptive_avg_pool2d,
+    F.alpha_dropout: alpha_dropout,
+    **{f: partial(feature_dropout, function=f) for f in (F.dropout1d, F.dropout2d, F.dropout3d)},
+    F.max_pool1d: max_pool1d,
+    F.max_pool2d: partial(max_pool, rank=2),
+    F.max_pool3d: partial(max_pool, rank=3),
+    **{f: partial(linear_pool, pool=f) for f in _LINEAR_POOLS},
     F.softmax: softmax,
     torch.softmax: softmax,
     Tensor.softmax: softmax,
@@ -95,6 +106,8 @@ MOVES: frozenset[Callable[..., Any]] = frozenset(
     {
         F.interpolate,
         F.pad,
+        F.pixel_shuffle,
+        F.pixel_unshuffle,
         torch.cat,
         torch.chunk,
         torch.flatten,

@@ -8,13 +8,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from razorlight.functional.backward import once_differentiable, vjp
+from razorlight.sharing import no_view
 
 
 class _LinearMap(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.shape, ctx.strides, ctx.function = x.shape, x.stride(), function
-        return function(x)
+        out = function(x)
+        return no_view(out) if out._is_view() else out
 
     @staticmethod
     @once_differentiable

@@ -14,7 +14,7 @@ from torch.autograd import Function
 from razorlight.functional.backward import once_differentiable
 from razorlight.functional.normalise import Norm, Reading, normalise
 from razorlight.records import NOTHING, Read, release
-from razorlight.sharing import Storage, find, leave, store
+from razorlight.sharing import Storage, find, leave, no_view, store
 
 aten = torch.ops.aten
 
@@ -300,3 +300,78 @@ def group_norm(
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         input = input.float()  # autocast does so for F.group_norm, not for the native operation
     return normalise(storage, input, weight, bias, _GroupNorm(num_groups, eps))
+
+
+@dataclass
+class _InstanceNorm(_BatchNorm):
+    """A batch norm to which each channel of each sample is a channel of its own, as in torch."""
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch, wide = len(x), _as_one_sample(x)
+        running = [_repeated(value, batch) for value in self.running]
+        norm = _BatchNorm((running[0], running[1]), self.momentum, self.eps)
+        out, *statistics = norm.forward(wide, _repeated(weight, batch), _repeated(bias, batch))
+        for value, updated in zip(self.running, running, strict=True):
+            if value is not None and updated is not None:
+                value.copy_(updated.view(batch, -1).mean(0))
+        mean, rstd = (value.view(batch, *self._of_channels(x)) for value in statistics)
+        return no_view(out.view(x.shape)), mean, rstd
+
+    def again(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        # by the statistics of ``x``, of which there may be some samples alone
+        return _InstanceNorm((None, None), self.momentum, self.eps).forward(x, weight, bias)[0]
+
+    def backward(
+        self,
+        grad: Tensor,
+        reading: Reading,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        needs: list[bool],
+    ) -> tuple[Tensor | None, ...]:
+        batch = len(grad)
+        value, mean, step, rest = reading
+        reading = Reading(_as_one_sample(value), mean.expand_as(step), step, rest)
+        d_x, *others = super().backward(
+            _as_one_sample(grad), reading, _repeated(weight, batch), _repeated(bias, batch), needs
+        )
+        d_x = None if d_x is None else d_x.view(grad.shape)
+        return d_x, *(None if d is None else d.view(batch, -1).sum(0) for d in others)
+
+    def _of_channels(self, x: Tensor) -> tuple[int, ...]:
+        return (x.shape[1], *(1,) * (x.ndim - 2))
+
+
+def _as_one_sample(x: Tensor) -> Tensor:
+    return x.contiguous().view(1, -1, *x.shape[2:])
+
+
+def _repeated(of_channels: Tensor | None, batch: int) -> Tensor | None:
+    return None if of_channels is None else of_channels.repeat(batch)
+
+
+def instance_norm(
+    storage: Storage,
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """:func:`torch.nn.functional.instance_norm` of ``input`` ``(batch, channels, ...)``.
+
+    Stored, and approximate, as in :func:`batch_norm`.
+    """
+    if not use_input_stats:
+        statistics = (running_mean, running_var)
+        return batch_norm(storage, input.contiguous(), *statistics, weight, bias, False, eps=eps)
+    F._verify_spatial_size(input.shape)  # type: ignore[attr-defined]
+    norm = _InstanceNorm((running_mean, running_var), momentum, eps)
+    return normalise(storage, input, weight, bias, norm)

@@ -1,11 +1,11 @@
 """Pooling: of maxima, where in its window each stood is stored; of means, nothing."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
@@ -14,11 +14,11 @@ from razorlight.functional.backward import once_differentiable
 from razorlight.functional.linear_map import linear_map
 from razorlight.functional.sizes import Size, each
 from razorlight.records import Record, join
-from razorlight.sharing import Storage, find, leave, one_of_several
+from razorlight.sharing import Storage, find, hand_on, leave, one_of_several
 
 
 class _Windows(NamedTuple):
-    """The windows of a pooling, each a pair (rows, columns)."""
+    """The windows of a pooling: each a list with an entry for every spatial dim."""
 
     kernel: list[int]
     stride: list[int]
@@ -26,46 +26,67 @@ class _Windows(NamedTuple):
     dilation: list[int]
 
     @property
+    def rank(self) -> int:
+        """How many spatial dims there are."""
+        return len(self.kernel)
+
+    @property
     def bits(self) -> int:
         """Of a place in a window."""
         return next(bits for bits in (2, 4, 8) if math.prod(self.kernel) <= 2**bits)
 
-    def places(self, index: Tensor, width: int) -> Tensor:
-        """Places in their windows of indices into maps of ``width`` columns."""
-        y = index // width
-        x = index - y * width  # a remainder takes as long as one more division
-        origin_y, origin_x = self._origins(index)
-        row, column = (
-            distance // step if step > 1 else distance
-            for distance, step in zip((y - origin_y, x - origin_x), self.dilation, strict=True)
-        )
-        return (row * self.kernel[1] + column).to(torch.uint8)
+    def places(self, index: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Places in their windows of indices into maps of these spatial ``sizes``."""
+        place = index.new_zeros(())
+        steps = _strides(self.kernel)
+        origins = self._origins(index)
+        for dim in reversed(range(self.rank)):
+            # a remainder takes as long as one more division
+            rest = index // sizes[dim] if dim else None
+            at = index if rest is None else index - rest * sizes[dim]
+            distance = at - origins[dim]
+            if self.dilation[dim] > 1:
+                distance = distance // self.dilation[dim]
+            place = place + (distance * steps[dim] if steps[dim] > 1 else distance)
+            index = index if rest is None else rest
+        return place.to(torch.uint8)
 
-    def indices(self, places: Tensor, width: int) -> Tensor:
+    def indices(self, places: Tensor, sizes: Sequence[int]) -> Tensor:
         """Inverse of :meth:`places`."""
-        row, column = (torch.arange(size, device=places.device) for size in self.kernel)
-        distances = row[:, None] * (self.dilation[0] * width) + column * self.dilation[1]
+        distance = torch.zeros((), dtype=torch.int64, device=places.device)
+        origin = torch.zeros((), dtype=torch.int64, device=places.device)
+        origins = self._origins(places)
+        for dim, step in enumerate(_strides(sizes)):
+            entries = torch.arange(self.kernel[dim], device=places.device)
+            distance = distance[..., None] + entries * (self.dilation[dim] * step)
+            origin = origin + origins[dim] * step
         # looked up, for a division takes several times as long on a CPU
-        distance = distances.flatten().index_select(0, places.flatten().to(torch.int32))
-        origin_y, origin_x = self._origins(places)
-        return distance.view_as(places) + (origin_y * width + origin_x)
+        looked_up = distance.flatten().index_select(0, places.flatten().to(torch.int32))
+        return looked_up.view_as(places) + origin
 
-    def _origins(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Input row ``(H, 1)`` and column ``(W,)`` of each window's first entry, with padding."""
-        rows, columns = (
-            torch.arange(size, device=pooled.device) * stride - padding
-            for size, stride, padding in zip(
-                pooled.shape[-2:], self.stride, self.padding, strict=True
-            )
-        )
-        return rows[:, None], columns
+    def _origins(self, pooled: Tensor) -> list[Tensor]:
+        """For each spatial dim the input's coordinate of each window's first entry, with padding.
+
+        They broadcast to ``pooled``.
+        """
+        origins = []
+        for dim in range(self.rank):
+            size = pooled.shape[dim - self.rank]
+            first = torch.arange(size, device=pooled.device) * self.stride[dim] - self.padding[dim]
+            origins.append(first.view(-1, *(1,) * (self.rank - 1 - dim)))
+        return origins
 
 
-class _MaxPool2d(Function):
+def _strides(sizes: Sequence[int]) -> list[int]:
+    """Of a contiguous tensor of these sizes."""
+    return [math.prod(sizes[dim + 1 :]) for dim in range(len(sizes))]
+
+
+class _MaxPool(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, windows: _Windows, ceil: bool) -> tuple[Tensor, ...]:
-        out, index = torch.ops.aten.max_pool2d_with_indices(x, *windows, ceil)
-        packed = pack(windows.places(index, x.shape[-1]).flatten(), windows.bits)
+        out, index = _POOLS[windows.rank](x, *windows, ceil)
+        packed = pack(windows.places(index, x.shape[-windows.rank :]).flatten(), windows.bits)
         ctx.save_for_backward(*packed)
         ctx.mark_non_differentiable(*packed)
         ctx.windows, ctx.shape = windows, x.shape
@@ -74,25 +95,63 @@ class _MaxPool2d(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        index = _index(
-            *ctx.saved_tensors, windows=ctx.windows, shape=grad.shape, width=ctx.shape[-1]
-        )
-        d_x = grad.new_zeros(*ctx.shape[:-2], ctx.shape[-2] * ctx.shape[-1])
-        d_x.scatter_add_(-1, index.flatten(-2), grad.flatten(-2))
+        windows, rank = ctx.windows, ctx.windows.rank
+        sizes = ctx.shape[-rank:]
+        index = _index(*ctx.saved_tensors, windows=windows, shape=grad.shape, sizes=sizes)
+        d_x = grad.new_zeros(*ctx.shape[:-rank], math.prod(sizes))
+        d_x.scatter_add_(-1, index.flatten(-rank), grad.flatten(-rank))
         return d_x.view(ctx.shape), None, None
 
 
-def _index(*packed: Tensor, windows: _Windows, shape: torch.Size, width: int) -> Tensor:
+_POOLS: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
+    2: torch.ops.aten.max_pool2d_with_indices,
+    3: torch.ops.aten.max_pool3d_with_indices,
+}
+
+
+def _index(*packed: Tensor, windows: _Windows, shape: torch.Size, sizes: Sequence[int]) -> Tensor:
     places = unpack(packed, windows.bits, [math.prod(shape)]).view(shape)
-    return windows.indices(places, width)
+    return windows.indices(places, sizes)
 
 
-def _pick(value_and_index: list[Tensor]) -> Tensor:
+def _pick(value_and_index: list[Tensor], rank: int) -> Tensor:
     value, index = value_and_index
-    return value.flatten(-2).gather(-1, index.flatten(-2)).view(index.shape)
+    return value.flatten(-rank).gather(-1, index.flatten(-rank)).view(index.shape)
 
 
-def max_pool2d(
+def max_pool(
+    storage: Storage,
+    input: Tensor,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    rank: int,
+) -> Tensor:
+    """:func:`torch.nn.functional.max_pool2d` (and 3d), by ``rank``; exact.
+
+    Two, four or eight bits an output entry are stored (its place in the window), where torch keeps
+    the input and int64 indices. The window must have at most 256 entries; ``storage`` says only
+    whether a record of the input goes on.
+    """
+    sizes = (each(size, rank) for size in (kernel_size, stride or kernel_size, padding, dilation))
+    windows = _Windows(*sizes)
+    if rank == 3 and not input.is_cuda and torch.is_autocast_enabled(input.device.type):
+        # autocast does so for F.max_pool3d, not for the native operation
+        input = input.to(torch.promote_types(input.dtype, torch.float32))
+    out, *packed = _MaxPool.apply(input, windows, ceil_mode)
+    out = one_of_several(out)
+    if known := find(input, storage):
+        index = partial(_index, windows=windows, shape=out.shape, sizes=input.shape[-rank:])
+        pick = partial(_pick, rank=rank)
+        leave(out, join(known, Record(tuple(packed), index)).then(pick, fresh=True), storage)
+    return out
+
+
+def max_pool1d(
     storage: Storage,
     input: Tensor,
     kernel_size: Size,
@@ -102,27 +161,28 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """:func:`torch.nn.functional.max_pool2d`; exact.
-
-    Two, four or eight bits an output entry are stored (its place in the window), where torch keeps
-    the input and int64 indices. The window must have at most 256 entries; ``storage`` says only
-    whether a record of the input goes on.
-    """
-    sizes = (each(size, 2) for size in (kernel_size, stride or kernel_size, padding, dilation))
-    windows = _Windows(*sizes)
-    out, *packed = _MaxPool2d.apply(input, windows, ceil_mode)
-    out = one_of_several(out)
-    if known := find(input, storage):
-        index = partial(_index, windows=windows, shape=out.shape, width=input.shape[-1])
-        leave(out, join(known, Record(tuple(packed), index)).then(_pick, fresh=True), storage)
+    """:func:`torch.nn.functional.max_pool1d`, as torch does it: of maps with a single row."""
+    (kernel,), (step,) = each(kernel_size, 1), each(stride or kernel_size, 1)
+    (margin,), (spacing,) = each(padding, 1), each(dilation, 1)
+    rows = input.unsqueeze(-2)
+    hand_on(input, rows, _one_row)
+    sizes = ((1, kernel), (1, step), (0, margin), (1, spacing))
+    pooled = max_pool(storage, rows, *sizes, ceil_mode, rank=2)
+    out = pooled.squeeze(-2)
+    hand_on(pooled, out, _no_row)
     return out
 
 
-def avg_pool2d(storage: Storage, input: Tensor, *sizes: Any, **options: Any) -> Tensor:
-    """:func:`torch.nn.functional.avg_pool2d`; exact, and nothing is stored."""
-    return linear_map(lambda x: F.avg_pool2d(x, *sizes, **options), input)
+def _one_row(x: Tensor) -> Tensor:
+    return x.unsqueeze(-2)
 
 
-def adaptive_avg_pool2d(storage: Storage, input: Tensor, output_size: Any) -> Tensor:
-    """:func:`torch.nn.functional.adaptive_avg_pool2d`; exact, and nothing is stored."""
-    return linear_map(lambda x: F.adaptive_avg_pool2d(x, output_size), input)
+def _no_row(x: Tensor) -> Tensor:
+    return x.squeeze(-2)
+
+
+def linear_pool(
+    storage: Storage, input: Tensor, *sizes: Any, pool: Callable[..., Tensor], **options: Any
+) -> Tensor:
+    """A pooling of means, ``pool(input, *sizes, **options)``; exact, and nothing is stored."""
+    return linear_map(lambda x: pool(x, *sizes, **options), input)

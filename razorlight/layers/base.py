@@ -37,6 +37,8 @@ class Role(Enum):
     """Operands of products of activations: queries, keys, values, probabilities, gated units."""
     SLOPE = "slope"
     """The input of a curved activation: not to be pruned, since its slope at 0 is not 0."""
+    KINK = "kink"
+    """The input of a curved activation whose slope jumps at 0: its signs are kept."""
     GATE = "gate"
     """What a rectifier let through: stored exactly, in bits, or the output that shows it."""
     BITS = "bits"
@@ -58,7 +60,7 @@ class Role(Enum):
             return isinstance(codec, Mask)
         if self is Role.GATE:
             return isinstance(codec, Mask | Uniform)
-        if self is Role.BLOCK:
+        if self in (Role.BLOCK, Role.KINK):
             return isinstance(codec, Dense | Uniform)
         if self is Role.SLOPE:
             return isinstance(codec, Dense | Uniform | Slope)
@@ -66,7 +68,7 @@ class Role(Enum):
 
     def fit(self, codec: Codec) -> Codec:
         """``codec`` such that a rectifier's gate can be read from what it stores."""
-        if self is Role.MAP_NORM:
+        if self in (Role.MAP_NORM, Role.KINK):
             return codec.keeping("signs")
         return codec.keeping("zeros") if self is Role.GATE else codec
 
@@ -199,7 +201,8 @@ def _dim_of_cat(out: Tensor, dim: int = 0, **_: Any) -> int:
 
 def _is_within_samples(func: TorchFunction, x: Tensor, pad: Any = None, *_: Any, **__: Any) -> bool:
     """Whether ``func`` moves entries within their sample (dim 0) alone, as far as it is known."""
-    return func is F.interpolate or (func is F.pad and len(pad) < 2 * x.ndim)
+    whole = (F.interpolate, F.pixel_shuffle, F.pixel_unshuffle)
+    return func in whole or (func is F.pad and len(pad) < 2 * x.ndim)
 
 
 def _move(

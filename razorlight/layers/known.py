@@ -41,15 +41,27 @@ register(
     role=Role.PRODUCT,
 )
 register(nn.Conv3d, functions=[F.conv3d, F.pad], role=Role.PRODUCT)
+register(nn.ConvTranspose1d, functions=[F.conv_transpose1d], role=Role.PRODUCT)
 register(nn.ConvTranspose2d, functions=[F.conv_transpose2d], role=Role.PRODUCT)
+register(nn.ConvTranspose3d, functions=[F.conv_transpose3d], role=Role.PRODUCT)
+register(nn.Embedding, functions=[F.embedding], role=Role.CARRIER)
 
 register(
     nn.BatchNorm1d,
     nn.BatchNorm2d,
+    nn.BatchNorm3d,
     timm.layers.BatchNormAct2d,
     functions=[F.batch_norm],
     role=Role.MAP_NORM,
     in_eval=True,  # frozen statistics: torch would keep the whole input, and nothing is needed
+)
+register(
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    functions=[F.instance_norm],
+    role=Role.MAP_NORM,
+    in_eval=True,  # its statistics may be those of the input then too
 )
 register(
     nn.GroupNorm,
@@ -101,15 +113,34 @@ register(
     functions=[F.relu],
     role=Role.GATE,
 )
-register(nn.ReLU6, functions=[F.hardtanh], role=Role.GATE)
+register(nn.ReLU6, nn.Hardtanh, functions=[F.hardtanh], role=Role.GATE)
+register(nn.Hardsigmoid, functions=[F.hardsigmoid], role=Role.GATE)
 register(nn.LeakyReLU, functions=[F.leaky_relu], role=Role.GATE)
 register(nn.Dropout, functions=[F.dropout], role=Role.BITS)
+register(nn.AlphaDropout, functions=[F.alpha_dropout], role=Role.BITS)
+register(nn.Dropout1d, functions=[F.dropout1d], role=Role.CARRIER)
+register(nn.Dropout2d, functions=[F.dropout2d], role=Role.CARRIER)
+register(nn.Dropout3d, functions=[F.dropout3d], role=Role.CARRIER)
+register(nn.MaxPool1d, functions=[F.max_pool1d], role=Role.BITS)
 register(nn.MaxPool2d, functions=[F.max_pool2d], role=Role.BITS)
+register(nn.MaxPool3d, functions=[F.max_pool3d], role=Role.BITS)
+register(
+    nn.AvgPool1d,
+    nn.AdaptiveAvgPool1d,
+    functions=[F.avg_pool1d, F.adaptive_avg_pool1d],
+    role=Role.CARRIER,
+)
 register(
     nn.AvgPool2d,
     timm.layers.AvgPool2dSame,
     nn.AdaptiveAvgPool2d,
     functions=[F.avg_pool2d, F.adaptive_avg_pool2d],
+    role=Role.CARRIER,
+)
+register(
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool3d,
+    functions=[F.avg_pool3d, F.adaptive_avg_pool3d],
     role=Role.CARRIER,
 )
 
@@ -128,6 +159,15 @@ register(
 )
 register(nn.SiLU, functions=[F.silu], role=Role.SLOPE)
 register(nn.Hardswish, functions=[F.hardswish], role=Role.SLOPE)
+register(nn.PReLU, functions=[F.prelu], role=Role.SLOPE)
+register(nn.ELU, functions=[F.elu], role=Role.KINK)
+register(nn.CELU, functions=[F.celu], role=Role.KINK)
+register(nn.SELU, functions=[F.selu], role=Role.KINK)
+register(nn.Mish, functions=[F.mish], role=Role.SLOPE)
+register(nn.Softplus, functions=[F.softplus], role=Role.SLOPE)
+register(nn.Sigmoid, functions=[torch.sigmoid], role=Role.SLOPE)
+register(nn.Tanh, functions=[torch.tanh], role=Role.SLOPE)
+register(nn.GLU, functions=[F.glu], role=Role.ATTENTION)
 
 MULTIPLY: list[TorchFunction] = [Tensor.mul, Tensor.__mul__]
 register(
@@ -146,6 +186,8 @@ register(
     timm.models.swin_transformer.SwinTransformerBlock,
     torchvision.models.swin_transformer.PatchMerging,
     torchvision.ops.Permute,
+    nn.PixelShuffle,
+    nn.PixelUnshuffle,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
     nn.UpsamplingNearest2d,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from razorlight.codecs import Codec, Dense, Mask, TopK, Uniform
+from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
 from razorlight.errors import RazorError
 from razorlight.layers import Role
 from razorlight.sharing import CHEAP, Storage
@@ -41,6 +41,13 @@ class Recipe:
     shares: bool = True
     reruns: float = 0
     block: Codec | None = None
+
+    @property
+    def kink(self) -> Codec:
+        """For the inputs of ELU and its like: ``slope``, or values if that stores slopes."""
+        if isinstance(self.slope, Slope):
+            return Uniform(self.slope.bits, axis=-2, token_scale=True)
+        return self.slope
 
     def storage(self, role: Role) -> Storage:
         """How a layer of ``role`` stores."""
@@ -83,7 +90,7 @@ def checkpoint(sparsity: float | None = None) -> Recipe:
         RazorError: for a ``sparsity``.
     """
     _refuse(sparsity)
-    eight = Uniform(8)
+    eight = _tokens(8)
     return Recipe(eight, eight, eight, eight, eight, gate=eight, block=eight)
 
 
@@ -102,10 +109,10 @@ def balanced(sparsity: float | None = None) -> Recipe:
     return Recipe(
         norm=Uniform(4, axis=-2),
         map_norm=Uniform(4, 128, axis=-2),
-        product=_product(Uniform(6, axis=-2), sparsity),
-        attention=Uniform(4, axis=-2),
-        slope=Uniform(3, axis=-2),
-        gate=Uniform(3, axis=-2),
+        product=_product(_tokens(6), sparsity),
+        attention=_tokens(5),
+        slope=_tokens(4),
+        gate=_tokens(3),
         reruns=CHEAP,
     )
 
@@ -121,12 +128,17 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
         norm=Uniform(bits, axis=-2),
         map_norm=Uniform(4, axis=-2),
         # small maps between blocks, of which large ones are made
-        product=_product(Uniform(8, axis=-2), sparsity),
-        attention=Uniform(bits, axis=-2),
-        slope=Uniform(4, axis=-2),
-        gate=Uniform(2, 32, axis=-2),
+        product=_product(_tokens(8), sparsity),
+        attention=_tokens(bits),
+        slope=_tokens(4),
+        gate=_tokens(2, 32),
         reruns=math.inf,
     )
+
+
+def _tokens(bits: int, group: int = 256) -> Uniform:
+    """The codec of a value that no norm has brought to one scale: tokens have their own."""
+    return Uniform(bits, group, axis=-2, token_scale=True)
 
 
 def _product(codec: Codec, sparsity: float | None) -> Codec:

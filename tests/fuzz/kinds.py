@@ -66,22 +66,22 @@ def _maps(draw, channels, rank, batched=None, least=1):
 
 
 @st.composite
-def conv_transpose(draw):
+def conv_transpose(draw, cls, rank):
     groups = draw(small)
     channels = groups * draw(small)
     build = partial(
-        nn.ConvTranspose2d,
+        cls,
         channels,
         groups * draw(small),
-        draw(per_dim(2, small)),
-        stride=draw(per_dim(2, small)),
-        padding=draw(per_dim(2, st.integers(0, 1))),
+        draw(per_dim(rank, small)),
+        stride=draw(per_dim(rank, small)),
+        padding=draw(per_dim(rank, st.integers(0, 1))),
         output_padding=draw(st.integers(0, 1)),
         groups=groups,
         bias=draw(st.booleans()),
-        dilation=draw(per_dim(2, small)),
+        dilation=draw(per_dim(rank, small)),
     )
-    return build, _maps(draw, channels, 2)
+    return build, _maps(draw, channels, rank)
 
 
 @st.composite
@@ -104,6 +104,20 @@ def batch_norm(draw, cls, ranks, **kwargs):
     if kwargs:
         options = {"eps": options["eps"], "apply_act": draw(st.booleans())}
     return partial(cls, channels, **options), _maps(draw, channels, draw(ranks), batched=True)
+
+
+@st.composite
+def instance_norm(draw, cls, rank):
+    channels = draw(small)
+    build = partial(
+        cls,
+        channels,
+        eps=draw(st.sampled_from([1e-5, 1e-3])),
+        momentum=draw(st.sampled_from([0.1, 0.0, 1.0])),
+        affine=draw(st.booleans()),
+        track_running_stats=draw(st.booleans()),
+    )
+    return build, _maps(draw, channels, rank)
 
 
 @st.composite
@@ -138,10 +152,40 @@ def activation(draw, cls, **kwargs):
 
 
 @st.composite
-def pool(draw, cls, **kwargs):
+def pool(draw, cls, rank, **kwargs):
     options = {key: draw(values) for key, values in kwargs.items()}
     # a dilated window that meets padding alone makes torch write where nothing is
-    return partial(cls, **options), _maps(draw, draw(small), 2, least=2)
+    return partial(cls, **options), _maps(draw, draw(small), rank, least=2)
+
+
+@st.composite
+def dropout_of_channels(draw, cls, rank):
+    options = {"p": draw(probability), "inplace": draw(st.booleans())}
+    return partial(cls, **options), _maps(draw, draw(small), rank)
+
+
+@st.composite
+def prelu(draw):
+    channels = draw(small)
+    shape = _maps(draw, channels, draw(st.integers(0, 3)), batched=True)
+    return partial(nn.PReLU, channels if draw(st.booleans()) else 1), shape
+
+
+@st.composite
+def shuffle(draw, cls):
+    factor, channels = draw(small), draw(small)
+    batch, _, height, width = _maps(draw, 1, 2, batched=True)
+    if cls is nn.PixelShuffle:
+        return partial(cls, factor), (batch, channels * factor**2, height, width)
+    return partial(cls, factor), (batch, channels, height * factor, width * factor)
+
+
+@st.composite
+def halved(draw):
+    dim = draw(st.integers(-2, 1))
+    shape = [draw(batches), draw(small), draw(small)][: draw(st.integers(2, 3))]
+    shape[dim] = 2 * draw(small)
+    return partial(nn.GLU, dim), tuple(shape)
 
 
 @st.composite
@@ -151,13 +195,17 @@ def known(draw, name):
     return build, (draw(batches), *shape[1:])
 
 
+def windows(rank):
+    """What poolings of windows take."""
+    return {
+        "kernel_size": per_dim(rank, small),
+        "stride": st.one_of(st.none(), per_dim(rank, small)),
+        "padding": per_dim(rank, st.integers(0, 1)),
+        "ceil_mode": st.booleans(),
+    }
+
+
 affine = {"affine": st.booleans()}
-windows = {
-    "kernel_size": per_dim(2, small),
-    "stride": st.one_of(st.none(), per_dim(2, small)),
-    "padding": per_dim(2, st.integers(0, 1)),
-    "ceil_mode": st.booleans(),
-}
 inplace = {"inplace": st.booleans()}
 probability = st.sampled_from([0.5, 0.1, 0.0, 1.0])
 
@@ -167,7 +215,9 @@ KINDS = {
     "Conv1d": conv(nn.Conv1d, 1),
     "Conv2d": conv(nn.Conv2d, 2),
     "Conv3d": conv(nn.Conv3d, 3),
-    "ConvTranspose2d": conv_transpose(),
+    "ConvTranspose1d": conv_transpose(nn.ConvTranspose1d, 1),
+    "ConvTranspose2d": conv_transpose(nn.ConvTranspose2d, 2),
+    "ConvTranspose3d": conv_transpose(nn.ConvTranspose3d, 3),
     "timm Conv2dSame": same_conv(timm.layers.Conv2dSame),
     "timm StdConv2d": same_conv(timm.layers.StdConv2d),
     "timm StdConv2dSame": same_conv(timm.layers.StdConv2dSame),
@@ -175,6 +225,10 @@ KINDS = {
     "timm ScaledStdConv2dSame": same_conv(timm.layers.ScaledStdConv2dSame),
     "BatchNorm1d": batch_norm(nn.BatchNorm1d, st.integers(0, 1)),
     "BatchNorm2d": batch_norm(nn.BatchNorm2d, MAPS),
+    "BatchNorm3d": batch_norm(nn.BatchNorm3d, st.just(3)),
+    "InstanceNorm1d": instance_norm(nn.InstanceNorm1d, 1),
+    "InstanceNorm2d": instance_norm(nn.InstanceNorm2d, 2),
+    "InstanceNorm3d": instance_norm(nn.InstanceNorm3d, 3),
     "timm BatchNormAct2d": batch_norm(timm.layers.BatchNormAct2d, MAPS, act=True),
     "GroupNorm": group_norm(nn.GroupNorm),
     "timm GroupNorm": group_norm(timm.layers.GroupNorm, groups_first=False),
@@ -203,19 +257,56 @@ KINDS = {
     "timm GELUTanh": activation(timm.layers.activations.GELUTanh),
     "SiLU": activation(nn.SiLU, **inplace),
     "Hardswish": activation(nn.Hardswish, **inplace),
+    "PReLU": prelu(),
+    "ELU": activation(nn.ELU, alpha=st.sampled_from([1.0, 0.3, 2.0]), **inplace),
+    "CELU": activation(nn.CELU, alpha=st.sampled_from([1.0, 0.3, 2.0]), **inplace),
+    "SELU": activation(nn.SELU, **inplace),
+    "Mish": activation(nn.Mish, **inplace),
+    "Softplus": activation(
+        nn.Softplus, beta=st.sampled_from([1.0, 0.5, 3.0]), threshold=st.sampled_from([20.0, 1.0])
+    ),
+    "Sigmoid": activation(nn.Sigmoid),
+    "Tanh": activation(nn.Tanh),
+    "Hardsigmoid": activation(nn.Hardsigmoid, **inplace),
+    "Hardtanh": activation(
+        nn.Hardtanh,
+        min_val=st.sampled_from([-1.0, 0.0]),
+        max_val=st.sampled_from([0.5, 6.0]),
+        **inplace,
+    ),
+    "GLU": halved(),
+    "AlphaDropout": activation(nn.AlphaDropout, p=probability),
+    "Dropout1d": dropout_of_channels(nn.Dropout1d, 1),
+    "Dropout2d": dropout_of_channels(nn.Dropout2d, 2),
+    "Dropout3d": dropout_of_channels(nn.Dropout3d, 3),
+    "PixelShuffle": shuffle(nn.PixelShuffle),
+    "PixelUnshuffle": shuffle(nn.PixelUnshuffle),
     "Softmax": activation(nn.Softmax, dim=st.integers(-3, 3)),
-    "MaxPool2d": pool(nn.MaxPool2d, dilation=per_dim(2, st.integers(1, 2)), **windows),
-    "AvgPool2d": pool(
-        nn.AvgPool2d,
-        count_include_pad=st.booleans(),
-        divisor_override=st.sampled_from([None, 3]),
-        **windows,
-    ),
-    "timm AvgPool2dSame": pool(timm.layers.AvgPool2dSame, kernel_size=small, stride=small),
-    "AdaptiveAvgPool2d": pool(
-        nn.AdaptiveAvgPool2d,
-        output_size=st.one_of(small, st.tuples(st.none() | small, st.none() | small)),
-    ),
+    **{
+        f"MaxPool{rank}d": pool(
+            cls, rank, dilation=per_dim(rank, st.integers(1, 2)), **windows(rank)
+        )
+        for rank, cls in enumerate((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), 1)
+    },
+    "AvgPool1d": pool(nn.AvgPool1d, 1, count_include_pad=st.booleans(), **windows(1)),
+    **{
+        f"AvgPool{rank}d": pool(
+            cls,
+            rank,
+            count_include_pad=st.booleans(),
+            divisor_override=st.sampled_from([None, 3]),
+            **windows(rank),
+        )
+        for rank, cls in ((2, nn.AvgPool2d), (3, nn.AvgPool3d))
+    },
+    "timm AvgPool2dSame": pool(timm.layers.AvgPool2dSame, 2, kernel_size=small, stride=small),
+    "AdaptiveAvgPool1d": pool(nn.AdaptiveAvgPool1d, 1, output_size=small),
+    **{
+        f"AdaptiveAvgPool{rank}d": pool(
+            cls, rank, output_size=st.one_of(small, st.tuples(*[st.none() | small] * rank))
+        )
+        for rank, cls in ((2, nn.AdaptiveAvgPool2d), (3, nn.AdaptiveAvgPool3d))
+    },
 }
 KINDS |= {
     f"as tested: {name}": known(name) for name in CASES if CASES[name][0] and name not in KINDS

@@ -20,6 +20,8 @@ from layers.loss_cases import IMAGE, LOSSES
 from torch import nn
 
 TOKENS = (2, 9, 16)
+SERIES = (3, 8, 10)
+VOLUME = (2, 8, 3, 5, 4)
 
 
 class SelfAttention(nn.Module):
@@ -73,7 +75,9 @@ PRODUCTS = {
         IMAGE,
     ),
     "Conv2d circular": (lambda: nn.Conv2d(8, 6, 3, padding="same", padding_mode="circular"), IMAGE),
-    "Conv3d": (lambda: nn.Conv3d(8, 6, (1, 3, 3), padding=(0, 1, 1)), (2, 8, 3, 5, 5)),
+    "Conv3d": (lambda: nn.Conv3d(8, 6, (1, 3, 3), padding=(0, 1, 1)), VOLUME),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(8, 6, 3, 2, output_padding=1), SERIES),
+    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(8, 6, 2, 2), VOLUME),
     "ConvTranspose2d": (
         lambda: nn.ConvTranspose2d(8, 6, 3, 2, 1, output_padding=1, groups=2, dilation=2),
         IMAGE,
@@ -90,6 +94,14 @@ NORMS = {
     "BatchNorm2d no affine": (lambda: nn.BatchNorm2d(8, affine=False), IMAGE),
     "BatchNorm2d no stats": (lambda: nn.BatchNorm2d(8, track_running_stats=False), IMAGE),
     "BatchNorm2d average": (lambda: nn.BatchNorm2d(8, momentum=None), IMAGE),
+    "BatchNorm3d": (lambda: nn.BatchNorm3d(8), VOLUME),
+    "InstanceNorm1d": (lambda: nn.InstanceNorm1d(8), SERIES),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(8, affine=True), IMAGE),
+    "InstanceNorm2d unbatched": (lambda: nn.InstanceNorm2d(8, affine=True), IMAGE[1:]),
+    "InstanceNorm3d": (
+        lambda: nn.InstanceNorm3d(8, affine=True, track_running_stats=True),
+        VOLUME,
+    ),
     "timm BatchNormAct2d": (lambda: timm.layers.BatchNormAct2d(8), IMAGE),
     "GroupNorm": (lambda: nn.GroupNorm(4, 8), IMAGE),
     "timm GroupNorm": (lambda: timm.layers.GroupNorm(8, 4), IMAGE),
@@ -122,9 +134,20 @@ GATES = {
     "ReLU6 inplace": (lambda: nn.ReLU6(inplace=True), IMAGE),
     "LeakyReLU": (lambda: nn.LeakyReLU(0.1), IMAGE),
     "LeakyReLU inplace": (lambda: nn.LeakyReLU(0.1, inplace=True), IMAGE),
+    "Hardtanh": (lambda: nn.Hardtanh(-0.5, 0.7), IMAGE),
+    "Hardsigmoid": (lambda: nn.Hardsigmoid(), IMAGE),
+    "Hardsigmoid inplace": (lambda: nn.Hardsigmoid(inplace=True), IMAGE),
     "Dropout": (lambda: nn.Dropout(0.3), IMAGE),
     "Dropout inplace": (lambda: nn.Dropout(0.3, inplace=True), IMAGE),
     "Dropout all": (lambda: nn.Dropout(1.0), IMAGE),
+    "AlphaDropout": (lambda: nn.AlphaDropout(0.3), IMAGE),
+    "Dropout1d": (lambda: nn.Dropout1d(0.3), SERIES),
+    "Dropout2d": (lambda: nn.Dropout2d(0.3), IMAGE),
+    "Dropout2d inplace": (lambda: nn.Dropout2d(0.3, inplace=True), IMAGE),
+    "Dropout3d": (lambda: nn.Dropout3d(0.3), VOLUME),
+    "Dropout3d unbatched": (lambda: nn.Dropout3d(0.3), VOLUME[1:]),
+    "MaxPool1d": (lambda: nn.MaxPool1d(3, 2, 1, dilation=2), SERIES),
+    "MaxPool3d": (lambda: nn.MaxPool3d((1, 2, 3), (1, 2, 1), (0, 1, 1)), VOLUME),
     "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), IMAGE),
     "MaxPool2d overlapping": (lambda: nn.MaxPool2d((2, 3), (1, 2), dilation=(2, 1)), IMAGE),
     "MaxPool2d ceil": (lambda: nn.MaxPool2d(2, 2, ceil_mode=True), IMAGE),
@@ -133,6 +156,10 @@ GATES = {
 MEANS = {
     "AvgPool2d": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), IMAGE),
     "timm AvgPool2dSame": (lambda: timm.layers.AvgPool2dSame(2, 2), IMAGE),
+    "AvgPool1d": (lambda: nn.AvgPool1d(3, 2), SERIES),
+    "AvgPool3d": (lambda: nn.AvgPool3d(2, padding=1), VOLUME),
+    "AdaptiveAvgPool1d": (lambda: nn.AdaptiveAvgPool1d(4), SERIES),
+    "AdaptiveAvgPool3d": (lambda: nn.AdaptiveAvgPool3d((2, None, 1)), VOLUME),
     "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d((4, 3)), IMAGE),
 }
 CURVES = {
@@ -144,6 +171,19 @@ CURVES = {
     "SiLU inplace": (lambda: nn.SiLU(inplace=True), IMAGE),
     "Hardswish": (lambda: nn.Hardswish(), IMAGE),
     "Hardswish inplace": (lambda: nn.Hardswish(inplace=True), IMAGE),
+}
+OTHER_CURVES = {
+    "PReLU": (lambda: nn.PReLU(), TOKENS),
+    "PReLU of channels": (lambda: nn.PReLU(8), IMAGE),
+    "ELU": (lambda: nn.ELU(0.7), IMAGE),
+    "ELU inplace": (lambda: nn.ELU(inplace=True), IMAGE),
+    "CELU": (lambda: nn.CELU(0.7), IMAGE),
+    "SELU": (lambda: nn.SELU(), IMAGE),
+    "Mish": (lambda: nn.Mish(), IMAGE),
+    "Mish inplace": (lambda: nn.Mish(inplace=True), IMAGE),
+    "Softplus": (lambda: nn.Softplus(2.0, 3.0), IMAGE),
+    "Sigmoid": (lambda: nn.Sigmoid(), IMAGE),
+    "Tanh": (lambda: nn.Tanh(), TOKENS),
 }
 ATTENTION = {
     "Softmax": (lambda: nn.Softmax(-1), TOKENS),
@@ -255,6 +295,31 @@ def between(middle):
     return nn.Sequential(nn.Conv2d(8, 8, 1), middle, nn.Conv2d(8, 4, 3))
 
 
+def shuffled():
+    """Entries moved between channels and places, between convolutions."""
+    return nn.Sequential(
+        nn.Conv2d(8, 8, 1),
+        nn.PixelShuffle(2),
+        nn.Conv2d(2, 2, 1),
+        nn.PixelUnshuffle(3),
+        nn.Conv2d(18, 4, 1),
+    )
+
+
+class Words(nn.Module):
+    """An embedding, looked up by the sign of an input, that a Linear reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.scale = nn.Embedding(2, 16), nn.Linear(16, 16)
+        self.norm, self.project = nn.LayerNorm(16), nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.project(self.norm(self.scale(x))) + self.project(
+            self.words((x[..., 0] > 0).long())
+        )
+
+
 BLOCKS = {
     "timm ConvNeXtBlock": (lambda: timm.models.convnext.ConvNeXtBlock(8, ls_init_value=1.0), IMAGE),
     "timm ConvNeXtBlock maps": (
@@ -290,6 +355,9 @@ BLOCKS = {
         IMAGE,
     ),
     "Flatten": (lambda: nn.Sequential(nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(504, 3)), IMAGE),
+    "GLU": (lambda: nn.GLU(1), IMAGE),
+    "PixelShuffle": (shuffled, (2, 8, 6, 9)),
+    "Embedding": (Words, TOKENS),
     "Upsample": (lambda: between(nn.Upsample(scale_factor=2)), IMAGE),
     "UpsamplingBilinear2d": (lambda: between(nn.UpsamplingBilinear2d(scale_factor=2)), IMAGE),
     "UpsamplingNearest2d": (lambda: between(nn.UpsamplingNearest2d(scale_factor=2)), IMAGE),
@@ -321,6 +389,7 @@ CASES = {
     **GATES,
     **MEANS,
     **CURVES,
+    **OTHER_CURVES,
     **ATTENTION,
     **BLOCKS,
     **LOSSES,

@@ -7,7 +7,17 @@ import pytest
 import timm.layers
 import torch
 from beside_dense import EXACT, assert_same, eight_bits, pair, run
-from layer_cases import CASES, CURVES, GATES, IMAGE, MEANS, NORMS, PRODUCTS, TOKENS, timm_unit
+from layer_cases import (
+    CASES,
+    CURVES,
+    GATES,
+    MEANS,
+    NORMS,
+    OTHER_CURVES,
+    PRODUCTS,
+    TOKENS,
+    timm_unit,
+)
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,6 +31,8 @@ from razorlight.planning import paper
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("recipe", EXACT, ids=["exact", "exact reruns", "paper"])
 def test_equals_dense_when_nothing_is_lost(case, dtype, recipe):
+    if case == "AvgPool3d" and dtype is torch.bfloat16:  # of which torch has no kernel
+        return
     factory, shape = CASES[case]
     dense, razor = pair(factory, recipe, dtype=dtype)
     tolerance = {
@@ -72,7 +84,7 @@ def test_pruned(case, sparsity):
     assert torch.equal(out, expected[0])
     if case in PRODUCTS or case in GATES:
         torch.testing.assert_close(d_x, expected[1], rtol=1e-5, atol=1e-6)
-    if case in CURVES:  # stored at 16 bits
+    if case in CURVES or case in OTHER_CURVES:  # stored at 16 bits
         torch.testing.assert_close(d_x, expected[1], rtol=1e-2, atol=1e-3)
     for name, gradient in gradients.items():
         assert gradient.isfinite().all()
@@ -205,6 +217,9 @@ def live_after_forward(layer, shape, train=True, grad=True):
         return meter.live - x.nbytes - sum(t.nbytes for t in model_tensors(layer)) - out.nbytes
 
 
+LARGE = {3: (2, 8, 1024), 4: (2, 8, 32, 32), 5: (2, 8, 8, 8, 16)}
+"""Maps of many entries, by the number of dims."""
+
 BIG = {
     "Linear": (lambda: nn.Linear(64, 4), (8, 64, 64)),
     "Conv2d": (lambda: nn.Conv2d(16, 4, 3), (8, 16, 32, 32)),
@@ -226,26 +241,30 @@ def test_stored_bytes_of_pruned_values(case):
 
 @pytest.mark.parametrize("case", GATES)
 def test_stored_bytes_of_gates(case):
-    factory, _ = GATES[case]
+    factory, shape = GATES[case]
     _, razor = pair(factory)
-    shape = (2, 8, 32, 32)
+    shape = LARGE[len(shape)]
     with torch.no_grad():
         outputs = razor(torch.zeros(shape)).numel()
-    limit = outputs if case.startswith("MaxPool2d") else torch.Size(shape).numel() // 8
+    limit = outputs if case.startswith("MaxPool") else torch.Size(shape).numel() // 8
     assert 0 < live_after_forward(razor, shape) <= limit
 
 
 @pytest.mark.parametrize("case", MEANS)
 def test_means_store_nothing(case):
-    _, razor = pair(MEANS[case][0])
-    assert live_after_forward(razor, (2, 8, 32, 32)) == 0
+    factory, shape = MEANS[case]
+    _, razor = pair(factory)
+    assert live_after_forward(razor, LARGE[len(shape)]) == 0
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_means_keep_the_layout_of_gradients(layout):
-    for case in MEANS:
-        inputs = [torch.randn(IMAGE).to(memory_format=layout).requires_grad_() for _ in "ab"]
-        for layer, x in zip(pair(MEANS[case][0]), inputs, strict=True):
+@pytest.mark.parametrize("last", [False, True])
+def test_means_keep_the_layout_of_gradients(last):
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for factory, shape in MEANS.values():
+        layout = formats.get(len(shape), torch.contiguous_format)
+        layout = layout if last else torch.contiguous_format
+        inputs = [torch.randn(shape).to(memory_format=layout).requires_grad_() for _ in "ab"]
+        for layer, x in zip(pair(factory), inputs, strict=True):
             layer(x).square().sum().backward()
         dense, razor = (x.grad.stride() for x in inputs)
         assert razor == dense
