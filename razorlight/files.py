@@ -30,6 +30,12 @@ def replaced(path: Path) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
+def relative(path: str | Path) -> Path:
+    """A path as seen from the working directory, if it lies below; else from the root."""
+    absolute = Path(path).absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
 def drop_torn_line(path: Path) -> None:
     """Cut off what a write that was cut short left behind the last whole line of ``path``."""
     content = path.read_bytes()

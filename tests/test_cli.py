@@ -3,13 +3,14 @@
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 from PIL import Image
 
 from razorlight import __version__
-from razorlight.cli import main
-from razorlight.cli.training import RazorCLI
+from razorlight.cli import main, training
+from razorlight.cli.training import RazorCLI, _plain_warnings
 
 SMALL = """
 model:
@@ -82,6 +83,16 @@ def test_missing_data_are_said_before_a_network_is_made(monkeypatch, capsys, nam
         words.append("--data.download=false")
     assert main(words) == 1
     assert message in error_line(capsys)
+
+
+def test_own_warnings_are_lines_without_a_place_in_the_code():
+    usual = warnings.formatwarning
+    with _plain_warnings():
+        own = warnings.formatwarning("some class", UserWarning, training.__file__, 1)
+        other = warnings.formatwarning("some class", UserWarning, pytest.__file__, 1)
+    assert own == "warning: some class\n"
+    assert other == usual("some class", UserWarning, pytest.__file__, 1)
+    assert warnings.formatwarning is usual
 
 
 @pytest.mark.parametrize("files", [[], [".hidden.jpg"], ["notes.txt"]])

@@ -16,6 +16,7 @@ from typing_extensions import override
 from razorlight.callbacks.back_razor import BackRazor
 from razorlight.callbacks.last_checkpoint import LastCheckpoint
 from razorlight.callbacks.memory_profiler import MemoryProfiler
+from razorlight.files import relative
 from razorlight.memory.meter import MIB
 from razorlight.memory.step import StepMemory
 
@@ -40,7 +41,7 @@ class RunSummary(Callback):
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # asked by every rank: at the end, or after Ctrl-C, this one may be alone
-        self._folder = _relative(trainer.log_dir or trainer.default_root_dir)
+        self._folder = relative(trainer.log_dir or trainer.default_root_dir)
 
     @override
     def on_train_batch_start(
@@ -75,7 +76,7 @@ class RunSummary(Callback):
         if trainer.max_epochs and trainer.max_epochs > 0:
             yield f"{resume} \\\n  --trainer.max_epochs {2 * trainer.max_epochs}"
         config = shlex.quote(str(self._folder / "config.yaml"))
-        best = shlex.quote(str(_relative(_checkpoints(trainer)[0].best_model_path)))
+        best = shlex.quote(str(relative(_checkpoints(trainer)[0].best_model_path)))
         for command in ("test", "predict"):
             yield f"razorlight {command} --config {config} \\\n  --ckpt_path {best}"
 
@@ -137,12 +138,6 @@ def _file_rows(trainer: Trainer, folder: Path) -> Iterator[Row]:
         files = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
         yield "written", f"{folder}/"
         yield "", ", ".join(files)
-
-
-def _relative(path: str) -> Path:
-    """Seen from the working directory, if it lies below."""
-    absolute = Path(path).absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def _print(rows: list[Row]) -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from razorlight.checkpoints import read_checkpoint
 from razorlight.errors import RazorError
+from razorlight.files import relative
 
 CONFIG = "config.yaml"
 """What the command line saves of its configuration in a run's folder."""
@@ -32,7 +33,7 @@ def run_of_configs(configs: Sequence[str]) -> Path | None:
         for folder in folders
         if (folder / "checkpoints").is_dir() or re.fullmatch(r"version_\d+", folder.name)
     ]
-    return runs[-1] if runs else None
+    return relative(runs[-1]) if runs else None
 
 
 def newest_run(trainer: Trainer, config: Mapping[str, Any]) -> Path | None:

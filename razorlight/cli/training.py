@@ -5,7 +5,9 @@ import re
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -184,7 +186,8 @@ def run(args: Sequence[str] | None = None) -> None:
     if words[0] != "fit":  # then no checkpoint is written, in whatever folder
         warnings.filterwarnings("ignore", message="The dirpath has changed")
     try:
-        RazorCLI(None if args is None else list(args))
+        with _plain_warnings():
+            RazorCLI(None if args is None else list(args))
     except (ArgumentError, OmegaConfBaseException) as error:
         message = explain(str(error))
         # which file lacks it, nobody can say
@@ -218,6 +221,25 @@ def run(args: Sequence[str] | None = None) -> None:
 def _configs(words: Sequence[str]) -> str:
     names = re.findall(r"(?:^|\s)(?:-c|--config)[\s=](\S+)", " ".join(words))
     return f"{', '.join(names)}: " if names else ""
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print razorlight's own warnings as a line, without the place in the code that makes them."""
+    usual, own = warnings.formatwarning, Path(__file__).parents[1]
+
+    def formatted(
+        message: Any, category: Any, filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if Path(filename).is_relative_to(own):
+            return f"warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _is_no_banner(record: logging.LogRecord) -> bool:
