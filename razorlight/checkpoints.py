@@ -42,19 +42,40 @@ PLAIN: list[Any] = [
 """What training programs write beside tensors, and what does nothing but hold values when made."""
 
 
-def read_checkpoint(path: str | PathLike[str], what: str, map_location: Any = "cpu") -> Any:
+class Unread:
+    """In place of an array of numpy's, of whose bytes nothing is made."""
+
+    def __init__(self, *parts: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+ARRAYS = [
+    (Unread, name)
+    for name in (
+        "numpy.ndarray",
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct",
+    )
+]
+
+
+def read_checkpoint(
+    path: str | PathLike[str], what: str, map_location: Any = "cpu", past_arrays: bool = False
+) -> Any:
     """Read what ``torch.save`` wrote, of tensors and plain values (:data:`PLAIN`) alone.
 
     Args:
         path: the file.
         what: the option that names it, for messages.
         map_location: as ``torch.load`` takes it.
+        past_arrays: Whether arrays of numpy's come as :class:`Unread`; else they are refused.
 
     Raises:
         RazorError: if it cannot be read, or holds anything else, of which nothing is run.
     """
     try:
-        with safe_globals(PLAIN):
+        with safe_globals([*PLAIN, *(ARRAYS if past_arrays else ())]):
             return torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # of any kind: whatever the parsers of zip and pickle stumble over
         lines = str(error).splitlines() or [type(error).__name__]

@@ -55,7 +55,7 @@ def _read(file: str) -> Any:
             return load_file(file)
     except SafetensorError as error:
         raise RazorError(f"weights: cannot read tensors from {file}: {error}") from error
-    return read_checkpoint(file, "weights")
+    return read_checkpoint(file, "weights", past_arrays=True)
 
 
 def _state_dicts(content: Any, path: str = "") -> Iterator[tuple[str, State]]:

@@ -203,6 +203,11 @@ BESIDE = {
         "name": np.str_("a"),
         "dtype": np.dtype("float32"),
     },
+    "arrays": lambda s: {
+        "model": s,
+        "rng": np.random.RandomState(0).get_state(),
+        "iou": np.ones(3),
+    },
     "beside the tensors": lambda s: {**s, "epoch": 3, "options": options(), "acc": np.float32(1)},
     "within": lambda s: {"model": {"state_dict": s, "config": {"depth": 3}}},
     "a name of one's own": lambda s: {"my_net": s, "my_loss": {"centre": torch.zeros(1)}},
