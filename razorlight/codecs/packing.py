@@ -7,25 +7,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,)}
+PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,), 10: (8, 2)}
 """A code of so many bits, cut into parts that fill bytes evenly: low part first."""
 
 
 def pack(codes: Tensor, bits: int) -> list[Tensor]:
-    """Pack codes ``(..., n)`` uint8 below ``2**bits``: one uint8 tensor for each of the planes."""
+    """Pack codes ``(..., n)`` below ``2**bits``: one uint8 tensor for each of the planes.
+
+    Args:
+        codes: uint8, or int16 for more than eight ``bits``.
+        bits: of a code.
+    """
     *lower, _ = PLANES[bits]
     packed = []
     for plane in lower:
-        packed.append(_pack(codes & (2**plane - 1), plane))
+        packed.append(_pack((codes & (2**plane - 1)).to(torch.uint8), plane))
         codes = codes >> plane
-    return [*packed, _pack(codes, PLANES[bits][-1])]
+    return [*packed, _pack(codes.to(torch.uint8), PLANES[bits][-1])]
 
 
 def unpack(packed: Sequence[Tensor], bits: int, shape: Sequence[int]) -> Tensor:
-    """Inverse of :func:`pack`: ``shape`` uint8."""
+    """Inverse of :func:`pack`: ``shape`` uint8, or int16 for more than eight bits."""
     low, *higher = (
         _unpack(part, plane, shape) for plane, part in zip(PLANES[bits], packed, strict=True)
     )
+    low = low.to(torch.int16) if bits > 8 else low
     return low.add_(higher[0], alpha=2 ** PLANES[bits][0]) if higher else low
 
 

@@ -1,4 +1,4 @@
-"""Uniform quantisation: every entry, in 2 to 8 bits."""
+"""Uniform quantisation: every entry, in 2 to 10 bits."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,10 @@ from razorlight.errors import RazorError
 
 _EPSILON = 2**-8  # by how much rounding to bfloat16 may change a number, of itself
 _SHORT = 32  # entries; the ends of groups of fewer would take most of a bit an entry
-_FARTHEST = 126  # steps from zero to a group's lowest level: an int8, whatever rounding does
 _WIDER = 2.0  # steps of negative entries than those of positive ones, where signs are kept
 _TINY = torch.finfo(torch.float32).tiny  # in place of the step of a constant group
 _NARROW = 32  # entries; the scale of a token of fewer would take a quarter of a bit an entry
-_SCALES_AN_OCTAVE = 4  # of the scales of tokens: an int8 then reaches from 2**-32 to 2**32
+_SCALES_AN_OCTAVE = 2  # of the scales of tokens: an int8 then reaches from 2**-64 to 2**63
 
 
 class _Layout(NamedTuple):
@@ -60,7 +59,7 @@ class Uniform(Codec):
     Infinities and NaN spoil their whole group: a run that diverges is seen to diverge.
 
     Args:
-        bits: of a code: 2, 3, 4, 5, 6 or 8.
+        bits: of a code: 2, 3, 4, 5, 6, 8 or 10.
         group: entries that share their ends; a shorter line or sample is one group.
         axis: along which a group runs, such as -1 for the entries of one token, or -2 for one
             channel over tokens; where that is short, over those of up to eight samples, and where
@@ -121,12 +120,13 @@ class Uniform(Codec):
         groups = _as_groups(value, layout)
         ends = self._ends(groups)
         # by way of int16: float32 to uint8 takes longer on a CPU
-        codes = self._codes(groups, *ends).to(torch.int16).to(torch.uint8)
+        codes = self._codes(groups, *ends).to(torch.int16)
+        codes = codes if self.bits > 8 else codes.to(torch.uint8)
         packed = pack(codes.reshape(layout.codes), self.bits)
         return *packed, *ends, *(() if scales is None else (scales,))
 
     def _scales(self, value: Tensor) -> Tensor | None:
-        """Of each token, in steps of a quarter of an octave; a NaN or infinity has any of them."""
+        """Of each token, in steps of half an octave; a NaN or infinity has any of them."""
         if not self._scales_tokens(value.shape):
             return None
         dims = self._within_token(value.shape)
@@ -153,8 +153,10 @@ class Uniform(Codec):
         if self.keeps == "signs":
             highest, lowest = _narrowed(highest), _narrowed(lowest)
             reach = torch.maximum(highest, -lowest)
-            step = torch.maximum(self._step(highest - lowest), (reach / _FARTHEST).bfloat16())
-            return (lowest / _divisor(step)).ceil_().sub_(1).to(torch.int8), step
+            levels = torch.int16 if self.bits > 8 else torch.int8
+            farthest = torch.iinfo(levels).max - 1  # whatever rounding does
+            step = torch.maximum(self._step(highest - lowest), (reach / farthest).bfloat16())
+            return (lowest / _divisor(step)).ceil_().sub_(1).to(levels), step
         # rounded outwards, so that no entry lies outside of the levels as they are stored
         lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
         return lowest, self._step(highest - lowest.float())
@@ -208,7 +210,7 @@ class Uniform(Codec):
         layout = self._layout(shape)
         rows, n = layout.codes
         ends = layout.outer * layout.between * layout.groups * layout.inner
-        bits = {"ends": 32, "signs": 24, "zeros": 16}[self.keeps]
+        bits = {"ends": 32, "signs": 32 if self.bits > 8 else 24, "zeros": 16}[self.keeps]
         within = math.prod(shape[dim] for dim in self._within_token(shape))
         scales = 8 * math.prod(shape) // within if self._scales_tokens(shape) else 0
         return rows * packed_bits(n, self.bits) + ends * bits + scales

@@ -84,14 +84,14 @@ def exact(sparsity: float | None = None) -> Recipe:
 
 
 def checkpoint(sparsity: float | None = None) -> Recipe:
-    """Activation checkpointing in 8 bits: of the inputs of blocks, and of all outside of blocks.
+    """Activation checkpointing in 10 bits: of the inputs of blocks, and of all outside of blocks.
 
     Raises:
         RazorError: for a ``sparsity``.
     """
     _refuse(sparsity)
-    eight = _tokens(8)
-    return Recipe(eight, eight, eight, eight, eight, gate=eight, block=eight)
+    ten = _tokens(10)
+    return Recipe(ten, ten, ten, ten, ten, gate=ten, block=ten)
 
 
 def _refuse(sparsity: float | None) -> None:

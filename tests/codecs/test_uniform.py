@@ -4,7 +4,7 @@ import torch
 from razorlight import RazorError, Uniform
 from razorlight.codecs import decode, encode, parse_codec
 
-BITS = (2, 3, 4, 5, 6, 8)
+BITS = (2, 3, 4, 5, 6, 8, 10)
 
 
 def roundtrip(codec, x):
@@ -71,9 +71,10 @@ def test_zeros_of_what_is_rectified_are_kept(bits, dtype):
 
 @pytest.mark.parametrize("shape", [(8, 16, 49, 1), (12, 16, 16, 1), (8, 65, 24), (6, 20, 24)])
 @pytest.mark.parametrize("keeps", ["ends", "signs", "zeros"])
-def test_short_lines_go_together_and_pieces_join(shape, keeps):
+@pytest.mark.parametrize("token_scale", [False, True])
+def test_short_lines_go_together_and_pieces_join(shape, keeps, token_scale):
     x = torch.randn(shape)
-    codec = Uniform(4, axis=-2, keeps=keeps)
+    codec = Uniform(4, axis=-2, keeps=keeps, token_scale=token_scale)
     together = codec.samples_together(shape)
     whole = codec.encode(x)
     if together is not None:
@@ -99,6 +100,47 @@ def test_groups_run_along_the_axis():
     assert (error < 0.3 * scales).all()
     mixed = (roundtrip(Uniform(4, 64, axis=-1), channels)[1] - channels).abs().amax((0, 1))
     assert mixed[0] > 0.3 * scales[0]
+
+
+@pytest.mark.parametrize("keeps", ["ends", "signs", "zeros"])
+@pytest.mark.parametrize("giant", [-999.0, 1e6, 1e12])
+@pytest.mark.parametrize("share", [0.02, 0.7])
+def test_giant_tokens_leave_others_their_step(keeps, giant, share):
+    torch.manual_seed(0)
+    x = torch.randn(4, 100, 64)
+    giants = torch.rand(4, 100) < share
+    x[giants] *= giant
+    codec = Uniform(4, axis=-2, keeps=keeps, token_scale=True)
+    stored, restored = roundtrip(codec, x)
+    true = x.clamp(min=0) if keeps == "zeros" else x
+    for tokens in (giants, ~giants):
+        error = (restored - true)[tokens].norm() / true[tokens].norm()
+        assert error < {"ends": 0.12, "signs": 0.2, "zeros": 0.1}[keeps]
+    if keeps != "ends":
+        assert torch.equal(restored > 0, x > 0)
+    assert sum(t.numel() * t.itemsize * 8 for t in stored) == codec.nbits(x.shape, x.dtype)
+
+
+def test_a_scale_takes_a_byte_and_is_not_worth_it_for_narrow_tokens():
+    plain, scaled = Uniform(4, axis=-2), Uniform(4, axis=-2, token_scale=True)
+    wide, narrow = (8, 100, 64), (8, 100, 31)
+    assert scaled.nbits(wide, torch.float32) == plain.nbits(wide, torch.float32) + 8 * 800
+    assert scaled.nbits(narrow, torch.float32) == plain.nbits(narrow, torch.float32)
+    # of maps, channels first, a token is a place
+    maps = (8, 64, 100, 1)
+    assert scaled.nbits(maps, torch.float32) == plain.nbits(maps, torch.float32) + 8 * 800
+
+
+def test_tokens_of_nothing_and_of_everything():
+    x = torch.randn(2, 100, 64)
+    x[:, 3], x[:, 4], x[:, 5] = 0.0, x[:, 4] * 1e-30, x[:, 5] * 1e15
+    restored = roundtrip(Uniform(8, axis=-2, token_scale=True), x)[1]
+    assert (restored[:, 3].abs() < 1e-15).all()
+    assert restored.isfinite().all()
+    for spoilt in (torch.inf, -torch.inf, torch.nan):  # a run that diverges is seen to
+        x[0, 7, 3] = spoilt
+        restored = roundtrip(Uniform(8, axis=-2, token_scale=True), x)[1]
+        assert restored[0, :, 3].isnan().all()
 
 
 def test_size():
@@ -137,10 +179,11 @@ def test_divergence_is_seen(value):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"bits": 7}, "2, 3, 4, 5, 6, 8"),
+        ({"bits": 7}, "2, 3, 4, 5, 6, 8, 10"),
         ({"group": 0}, "at least 1"),
         ({"keeps": "all"}, "ends, signs or zeros"),
         ({"keeps": "zeros", "stochastic": True}, "does not keep zeros"),
+        ({"token_scale": True}, "needs the axis"),
     ],
 )
 def test_refuses(spec, message):
