@@ -12,6 +12,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import Read, read_last
 from razorlight.sharing import Storage, no_view, store
+from razorlight.tensors import find_other_kind
 
 
 class _Loss(Function):
@@ -60,14 +61,14 @@ def run_loss(
         storage: how the logits are stored.
         loss: gives the same each time, and a gradient to nothing but its arguments.
         args: with one tensor that needs a gradient, the logits, here or in ``kwargs``; if there are
-            several, the loss is left as it is.
+            several, or others than plain tensors, the loss is left as it is.
         kwargs: the rest.
     """
     leaves, spec = tree_flatten((tuple(args), kwargs))
     tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     logits = [i for i in tensors if leaves[i].requires_grad]
-    empty = any(not leaves[i].numel() for i in tensors)
-    if len(logits) != 1 or empty or torch.compiler.is_compiling():
+    storable = find_other_kind(leaves) is None and all(leaves[i].numel() for i in tensors)
+    if len(logits) != 1 or not storable or torch.compiler.is_compiling():
         return loss(*args, **kwargs)
     x = leaves[logits[0]]
     places = [*logits, *(i for i in tensors if i not in logits)]

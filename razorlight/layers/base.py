@@ -19,7 +19,9 @@ from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
 from razorlight.functional.loss import run_loss
 from razorlight.functional.written_out import written_out
+from razorlight.layers.seen import Seen
 from razorlight.sharing import Storage, hand_on, hand_on_joined, one_of_several
+from razorlight.tensors import find_other_kind
 
 TorchFunction = Callable[..., Any]
 
@@ -94,6 +96,7 @@ class RazorLayer(nn.Module):
     runs: ClassVar[frozenset[str]]
     same_as: ClassVar[Callable[[Any, Tensor], Tensor] | None]
     razor_storage: Storage
+    razor_seen: Seen
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""
@@ -101,7 +104,7 @@ class RazorLayer(nn.Module):
             return super().forward(*args, **kwargs)
         if self.role is Role.LOSS and not any(p.requires_grad for p in self.parameters()):
             return run_loss(self.razor_storage, super().forward, args, kwargs)
-        with _ReplacedFunctions(self.functions, self.razor_storage):
+        with _ReplacedFunctions(self.functions, self.razor_storage, self.razor_seen):
             if self.same_as is not None:
                 return written_out(super().forward, self.same_as, *args, **kwargs)
             return super().forward(*args, **kwargs)
@@ -145,9 +148,9 @@ class RazorLayer(nn.Module):
 
 
 class _ReplacedFunctions(TorchFunctionMode):
-    def __init__(self, functions: frozenset[TorchFunction], storage: Storage) -> None:
+    def __init__(self, functions: frozenset[TorchFunction], storage: Storage, seen: Seen) -> None:
         super().__init__()
-        self.functions, self.storage = functions, storage
+        self.functions, self.storage, self.seen = functions, storage, seen
 
     def __torch_function__(
         self, func: TorchFunction, types: Any, args: Any = (), kwargs: Any = None
@@ -160,7 +163,14 @@ class _ReplacedFunctions(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:
                 return multi_head_attention_forward(*args, **kwargs)
-        if func in self.functions and _is_stored_of((*args, *kwargs.values())):
+        if func not in self.functions and func not in MOVES:
+            return func(*args, **kwargs)
+        operands = (*args, *kwargs.values())
+        if (kind := find_other_kind(operands)) is not None:
+            if func in self.functions and _is_stored_of(operands):
+                self.seen.leave_to_torch(kind)
+            return func(*args, **kwargs)
+        if func in self.functions and _is_stored_of(operands):
             with torch._C.DisableTorchFunction():  # what it calls is not to be replaced again
                 out = FUNCTIONS[func](self.storage, *args, **kwargs)
         else:

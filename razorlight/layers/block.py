@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from razorlight.layers.base import RazorLayer, Role
 from razorlight.records import Record
 from razorlight.sharing import Storage, store
+from razorlight.tensors import find_other_kind
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
 PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -70,7 +71,7 @@ class _Input:
 
 
 def _input(x: Any, storage: Storage) -> Any:
-    is_activation = isinstance(x, Tensor) and x.requires_grad and x.is_floating_point()
+    is_activation = isinstance(x, Tensor) and x.requires_grad and not find_other_kind([x])
     return _Input(x, storage) if is_activation else x
 
 

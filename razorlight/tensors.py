@@ -1,0 +1,40 @@
+"""Which tensors a codec can store: plain ones, of real numbers that lie in rows."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+# of a DTensor a record says in one line that it cannot be stored
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer, DTensor)
+
+
+def find_other_kind(values: Iterable[Any]) -> str | None:
+    """The kind of the first tensor that is not plain, in words; None if all are.
+
+    Args:
+        values: tensors, sequences of tensors, and anything else.
+    """
+    for value in values:
+        if isinstance(value, Tensor):
+            kind = _other_kind(value)
+        else:
+            kind = find_other_kind(value) if isinstance(value, list | tuple) else None
+        if kind is not None:
+            return kind
+    return None
+
+
+def _other_kind(x: Tensor) -> str | None:
+    if x.is_nested:
+        return "a nested tensor"
+    if type(x) not in _PLAIN:
+        return f"a {type(x).__name__}"
+    if x.layout is not torch.strided:
+        name = str(x.layout).removeprefix("torch.").strip("_")
+        return f"a tensor of layout {name}"
+    if x.is_quantized:
+        return "a quantised tensor"
+    return "a complex tensor" if x.is_complex() else None
