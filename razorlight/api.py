@@ -4,7 +4,7 @@ from razorlight.callbacks import BackRazor, MemoryProfiler
 from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
 from razorlight.conversion import is_converted, razor_, restore_
 from razorlight.errors import RazorError
-from razorlight.layers import register
+from razorlight.layers import Role, register
 from razorlight.planning import RECIPES, Recipe
 from razorlight.report import Report
 
@@ -18,6 +18,7 @@ __all__ = [
     "RazorError",
     "Recipe",
     "Report",
+    "Role",
     "Slope",
     "TopK",
     "Uniform",

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from razorlight.errors import RazorError
 from razorlight.layers import RazorLayer, Seen
-from razorlight.planning import Recipe
+from razorlight.planning import RecipeSpec
 from razorlight.planning.plan import Plan, make_plan
 from razorlight.report import Report
 from razorlight.sharing import Storage
@@ -16,7 +16,7 @@ from razorlight.sharing import Storage
 
 def razor_(
     model: nn.Module,
-    recipe: str | Recipe = "balanced",
+    recipe: RecipeSpec = "balanced",
     sparsity: float | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
@@ -32,7 +32,9 @@ def razor_(
 
     Args:
         model: any network; a LightningModule too.
-        recipe: name of a recipe (:data:`razorlight.planning.RECIPES`), or one of your own.
+        recipe: name of a recipe (:data:`razorlight.planning.RECIPES`), a mapping such as
+            ``{"name": "compact", "bits": 4}``, or one of your own; see
+            :func:`razorlight.planning.find_recipe`.
         sparsity: share of the entries that is pruned, in [0, 1), where the recipe prunes.
         include: globs of layer names; only these are converted.
         exclude: globs of layer names that stay dense.

@@ -1,9 +1,11 @@
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import timm
 import torch
+from timm.layers import LayerScale
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -234,7 +236,21 @@ class Squared(nn.Module):
         return (x[:, None] * self.weight).sum(-1)
 
 
-def test_register_by_path_what_is_written_out():
+def squared(layer, x, bias=None):
+    return nn.functional.linear(x, layer.weight, bias)
+
+
+class AsLinear:
+    def __call__(self, layer, x):
+        return squared(layer, x)
+
+
+@pytest.mark.parametrize(
+    "same_as",
+    [lambda layer, x: squared(layer, x), partial(squared, bias=None), AsLinear()],
+    ids=["function", "partial", "object"],
+)
+def test_register_by_path_what_is_written_out(same_as):
     torch.manual_seed(0)
     dense = nn.Sequential(nn.Linear(4, 4), Squared())
     razor = copy.deepcopy(dense)
@@ -242,7 +258,7 @@ def test_register_by_path_what_is_written_out():
         f"{Squared.__module__}.Squared",
         functions=[nn.functional.linear],
         role=Role.PRODUCT,
-        same_as=lambda layer, x: nn.functional.linear(x, layer.weight),
+        same_as=same_as,
     )
     try:
         razor_(razor, "exact", include=["1"])
@@ -289,3 +305,34 @@ def test_what_a_block_moves_by_keyword_is_left_alone():
         torch.testing.assert_close(razor[2].weight.grad, dense[2].weight.grad)
     finally:
         del REGISTRY[Doubled]
+
+
+class Joined(nn.Module):
+    """Scales what it joins by a learned scale."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.randn(width))
+
+    def forward(self, x):
+        return torch.cat([x, x * 2], -1) * self.gamma
+
+
+@pytest.mark.parametrize("recipe", ["exact", "balanced", "compact", "checkpoint"])
+@pytest.mark.parametrize("first", [nn.Linear(8, 8), nn.Conv2d(3, 3, 1)], ids=["linear", "conv"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_learned_scale_of_what_was_rearranged(joined, first, recipe):
+    torch.manual_seed(0)
+    scaled = [Joined(16)] if joined else [nn.Upsample(scale_factor=2), LayerScale(16)]
+    dense = nn.Sequential(copy.deepcopy(first), *scaled)
+    razor = copy.deepcopy(dense)
+    register(Joined, functions=[torch.Tensor.mul], role=Role.PRODUCT)
+    try:
+        razor_(razor, recipe, include=["*"])
+        images = torch.randn(2, 3, 8, 8)
+        for model in (dense, razor):
+            model(images).square().sum().backward()
+        for p, q in zip(razor.parameters(), dense.parameters(), strict=True):
+            assert torch.cosine_similarity(p.grad.flatten(), q.grad.flatten(), dim=0) > 0.99
+    finally:
+        del REGISTRY[Joined]

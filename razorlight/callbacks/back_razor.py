@@ -15,7 +15,7 @@ from razorlight.codecs import parse_codec
 from razorlight.conversion import razor_, restore_
 from razorlight.errors import RazorError
 from razorlight.memory.shortage import is_shortage, way_out
-from razorlight.planning import find_recipe
+from razorlight.planning import RecipeSpec, find_recipe, recipe_fields
 from razorlight.report import Report
 
 
@@ -26,7 +26,9 @@ class BackRazor(Callback):
     exception. Parameters, optimizers and checkpoints are those of the dense module.
 
     Args:
-        recipe: name of a recipe (``razorlight.RECIPES``).
+        recipe: name of a recipe (``razorlight.RECIPES``), a mapping such as
+            ``{"name": "compact", "bits": 4}``, or a :class:`razorlight.Recipe`; see
+            :func:`razorlight.planning.find_recipe`.
         sparsity: share of the entries that is pruned, in [0, 1), where the recipe prunes.
         include: globs of layer names; only these are converted.
         exclude: globs of layer names that stay dense.
@@ -48,7 +50,7 @@ class BackRazor(Callback):
 
     def __init__(
         self,
-        recipe: str = "balanced",
+        recipe: RecipeSpec = "balanced",
         sparsity: float | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
@@ -59,6 +61,12 @@ class BackRazor(Callback):
         self.recipe, self.sparsity = recipe, sparsity
         self.include, self.exclude = include, exclude
         self.report: Report | None = None
+
+    @property
+    def recipe_name(self) -> str:
+        """The name of the recipe, with ``*`` if it is changed; "own" without a name."""
+        fields = recipe_fields(self.recipe)
+        return fields if isinstance(fields, str) else f"{fields.get('name', 'own')}*"
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -94,11 +102,12 @@ class BackRazor(Callback):
         if is_shortage(exception):
             # below the traceback, as add_note of Python 3.11 does
             notes = getattr(exception, "__notes__", [])
-            exception.__notes__ = [*notes, f"BackRazor: {way_out(self.recipe)}"]
+            exception.__notes__ = [*notes, f"BackRazor: {way_out(self.recipe_name)}"]
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"recipe": self.recipe, "sparsity": self.sparsity}
+        # plain values: a checkpoint is read with weights_only=True
+        return {"recipe": recipe_fields(self.recipe), "sparsity": self.sparsity}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

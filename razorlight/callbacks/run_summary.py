@@ -114,7 +114,7 @@ def _saving_rows(trainer: Trainer) -> Iterator[Row]:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, BackRazor) and callback.report:
             converted, known = len(callback.report.only("converted")), len(callback.report.lines)
-            yield "recipe", f"{callback.recipe}: {converted} of {known} layers converted"
+            yield "recipe", f"{callback.recipe_name}: {converted} of {known} layers converted"
         if isinstance(callback, MemoryProfiler):
             for size, label in (("stored", "stored by a step"), ("peak", "peak of a step")):
                 sizes = [f"{mode} {_mib(s, size)}" for mode, s in callback.compared.items()]

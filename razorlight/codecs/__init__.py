@@ -4,7 +4,7 @@ from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.mask import Mask
 from razorlight.codecs.operators import decode, encode, encode_made
-from razorlight.codecs.parsing import CODECS, parse_codec
+from razorlight.codecs.parsing import CODECS, codec_fields, parse_codec
 from razorlight.codecs.slope import Slope
 from razorlight.codecs.topk import TopK
 from razorlight.codecs.uniform import Uniform
@@ -17,6 +17,7 @@ __all__ = [
     "Slope",
     "TopK",
     "Uniform",
+    "codec_fields",
     "decode",
     "encode",
     "encode_made",

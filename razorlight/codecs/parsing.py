@@ -33,7 +33,7 @@ def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:
     """
     if isinstance(spec, Codec):
         return spec
-    fields = {"codec": spec} if isinstance(spec, str) else dict(spec)
+    fields = dict(spec) if isinstance(spec, Mapping) else {"codec": spec}
     name = str(fields.pop("codec", None)).lower()
     if name not in CODECS:
         raise RazorError(

@@ -13,6 +13,7 @@ from torch.autograd import Function
 from razorlight.codecs import Slope, Uniform
 from razorlight.codecs.slope import Curve
 from razorlight.functional.backward import once_differentiable
+from razorlight.functional.linear import LinearOutput
 from razorlight.records import Read, Record, read_last, record_of
 from razorlight.sharing import Storage, find, leave, origin_of, store
 
@@ -71,7 +72,7 @@ def activate(
 
 def channels_of(x: Tensor) -> int:
     """The dim of the channels: the last one of tokens, and behind a Linear."""
-    return -1 if x.ndim == 3 or origin_of(x) is not None else 1
+    return -1 if x.ndim == 3 or isinstance(origin_of(x), LinearOutput) else 1
 
 
 def _hardswish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = None) -> Tensor:

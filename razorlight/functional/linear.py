@@ -60,7 +60,7 @@ def _weight_gradient(grad: Tensor, read: Read, stored: Sequence[Tensor]) -> Tens
     return total.to(grad.dtype)
 
 
-class _Origin(NamedTuple):
+class LinearOutput(NamedTuple):
     """What a Linear's output was made of, for a scale that follows it.
 
     Attributes:
@@ -105,7 +105,7 @@ def linear(storage: Storage, input: Tensor, weight: Tensor, bias: Tensor | None 
     known = record if weight.requires_grad else find(input, storage, dtype)
     origin = None
     if weight.requires_grad and storage.shares:
-        origin = _Origin(_Stem.apply(input), weight, bias, record, dtype)
+        origin = LinearOutput(_Stem.apply(input), weight, bias, record, dtype)
     function = partial(_linear, dtype=dtype)
     leave_product(out, known, storage, function, weight, bias, origin)
     return out
@@ -252,8 +252,9 @@ def _product_of(pair: Sequence[Tensor]) -> Tensor:
 
 
 def _scale(storage: Storage, x: Tensor, scale: Tensor) -> Tensor:
-    origin: _Origin | None = origin_of(x)
-    if isinstance(scale, nn.Parameter) and scale.requires_grad and scale.ndim == 1 and origin:
+    origin = origin_of(x)
+    learned = isinstance(scale, nn.Parameter) and scale.requires_grad and scale.ndim == 1
+    if learned and isinstance(origin, LinearOutput):
         source, weight, bias, record, dtype = origin
         return _ScaledLinear.apply(
             source, weight, bias, scale, x.detach(), dtype, record.read, *record.tensors

@@ -94,7 +94,7 @@ class RazorLayer(nn.Module):
     role: ClassVar[Role]
     in_eval: ClassVar[bool]
     runs: ClassVar[frozenset[str]]
-    same_as: ClassVar[Callable[[Any, Tensor], Tensor] | None]
+    same_as: ClassVar[Any]
     razor_storage: Storage
     razor_seen: Seen
 
@@ -106,7 +106,7 @@ class RazorLayer(nn.Module):
             return run_loss(self.razor_storage, super().forward, args, kwargs)
         with _ReplacedFunctions(self.functions, self.razor_storage, self.razor_seen):
             if self.same_as is not None:
-                return written_out(super().forward, self.same_as, *args, **kwargs)
+                return written_out(super().forward, partial(self.same_as, self), *args, **kwargs)
             return super().forward(*args, **kwargs)
 
     def _stores(self, *given: Any) -> bool:
@@ -273,7 +273,7 @@ def register(
         "role": role,
         "in_eval": role in _NEVER_PRUNED if in_eval is None else in_eval,
         "runs": frozenset(runs),
-        "same_as": same_as,
+        "same_as": same_as and staticmethod(same_as),  # no method of the class, whatever it is
     }
     for dense in classes:
         if isinstance(dense, str):

@@ -24,7 +24,7 @@ from razorlight.layers import (
     find_razor_class,
 )
 from razorlight.patterns import check_patterns, matches, matches_any
-from razorlight.planning.recipes import Recipe, find_recipe
+from razorlight.planning.recipes import Recipe, RecipeSpec, find_recipe
 from razorlight.report import Line, Report
 from razorlight.sharing import Storage
 
@@ -49,7 +49,7 @@ class Plan:
 
 def make_plan(
     model: nn.Module,
-    recipe: str | Recipe = "balanced",
+    recipe: RecipeSpec = "balanced",
     sparsity: float | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,

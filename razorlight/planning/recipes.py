@@ -1,12 +1,22 @@
 """Recipes: named ways to choose how every layer stores."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
-from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
+from razorlight.codecs import (
+    Codec,
+    Dense,
+    Mask,
+    Slope,
+    TopK,
+    Uniform,
+    codec_fields,
+    parse_codec,
+)
 from razorlight.errors import RazorError
 from razorlight.layers import Role
 from razorlight.sharing import CHEAP, Storage
@@ -29,6 +39,9 @@ class Recipe:
         reruns: multiply-adds for an entry up to which the product that follows a stored value is
             run again in backward, instead of storing what it gives.
         block: for the inputs of blocks, which then run again in backward; None: no block does.
+
+    Raises:
+        RazorError: for a codec that cannot store what it is chosen for.
     """
 
     norm: Codec
@@ -41,6 +54,12 @@ class Recipe:
     shares: bool = True
     reruns: float = 0
     block: Codec | None = None
+
+    def __post_init__(self) -> None:
+        for role in Role:
+            codec = getattr(self, role.value, None)
+            if codec is not None and not (isinstance(codec, Codec) and role.accepts(codec)):
+                raise RazorError(f"recipe: {role.value} cannot be stored by {codec!r}")
 
     @property
     def kink(self) -> Codec:
@@ -145,7 +164,7 @@ def _product(codec: Codec, sparsity: float | None) -> Codec:
     return codec if sparsity is None else TopK(sparsity, "block", "int8")
 
 
-RECIPES: Mapping[str, Callable[[float | None], Recipe]] = {
+RECIPES: Mapping[str, Callable[..., Recipe]] = {
     "balanced": balanced,
     "checkpoint": checkpoint,
     "compact": compact,
@@ -153,19 +172,92 @@ RECIPES: Mapping[str, Callable[[float | None], Recipe]] = {
     "paper": paper,
 }
 
+RecipeSpec = str | Mapping[str, Any] | Recipe
+"""A recipe as it is chosen: see :func:`find_recipe`."""
 
-def find_recipe(name: str | Recipe, sparsity: float | None) -> Recipe:
-    """The recipe of that name at that sparsity; a :class:`Recipe` is taken as it is.
+
+def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
+    """The recipe that is meant.
+
+    Args:
+        spec: the name of one of :data:`RECIPES`; a mapping of its name and what is to be otherwise,
+            its arguments or fields of :class:`Recipe`, with codecs as in
+            :func:`razorlight.codecs.parse_codec`; a mapping of all fields without a name; or a
+            recipe.
+        sparsity: the argument of that name; None for what the recipe itself says.
 
     Raises:
-        RazorError: for an unknown name, or a sparsity outside [0, 1).
+        RazorError: for an unknown name, argument or field, one that is missing, or a sparsity
+            outside [0, 1), also where the recipe prunes nothing.
+
+    Example:
+        >>> find_recipe({"name": "compact", "bits": 4})
+        >>> find_recipe({"name": "balanced", "slope": {"codec": "uniform", "bits": 4}})
     """
-    if sparsity is not None and not 0 <= sparsity < 1:
-        raise RazorError(f"sparsity must be in [0, 1), the share that is pruned; got {sparsity}")
-    if isinstance(name, Recipe):
-        return name
+    if isinstance(spec, Recipe):
+        return spec
+    chosen: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if sparsity is not None:
+        chosen["sparsity"] = sparsity
+    share = chosen.get("sparsity")
+    if not (share is None or (isinstance(share, int | float) and 0 <= share < 1)):
+        raise RazorError(f"sparsity must be in [0, 1), the share that is pruned; got {share}")
+    name = chosen.pop("name", None)
+    known = [field.name for field in fields(Recipe)]
+    if name is None:
+        return _without_name(chosen, known)
     if name not in RECIPES:
-        near = get_close_matches(name, RECIPES, n=1)
+        near = get_close_matches(str(name), RECIPES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise RazorError(f"unknown recipe {name!r}, choose from: {', '.join(RECIPES)}{hint}")
-    return RECIPES[name](sparsity)
+    arguments = [*inspect.signature(RECIPES[name]).parameters]
+    _check_names(name, chosen, [*arguments, *known])
+    recipe = RECIPES[name](**{key: chosen.pop(key) for key in arguments if key in chosen})
+    return replace(recipe, **{key: _field(key, value) for key, value in chosen.items()})
+
+
+def _without_name(chosen: Mapping[str, Any], known: list[str]) -> Recipe:
+    _check_names("without a name", chosen, known)
+    try:
+        return Recipe(**{key: _field(key, value) for key, value in chosen.items()})
+    except TypeError as error:
+        raise RazorError(
+            f"recipe: {error}; give these too, or a name, as in {{name: compact, bits: 4}}"
+        ) from None
+
+
+def _check_names(recipe: str, chosen: Mapping[str, Any], known: list[str]) -> None:
+    for key in chosen:
+        if key not in known:
+            raise RazorError(f"recipe {recipe} has no {key!r}, only {', '.join(known)}")
+
+
+def _field(name: str, value: Any) -> Any:
+    """A field of a recipe as YAML gives it, as the recipe holds it."""
+    if name == "shares" and isinstance(value, bool):
+        return value
+    if name == "reruns" and isinstance(value, int | float | str):
+        try:
+            return float(value)  # a string: "inf"
+        except ValueError:
+            pass
+    if name in ("shares", "reruns"):
+        kind = "true or false" if name == "shares" else "a number"
+        raise RazorError(f"recipe: {name} must be {kind}, got {value!r}")
+    return None if value is None and name == "block" else parse_codec(value)
+
+
+def recipe_fields(spec: RecipeSpec) -> str | dict[str, Any]:
+    """``spec`` in plain values, from which :func:`find_recipe` makes the same again."""
+    if isinstance(spec, str):
+        return spec
+    if isinstance(spec, Recipe):
+        spec = {field.name: getattr(spec, field.name) for field in fields(Recipe)}
+    return {
+        name: codec_fields(value) if isinstance(value, Codec) else _plain(value)
+        for name, value in spec.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value

@@ -1,14 +1,18 @@
 import copy
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from razorlight import BackRazor, RazorError, is_converted
+from razorlight.planning import compact, find_recipe
 
 
 class Plain(LightningModule):
@@ -180,6 +184,36 @@ def test_resuming_with_other_settings_is_said(tmp_path):
         trainer(BackRazor(sparsity=0.5), tmp_path=tmp_path, max_epochs=2).fit(
             Plain(), loader(), ckpt_path=tmp_path / "last.ckpt"
         )
+
+
+@pytest.mark.parametrize("recipe", [{"name": "compact", "bits": 4}, compact(bits=4)])
+def test_a_recipe_of_ones_own(recipe, tmp_path):
+    razor = BackRazor(recipe)
+    checkpoint = ModelCheckpoint(tmp_path, save_last=True)
+    trainer(razor, checkpoint, tmp_path=tmp_path).fit(Plain(), loader())
+    assert any("Uniform(bits=4" in line.detail for line in razor.report.lines)
+    torch.load(tmp_path / "last.ckpt", weights_only=True)
+
+    def resume(recipe):
+        again = trainer(BackRazor(recipe), tmp_path=tmp_path, max_epochs=2)
+        again.fit(Plain(), loader(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "BackRazor: the checkpoint")
+        resume(recipe)
+    with pytest.warns(UserWarning, match=r"was trained with .*compact|norm.* goes on with"):
+        resume("balanced")
+
+
+def test_a_recipe_in_yaml(tmp_path):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Callback, "callback")
+    for recipe in ("compact", "{name: compact, bits: 4}", "{name: exact, slope: {codec: dense}}"):
+        path = tmp_path / "callback.yaml"
+        path.write_text(f"class_path: razorlight.BackRazor\ninit_args: {{recipe: {recipe}}}")
+        chosen = parser.parse_args([f"--callback={path}"])
+        razor = parser.instantiate_classes(chosen).callback
+        assert find_recipe(razor.recipe) == find_recipe(yaml.safe_load(recipe))
 
 
 def test_near_miss_is_warned_of(tmp_path):
