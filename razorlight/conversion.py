@@ -65,8 +65,7 @@ class Conversion:
         restore_(model)
         self.report = plan.report
         self._model = model
-        self._modules = [*model.modules()]
-        self._types = [type(module) for module in self._modules]
+        self._tree = [(m, type(m), [*m._modules.values()]) for m in model.modules()]
         self.seen: list[Seen] = []
         self._layers: list[tuple[nn.Module, type[RazorLayer], Storage, Seen]] = []
         for name, (razor_class, storage) in plan.layers.items():
@@ -80,6 +79,27 @@ class Conversion:
             # as attributes they would pass through what nn.Module does for parameters
             vars(layer).update(razor_storage=storage, razor_seen=seen)
             object.__setattr__(layer, "__class__", razor_class)
+
+    def fits(self) -> bool:
+        """Whether the network has the modules that it was planned for, of the same classes."""
+        return all(
+            type(module) is its_type and [*module._modules.values()] == children
+            for module, its_type, children in self._tree
+        )
+
+    def take_back(self) -> None:
+        """Make the layers dense again; does nothing if they are.
+
+        Raises:
+            RazorError: as :func:`restore_`.
+        """
+        for layer, razor_class, _, _ in self._layers:
+            if type(layer) is razor_class:
+                del vars(layer)["razor_storage"], vars(layer)["razor_seen"]
+                object.__setattr__(layer, "__class__", razor_class.dense_class)
+            elif isinstance(layer, RazorLayer):  # changed since
+                restore_(self._model)
+                return
 
 
 def restore_(model: nn.Module) -> None:

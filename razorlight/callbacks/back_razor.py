@@ -12,18 +12,21 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from razorlight.codecs import parse_codec
-from razorlight.conversion import razor_, restore_
+from razorlight.conversion import Conversion
 from razorlight.errors import RazorError
 from razorlight.memory.shortage import is_shortage, way_out
 from razorlight.planning import RecipeSpec, find_recipe, recipe_fields
+from razorlight.planning.plan import make_plan
 from razorlight.report import Report
 
 
 class BackRazor(Callback):
     """Makes a LightningModule store less between forward and backward, while it is fit.
 
-    Layers change their class in place when fit sets up, and change back when it ends, also by an
-    exception. Parameters, optimizers and checkpoints are those of the dense module.
+    When fit starts, it is decided what becomes of each layer. While a batch of training runs,
+    layers have another class in place; before and after, also after an exception, they have their
+    own. So everything else meets the dense module: ``configure_optimizers``, other hooks and
+    callbacks, validation, and what is saved.
 
     Args:
         recipe: name of a recipe (``razorlight.RECIPES``), a mapping such as
@@ -61,6 +64,7 @@ class BackRazor(Callback):
         self.recipe, self.sparsity = recipe, sparsity
         self.include, self.exclude = include, exclude
         self.report: Report | None = None
+        self._conversion: Conversion | None = None
 
     @property
     def recipe_name(self) -> str:
@@ -73,32 +77,60 @@ class BackRazor(Callback):
         if stage != "fit":
             return
         _refuse_strategies(trainer)
+        # first among callbacks: those that measure or try steps find the layers converted, and
+        # those that look at the module or save it after a batch find it dense
+        others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
+        trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
         if is_overridden("configure_model", pl_module):  # its layers do not exist yet
             _refuse_finders(trainer, pl_module)
         else:
-            self._convert(pl_module)
+            self._plan(pl_module)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
-        self.report = self._convert(pl_module)
-        rank_zero_info(f"BackRazor: {self.report.summary()}")
+        report = self._plan(pl_module).report
+        rank_zero_info(f"BackRazor: {report.summary()}")
         alike = defaultdict(list)
-        for line in self.report.only("near miss"):
+        for line in report.only("near miss"):
             alike[line.layer, line.detail].append(line.name)
         for (layer, detail), names in alike.items():
             more = f", as do {len(names) - 1} more" if len(names) > 1 else ""
             rank_zero_warn(f"BackRazor: {names[0]} ({layer}) stays dense{more}: {detail}")
+        if finders := _finders(trainer):  # whose steps run before the first batch, without hooks
+            rank_zero_warn(
+                f"BackRazor: {finders[0]} tries its steps with converted layers, so on_fit_start "
+                "meets these too, whose exact types are not those of torch; find in a run of its "
+                "own if code there asks for exact types"
+            )
+            self._convert(pl_module)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore(pl_module)
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._convert(pl_module)
+
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self._restore(pl_module)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore(pl_module)  # a batch that is skipped has no end
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        restore_(pl_module)
+        self._restore(pl_module)
+        self._conversion = None
 
     @override
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        restore_(pl_module)  # Lightning calls no teardown then
+        self.teardown(trainer, pl_module, "fit")  # Lightning calls it not then
         if is_shortage(exception):
             # below the traceback, as add_note of Python 3.11 does
             notes = getattr(exception, "__notes__", [])
@@ -117,10 +149,23 @@ class BackRazor(Callback):
                 f"this run goes on with {self.state_dict()}"
             )
 
-    def _convert(self, pl_module: LightningModule) -> Report:
-        return razor_(
+    def _plan(self, pl_module: LightningModule) -> Conversion:
+        plan = make_plan(
             pl_module, self.recipe, self.sparsity, self.include, self.exclude, self.overrides
         )
+        self._conversion, self.report = Conversion(pl_module, plan), plan.report
+        return self._conversion
+
+    def _convert(self, pl_module: LightningModule) -> None:
+        conversion = self._conversion
+        if conversion is None or not conversion.fits():  # layers were changed since
+            conversion = self._plan(pl_module)
+            rank_zero_info(f"BackRazor: layers were changed; {conversion.report.summary()}")
+        conversion.apply()
+
+    def _restore(self, pl_module: LightningModule) -> None:
+        if self._conversion is not None:
+            self._conversion.take_back()
 
 
 def _refuse_strategies(trainer: Trainer) -> None:
@@ -132,10 +177,15 @@ def _refuse_strategies(trainer: Trainer) -> None:
 
 
 def _refuse_finders(trainer: Trainer, pl_module: LightningModule) -> None:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
-            raise RazorError(
-                f"{type(callback).__name__} tries its steps before BackRazor can convert what "
-                f"{type(pl_module).__name__} makes in configure_model: make the network in "
-                "__init__, or find in a run of its own"
-            )
+    for finder in _finders(trainer):
+        raise RazorError(
+            f"{finder} tries its steps before BackRazor can convert what "
+            f"{type(pl_module).__name__} makes in configure_model: make the network in "
+            "__init__, or find in a run of its own"
+        )
+
+
+def _finders(trainer: Trainer) -> list[str]:
+    """The names of callbacks that try steps of training when fit starts."""
+    kinds = (BatchSizeFinder, LearningRateFinder)
+    return [type(c).__name__ for c in trainer.callbacks if isinstance(c, kinds)]  # type: ignore[attr-defined]

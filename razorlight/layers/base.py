@@ -1,8 +1,11 @@
 """How a layer becomes a razor layer: same class, same forward, other storage."""
 
-from collections.abc import Callable, Iterable, Sequence
+import copyreg
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from enum import Enum
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -142,9 +145,61 @@ class RazorLayer(nn.Module):
         )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # the class is made at run time: pickle it as the dense class, which can be imported
-        reduced = super().__reduce_ex__(protocol)
-        return _new_razor_layer, (self.dense_class,), *reduced[2:]
+        """As the dense layer: a file that holds it opens where there is no razorlight."""
+        razor_class, own = type(self), vars(self)
+        razor = {name: own.pop(name) for name in RAZOR_ATTRIBUTES}
+        object.__setattr__(self, "__class__", self.dense_class)
+        try:
+            make, args, *rest = self.__reduce_ex__(protocol)
+            if make is copyreg.__newobj__:  # type: ignore[attr-defined]  # asks for the class
+                make, args = copyreg._reconstructor, (*args, object, None)  # type: ignore[attr-defined]
+            return make, args, *({**part} if part is own else part for part in rest)
+        finally:
+            object.__setattr__(self, "__class__", razor_class)
+            own.update(razor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A razor layer, with its storage."""
+        if hasattr(super(), "__deepcopy__"):
+            return super().__deepcopy__(memo)  # type: ignore[misc]
+        reduced: Any = super().__reduce_ex__(4)
+        make, args, state = reduced[:3]
+        memo[id(self)] = copied = make(*args)
+        copied.__setstate__(deepcopy(state, memo))
+        return copied
+
+
+RAZOR_ATTRIBUTES = ("razor_storage", "razor_seen")
+"""What a razor layer has besides what its dense self has."""
+
+
+def make_class(
+    base: type[RazorLayer],
+    dense: type[nn.Module],
+    members: Mapping[str, Any],
+    find: Callable[[type[nn.Module]], type[RazorLayer] | None],
+) -> type[RazorLayer]:
+    """The razor class of a dense one, which goes to other processes as such.
+
+    Args:
+        base: what it derives from besides ``dense``.
+        dense: the dense class.
+        members: of the new class.
+        find: gives the class once more, in another process.
+    """
+    own = {"dense_class": dense, "__doc__": dense.__doc__, "__module__": dense.__module__}
+    razor_class = type(f"Razor{dense.__name__}", (base, dense), {**members, **own})
+    ForkingPickler.register(razor_class, partial(_to_another_process, find))
+    return razor_class
+
+
+def _to_another_process(find: Any, layer: RazorLayer) -> tuple[Any, ...]:
+    return _from_another_process, (find, layer.dense_class), vars(layer)
+
+
+def _from_another_process(find: Any, dense: type[nn.Module]) -> nn.Module:
+    razor_class: type[nn.Module] = find(dense)
+    return razor_class.__new__(razor_class)
 
 
 class _ReplacedFunctions(TorchFunctionMode):
@@ -283,8 +338,7 @@ def register(
 
 
 def _add(members: dict[str, Any], dense: type[nn.Module]) -> None:
-    own = {"dense_class": dense, "__doc__": dense.__doc__, "__module__": __name__}
-    REGISTRY[dense] = type(f"Razor{dense.__name__}", (RazorLayer, dense), members | own)
+    REGISTRY[dense] = make_class(RazorLayer, dense, members, find_razor_class)
 
 
 def find_razor_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
@@ -305,11 +359,4 @@ def find_razor_class(dense: type[nn.Module]) -> type[RazorLayer] | None:
 def _add_sharded(dense: Any) -> None:
     known = find_razor_class(next(c for c in dense.__mro__ if not issubclass(c, FSDPModule)))
     if known is not None:
-        members = {"dense_class": dense, "__module__": __name__}
-        REGISTRY[dense] = type(f"Razor{dense.__name__}", (known, dense), members)
-
-
-def _new_razor_layer(dense_class: type[nn.Module]) -> RazorLayer:
-    razor_class = find_razor_class(dense_class)
-    assert razor_class is not None
-    return razor_class.__new__(razor_class)
+        REGISTRY[dense] = make_class(known, dense, {}, find_razor_class)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from razorlight.layers.base import RazorLayer, Role
+from razorlight.layers.base import RazorLayer, Role, make_class
 from razorlight.records import Record
 from razorlight.sharing import Storage, store
 from razorlight.tensors import find_other_kind
@@ -44,10 +44,6 @@ class RazorBlock(RazorLayer):
         contexts = partial(_contexts, self)
         del args  # their records stay
         return checkpoint(run, use_reentrant=False, context_fn=contexts)
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        _, _, *state = super().__reduce_ex__(protocol)
-        return _new_razor_block, (self.dense_class,), *state
 
 
 class _Input:
@@ -100,20 +96,14 @@ class _BuffersKept:
         del self.before
 
 
-_BLOCKS: dict[type[nn.Module], type[RazorBlock]] = {}
+_BLOCKS: dict[type[nn.Module], type[RazorLayer]] = {}
 
 
-def block_class(dense: type[nn.Module]) -> type[RazorBlock]:
+def block_class(dense: type[nn.Module]) -> type[RazorLayer]:
     """The class that a block of class ``dense`` is turned into."""
     if dense not in _BLOCKS:
-        members = {"dense_class": dense, "__doc__": dense.__doc__, "__module__": __name__}
-        _BLOCKS[dense] = type(f"Razor{dense.__name__}", (RazorBlock, dense), members)
+        _BLOCKS[dense] = make_class(RazorBlock, dense, {}, block_class)
     return _BLOCKS[dense]
-
-
-def _new_razor_block(dense_class: type[nn.Module]) -> RazorBlock:
-    razor_class = block_class(dense_class)
-    return razor_class.__new__(razor_class)
 
 
 def find_blocks(model: nn.Module) -> set[str]:

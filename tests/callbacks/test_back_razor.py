@@ -1,4 +1,7 @@
 import copy
+import subprocess
+import sys
+import time
 import warnings
 
 import pytest
@@ -7,12 +10,14 @@ import torch.nn.functional as F
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint, WeightAveraging
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from razorlight import BackRazor, RazorError, is_converted
+from razorlight.conversion import Conversion
 from razorlight.planning import compact, find_recipe
+from razorlight.planning.plan import make_plan
 
 
 class Plain(LightningModule):
@@ -45,16 +50,50 @@ class Lazy(Plain):
 
 
 class Spy(Callback):
-    """Whether the module is converted, at each hook of interest."""
+    """In which hooks the module is converted."""
 
     def __init__(self):
-        self.seen = {}
+        self.converted = {}
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.seen["train"] = is_converted(pl_module)
+    def __getattribute__(self, name):
+        # every hook that has arguments (trainer, pl_module, ...)
+        if not name.startswith("on_") or name in ("on_save_checkpoint", "on_load_checkpoint"):
+            return super().__getattribute__(name)
 
-    def on_fit_end(self, trainer, pl_module):
-        self.seen["fit end"] = is_converted(pl_module)
+        def hook(trainer, pl_module, *_, **__):
+            self.converted.setdefault(name, set()).add(is_converted(pl_module))
+
+        return hook
+
+
+class Exact(Plain):
+    """Asks for exact types wherever code of others does."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def note(self):
+        self.asked.append([type(m) for m in self.modules()])
+
+    def configure_optimizers(self):
+        self.note()
+        return super().configure_optimizers()
+
+    def on_fit_start(self):
+        self.note()
+
+    def on_train_epoch_start(self):
+        self.note()
+
+    def on_train_batch_end(self, *_):
+        self.note()
+
+    def on_validation_epoch_end(self):
+        self.note()
+
+    def on_save_checkpoint(self, checkpoint):
+        self.note()
 
 
 def network():
@@ -99,13 +138,102 @@ def trainer(*callbacks, tmp_path, max_epochs=1, **kwargs):
 @pytest.mark.parametrize("module", [Plain, Lazy])
 def test_converts_for_fit_alone(module, tmp_path):
     spy, razor, model = Spy(), BackRazor(), module()
-    trainer(razor, spy, tmp_path=tmp_path).fit(model, loader(), loader())
-    assert spy.seen == {"train": True, "fit end": True}
+    trainer(spy, razor, tmp_path=tmp_path).fit(model, loader(), loader())
+    for name in (
+        "on_train_batch_start",
+        "on_before_zero_grad",
+        "on_before_backward",
+        "on_after_backward",
+        "on_before_optimizer_step",
+    ):
+        assert spy.converted.pop(name) == {True}
+    assert all(seen == {False} for seen in spy.converted.values())
+    assert len(spy.converted) > 10
     assert not is_converted(model)
     assert "model.1" in [line.name for line in razor.report.only("converted")]
     trainer(razor, tmp_path=tmp_path).validate(model, loader(), verbose=False)
     trainer(razor, spy, tmp_path=tmp_path).fit(model, loader())
-    assert spy.seen["train"]
+    assert spy.converted["on_train_batch_start"] == {True}
+
+
+def test_exact_types_are_those_of_the_dense_run(tmp_path):
+    asked = []
+    for callbacks in ([], [BackRazor()]):
+        model = Exact()
+        checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=1)
+        fit = trainer(*callbacks, checkpoint, tmp_path=tmp_path, max_epochs=2)
+        fit.fit(model, loader(), loader())
+        asked.append(model.asked)
+    assert asked[0] == asked[1]
+
+
+def test_finders_meet_razor_layers_and_that_is_said(tmp_path):
+    finder = LearningRateFinder(num_training_steps=2, early_stop_threshold=None, update_attr=False)
+    with pytest.warns(UserWarning, match="LearningRateFinder tries its steps with converted"):
+        trainer(finder, BackRazor(), tmp_path=tmp_path).fit(Plain(), loader())
+
+
+def test_layers_that_are_put_in_later_are_converted(tmp_path):
+    class Grows(Plain):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 1:
+                self.model[3] = nn.Conv2d(8, 8, 3, padding=1)
+                self.model.append(nn.LayerNorm(3))
+
+    razor, spy = BackRazor(), Spy()
+    model = Grows()
+    trainer(razor, spy, tmp_path=tmp_path, max_epochs=2).fit(model, loader())
+    assert "model.9" in [line.name for line in razor.report.only("converted")]
+    assert not is_converted(model)
+
+
+def test_a_skipped_batch_leaves_nothing_converted(tmp_path):
+    class Skips(Plain):
+        def on_train_batch_start(self, batch, batch_idx):
+            return -1 if batch_idx == 1 else None
+
+    spy = Spy()
+    trainer(spy, BackRazor(), tmp_path=tmp_path).fit(Skips(), loader(), loader())
+    assert spy.converted["on_train_epoch_end"] == {False}
+    assert spy.converted["on_validation_end"] == {False}
+
+
+def test_the_switch_takes_no_time():
+    model = nn.Sequential(
+        *(nn.Sequential(nn.Linear(2, 2), nn.GELU(), nn.ReLU()) for _ in range(100))
+    )
+    conversion = Conversion(model, make_plan(model, "exact"))
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        assert conversion.fits()
+        conversion.apply()
+        conversion.take_back()
+        times.append(time.perf_counter() - start)
+    assert not is_converted(model)
+    assert min(times) < 1e-3  # seconds, for 300 layers
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_saved_during_fit_opens_without_razorlight(whole, tmp_path):
+    class Holds(Plain):
+        def __init__(self, net):
+            super().__init__()
+            self.save_hyperparameters()
+            self.model = net
+
+        def on_before_backward(self, loss):  # while it is converted
+            if whole:
+                torch.save(self.model, tmp_path / "m.ckpt")
+
+    warnings.filterwarnings("ignore", ".*net. is an instance of")
+    checkpoint = ModelCheckpoint(tmp_path, "m") if not whole else Callback()
+    trainer(BackRazor(), checkpoint, tmp_path=tmp_path).fit(Holds(network()), loader())
+    blocked = "import sys; sys.modules['razorlight'] = None; import torch; "
+    load = f"print(torch.load({str(tmp_path / 'm.ckpt')!r}, weights_only=False))"
+    read = subprocess.run([sys.executable, "-c", blocked + load], capture_output=True, text=True)
+    assert read.returncode == 0, read.stderr
+    assert "Conv2d(8, 8" in read.stdout
 
 
 def test_same_loss_as_dense_when_exact(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -129,7 +130,7 @@ def test_without_gradients_it_is_dense(context):
 
 def test_copies_pickles_and_goes_back():
     dense, razor = pair(LOW)
-    for model in (copy.deepcopy(razor), pickle.loads(pickle.dumps(razor))):
+    for model in (copy.deepcopy(razor), pickle.loads(ForkingPickler.dumps(razor))):
         assert torch.equal(gradients(model)[0], gradients(dense)[0])
         restore_(model)
         assert [type(m) for m in model.modules()] == [type(m) for m in dense.modules()]
