@@ -1,6 +1,7 @@
 """Convert a network's layers in place, and back."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -8,6 +9,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from razorlight.errors import RazorError
 from razorlight.layers import RazorLayer, Seen
+from razorlight.layers.base import make_dense, make_razor
 from razorlight.planning import RecipeSpec
 from razorlight.planning.plan import Plan, make_plan
 from razorlight.report import Report
@@ -49,8 +51,9 @@ def razor_(
             outside of its range. The model is then untouched.
     """
     plan = make_plan(model, recipe, sparsity, include, exclude, overrides)
-    Conversion(model, plan).apply()
-    return plan.report
+    conversion = Conversion(model, plan)
+    conversion.apply()
+    return conversion.report
 
 
 class Conversion:
@@ -59,26 +62,27 @@ class Conversion:
     Args:
         model: the network.
         plan: what each of its layers becomes.
+
+    Attributes:
+        report: that of the plan, with what the layers meet while they run.
     """
 
     def __init__(self, model: nn.Module, plan: Plan) -> None:
         restore_(model)
-        self.report = plan.report
         self._model = model
         self._tree = [(m, type(m), [*m._modules.values()]) for m in model.modules()]
-        self.seen: list[Seen] = []
+        met: list[Seen] = []
         self._layers: list[tuple[nn.Module, type[RazorLayer], Storage, Seen]] = []
         for name, (razor_class, storage) in plan.layers.items():
-            seen = Seen(name, razor_class.dense_class.__name__, self.seen)
-            self.seen.append(seen)
+            seen = Seen(name, razor_class.dense_class.__name__, razor_class.named, met)
+            met.append(seen)
             self._layers.append((model.get_submodule(name), razor_class, storage, seen))
+        self.report = replace(plan.report, seen=met)
 
     def apply(self) -> None:
         """Make the layers razor layers."""
         for layer, razor_class, storage, seen in self._layers:
-            # as attributes they would pass through what nn.Module does for parameters
-            vars(layer).update(razor_storage=storage, razor_seen=seen)
-            object.__setattr__(layer, "__class__", razor_class)
+            make_razor(layer, razor_class, storage, seen)
 
     def fits(self) -> bool:
         """Whether the network has the modules that it was planned for, of the same classes."""
@@ -95,8 +99,7 @@ class Conversion:
         """
         for layer, razor_class, _, _ in self._layers:
             if type(layer) is razor_class:
-                del vars(layer)["razor_storage"], vars(layer)["razor_seen"]
-                object.__setattr__(layer, "__class__", razor_class.dense_class)
+                make_dense(layer)
             elif isinstance(layer, RazorLayer):  # changed since
                 restore_(self._model)
                 return
@@ -117,11 +120,11 @@ def restore_(model: nn.Module) -> None:
                 "razor_ after whatever changes classes, such as fully_shard"
             )
     for layer in converted.values():
-        del layer.razor_storage, layer.razor_seen
         if is_parametrized(layer):  # since: its class is one of its own, derived from ours
             type(layer).__bases__ = (layer.dense_class,)
+            make_dense(layer, type(layer))
         else:
-            layer.__class__ = layer.dense_class  # type: ignore[assignment]
+            make_dense(layer)
 
 
 def is_converted(model: nn.Module) -> bool:

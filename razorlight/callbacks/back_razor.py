@@ -65,6 +65,7 @@ class BackRazor(Callback):
         self.include, self.exclude = include, exclude
         self.report: Report | None = None
         self._conversion: Conversion | None = None
+        self._warned = False  # of what the first batch met
 
     @property
     def recipe_name(self) -> str:
@@ -90,6 +91,7 @@ class BackRazor(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
         report = self._plan(pl_module).report
+        self._warned = False
         rank_zero_info(f"BackRazor: {report.summary()}")
         alike = defaultdict(list)
         for line in report.only("near miss"):
@@ -116,6 +118,10 @@ class BackRazor(Callback):
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self._restore(pl_module)
+        if self.report is not None and not self._warned:
+            self._warned = True
+            for line in self.report.never_called():
+                rank_zero_warn(f"BackRazor: {line}")
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -153,7 +159,8 @@ class BackRazor(Callback):
         plan = make_plan(
             pl_module, self.recipe, self.sparsity, self.include, self.exclude, self.overrides
         )
-        self._conversion, self.report = Conversion(pl_module, plan), plan.report
+        self._conversion = Conversion(pl_module, plan)
+        self.report = self._conversion.report
         return self._conversion
 
     def _convert(self, pl_module: LightningModule) -> None:

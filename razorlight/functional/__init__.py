@@ -33,8 +33,9 @@ from razorlight.functional.linear import addmm, linear, matmul, multiply
 from razorlight.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from razorlight.functional.pool import linear_pool, max_pool, max_pool1d
 from razorlight.functional.rectifier import hardsigmoid, hardtanh, leaky_relu, prelu, relu
+from razorlight.functional.spellings import SPELLINGS, first_spelling, spellings_of
 
-__all__ = ["FUNCTIONS", "MOVES"]
+__all__ = ["FUNCTIONS", "MOVES", "SPELLINGS", "first_spelling", "spellings_of"]
 
 _LINEAR_POOLS: tuple[Callable[..., Tensor], ...] = (
     F.avg_pool1d,
@@ -49,12 +50,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.linear: linear,
     torch.addmm: addmm,
     torch.matmul: matmul,
-    torch.bmm: matmul,
-    Tensor.matmul: matmul,
-    Tensor.__matmul__: matmul,
     torch.mul: multiply,
-    Tensor.mul: multiply,
-    Tensor.__mul__: multiply,
     F.conv1d: conv,
     F.conv2d: conv,
     F.conv3d: conv,
@@ -67,7 +63,6 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.instance_norm: instance_norm,
     F.layer_norm: layer_norm,
     F.rms_norm: rms_norm,
-    torch.rms_norm: rms_norm,  # what a compiler sees of it
     F.group_norm: group_norm,
     F.relu: relu,
     F.leaky_relu: leaky_relu,
@@ -84,9 +79,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.selu: selu,
     F.glu: glu,
     torch.sigmoid: sigmoid,
-    Tensor.sigmoid: sigmoid,
     torch.tanh: tanh,
-    Tensor.tanh: tanh,
     F.dropout: dropout,
     F.alpha_dropout: alpha_dropout,
     **{f: partial(feature_dropout, function=f) for f in (F.dropout1d, F.dropout2d, F.dropout3d)},
@@ -95,10 +88,10 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.max_pool3d: partial(max_pool, rank=3),
     **{f: partial(linear_pool, pool=f) for f in _LINEAR_POOLS},
     F.softmax: softmax,
-    torch.softmax: softmax,
-    Tensor.softmax: softmax,
     F.scaled_dot_product_attention: scaled_dot_product_attention,
 }
+for others in SPELLINGS.values():
+    FUNCTIONS |= others
 
 # Functions that move entries, or hardly more: what is known of their input gives their output.
 # Means over windows are none: they are few and small, and worth a record of their own.

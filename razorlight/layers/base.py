@@ -6,19 +6,20 @@ from copy import deepcopy
 from enum import Enum
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.distributed.fsdp import FSDPModule
+from torch.fx import Proxy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 from razorlight.errors import RazorError
-from razorlight.functional import FUNCTIONS, MOVES
+from razorlight.functional import FUNCTIONS, MOVES, first_spelling, spellings_of
 from razorlight.functional.attention import multi_head_attention_forward
 from razorlight.functional.loss import run_loss
 from razorlight.functional.written_out import written_out
@@ -78,9 +79,6 @@ class Role(Enum):
         return codec.keeping("zeros") if self is Role.GATE else codec
 
 
-_NEVER_PRUNED = (Role.GATE, Role.BITS, Role.SLOPE, Role.CARRIER)
-
-
 class RazorLayer(nn.Module):
     """A layer that runs the forward of its dense class, with other storage for backward.
 
@@ -88,14 +86,14 @@ class RazorLayer(nn.Module):
     those of :mod:`razorlight.functional`. Parameters, buffers, hooks and ``state_dict`` are those
     of the dense layer; only the class differs, and :attr:`razor_storage` says how it stores.
 
-    Without gradients it is the dense layer; in eval mode too, unless :attr:`in_eval`. And what
-    torch.export and torch.jit.trace make of it is made of the dense layer.
+    Without gradients it is the dense layer. What torch.export, torch.jit.trace and torch.fx make of
+    it is made of the dense layer.
     """
 
     dense_class: ClassVar[type[nn.Module]]
     functions: ClassVar[frozenset[TorchFunction]]
     role: ClassVar[Role]
-    in_eval: ClassVar[bool]
+    named: ClassVar[frozenset[str]]
     runs: ClassVar[frozenset[str]]
     same_as: ClassVar[Any]
     razor_storage: Storage
@@ -103,14 +101,22 @@ class RazorLayer(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The dense class's forward; see there for arguments and shapes."""
+        return self._run(super().forward, args, kwargs)
+
+    def _run(
+        self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """``forward(*args, **kwargs)``, a forward of the dense layer, with storage of our own."""
         if not self._stores(args, kwargs):
-            return super().forward(*args, **kwargs)
+            return forward(*args, **kwargs)
         if self.role is Role.LOSS and not any(p.requires_grad for p in self.parameters()):
-            return run_loss(self.razor_storage, super().forward, args, kwargs)
+            return run_loss(self.razor_storage, forward, args, kwargs)
+        if not torch.compiler.is_compiling():
+            self.razor_seen.ran = True
         with _ReplacedFunctions(self.functions, self.razor_storage, self.razor_seen):
             if self.same_as is not None:
-                return written_out(super().forward, partial(self.same_as, self), *args, **kwargs)
-            return super().forward(*args, **kwargs)
+                return written_out(forward, partial(self.same_as, self), *args, **kwargs)
+            return forward(*args, **kwargs)
 
     def _stores(self, *given: Any) -> bool:
         """Whether a backward may follow, for which something is to be stored.
@@ -121,7 +127,7 @@ class RazorLayer(nn.Module):
         Raises:
             RazorError: if it would be one of torch.func or forward-mode differentiation.
         """
-        if not (torch.is_grad_enabled() and (self.training or self.in_eval)):
+        if not torch.is_grad_enabled():
             return False
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return False
@@ -131,11 +137,13 @@ class RazorLayer(nn.Module):
                 "jvp) nor forward-mode differentiation; leave the network dense there "
                 "(exclude=[...], restore_), or use torch.no_grad() if no gradient is needed"
             )
+        values = tree_leaves(given)
+        if any(isinstance(x, Proxy) for x in values):  # torch.fx looks for what is called
+            return False
         # in eval mode torch has kernels of other bits for what no gradient goes through, which it
         # does not take while functions are replaced
         return self.training or any(
-            isinstance(x, Tensor) and x.requires_grad
-            for x in (*tree_leaves(given), *self.parameters())
+            isinstance(x, Tensor) and x.requires_grad for x in (*values, *self.parameters())
         )
 
     def __prepare_scriptable__(self) -> NoReturn:
@@ -147,16 +155,15 @@ class RazorLayer(nn.Module):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """As the dense layer: a file that holds it opens where there is no razorlight."""
         razor_class, own = type(self), vars(self)
-        razor = {name: own.pop(name) for name in RAZOR_ATTRIBUTES}
-        object.__setattr__(self, "__class__", self.dense_class)
+        given = self.razor_storage, self.razor_seen
+        make_dense(self)
         try:
             make, args, *rest = self.__reduce_ex__(protocol)
             if make is copyreg.__newobj__:  # type: ignore[attr-defined]  # asks for the class
                 make, args = copyreg._reconstructor, (*args, object, None)  # type: ignore[attr-defined]
             return make, args, *({**part} if part is own else part for part in rest)
         finally:
-            object.__setattr__(self, "__class__", razor_class)
-            own.update(razor)
+            make_razor(self, razor_class, *given)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A razor layer, with its storage."""
@@ -169,8 +176,42 @@ class RazorLayer(nn.Module):
         return copied
 
 
-RAZOR_ATTRIBUTES = ("razor_storage", "razor_seen")
-"""What a razor layer has besides what its dense self has."""
+class _Around:
+    """A forward that was set on the instance, run as the layer's own would be."""
+
+    def __init__(self, layer: RazorLayer, forward: Callable[..., Any]) -> None:
+        self.layer, self.forward = layer, forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(self.layer, RazorLayer):  # somebody holds it since
+            return self.forward(*args, **kwargs)
+        return self.layer._run(self.forward, args, kwargs)
+
+
+def make_razor(
+    layer: nn.Module, razor_class: type[RazorLayer], storage: Storage, seen: Seen
+) -> None:
+    """Make ``layer`` a razor layer, in a microsecond."""
+    # as attributes of the module they would pass through what it does for parameters
+    own = vars(layer)
+    own.update(razor_storage=storage, razor_seen=seen)
+    object.__setattr__(layer, "__class__", razor_class)
+    if "forward" in own:
+        own["forward"] = _Around(cast(RazorLayer, layer), own["forward"])
+
+
+def make_dense(layer: nn.Module, dense: type[nn.Module] | None = None) -> None:
+    """Undo :func:`make_razor`.
+
+    Args:
+        layer: a razor layer.
+        dense: the class that it gets; that of before by default.
+    """
+    own = vars(layer)
+    del own["razor_storage"], own["razor_seen"]
+    if isinstance(own.get("forward"), _Around):
+        own["forward"] = own["forward"].forward
+    object.__setattr__(layer, "__class__", dense or layer.dense_class)
 
 
 def make_class(
@@ -187,7 +228,19 @@ def make_class(
         members: of the new class.
         find: gives the class once more, in another process.
     """
-    own = {"dense_class": dense, "__doc__": dense.__doc__, "__module__": dense.__module__}
+
+    def forward(self: RazorLayer, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(self, RazorLayer):  # bound while it was one, and called since
+            return type(self).forward(self, *args, **kwargs)
+        return base.forward(self, *args, **kwargs)
+
+    forward.__wrapped__ = dense.forward  # type: ignore[attr-defined]  # for its signature
+    own = {
+        "dense_class": dense,
+        "forward": forward,
+        "__doc__": dense.__doc__,
+        "__module__": dense.__module__,  # by which torch.fx knows torch's own layers
+    }
     razor_class = type(f"Razor{dense.__name__}", (base, dense), {**members, **own})
     ForkingPickler.register(razor_class, partial(_to_another_process, find))
     return razor_class
@@ -225,7 +278,9 @@ class _ReplacedFunctions(TorchFunctionMode):
             if func in self.functions and _is_stored_of(operands):
                 self.seen.leave_to_torch(kind)
             return func(*args, **kwargs)
-        if func in self.functions and _is_stored_of(operands):
+        if func in self.functions and _is_stored_of(operands) and kwargs.get("out") is None:
+            if not torch.compiler.is_compiling():
+                self.seen.called.add(name_of(func))
             with torch._C.DisableTorchFunction():  # what it calls is not to be replaced again
                 out = FUNCTIONS[func](self.storage, *args, **kwargs)
         else:
@@ -281,6 +336,11 @@ def _move(
     return moved if part is None else moved[part]
 
 
+def name_of(function: TorchFunction) -> str:
+    """The name of a torch function, the same for all its spellings."""
+    return getattr(first_spelling(function), "__name__", "?")
+
+
 REGISTRY: dict[type[nn.Module], type[RazorLayer]] = {}
 BY_PATH: dict[str, Callable[[type[nn.Module]], None]] = {}
 """What registers a class of that path, once one is met."""
@@ -290,7 +350,7 @@ def register(
     *classes: type[nn.Module] | str,
     functions: Iterable[TorchFunction] = (),
     role: Role,
-    in_eval: bool | None = None,
+    alternatives: bool = False,
     runs: Iterable[str] = (),
     same_as: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> None:
@@ -301,13 +361,13 @@ def register(
             once somebody else has imported them. Their forward may do anything besides calling
             ``functions``.
         functions: torch functions to replace while their forward runs, out of
-            :data:`razorlight.functional.FUNCTIONS`. They are replaced in children that are not
-            razor layers too. A loss has none: it runs again as a whole.
+            :data:`razorlight.functional.FUNCTIONS`, with all their spellings, such as
+            ``F.softmax``, ``torch.softmax`` and ``Tensor.softmax``. They are replaced in children
+            that are not razor layers too. A loss has none: it runs again as a whole.
         role: what is stored, the same for all of ``functions``. A block that only moves entries
             about between its layers has none, and is a carrier.
-        in_eval: active in eval mode too (wherever gradients are recorded). By default so for all
-            activations: nothing is pruned there, and layers inside a frozen norm stand in eval mode
-            while the network trains.
+        alternatives: Whether the forward calls some of ``functions`` alone, as it is told; if not,
+            the report names those that are never called.
         runs: names of children whose weights the forward uses without calling them.
         same_as: for a forward ``(x)`` that writes out in other operations what ``functions`` do:
             the same ``(layer, x)`` by these. The output is still the forward's.
@@ -321,12 +381,12 @@ def register(
     """
     functions = frozenset(functions)
     if unknown := functions - FUNCTIONS.keys():
-        names = ", ".join(sorted(getattr(function, "__name__", "?") for function in unknown))
+        names = ", ".join(sorted(map(name_of, unknown)))
         raise RazorError(f"register: no razor function for {names}")
     members = {
-        "functions": functions,
+        "functions": frozenset(f for one in functions for f in spellings_of(one)),
         "role": role,
-        "in_eval": role in _NEVER_PRUNED if in_eval is None else in_eval,
+        "named": frozenset(() if alternatives else map(name_of, functions)),
         "runs": frozenset(runs),
         "same_as": same_as and staticmethod(same_as),  # no method of the class, whatever it is
     }

@@ -1,5 +1,6 @@
 """Blocks that run again in backward, from their stored input: activation checkpointing."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -29,20 +30,19 @@ class RazorBlock(RazorLayer):
 
     role = Role.BLOCK
     functions = frozenset()
-    in_eval = False
+    named = frozenset()
     runs = frozenset()
     same_as = None
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The dense class's forward; see there for arguments and shapes."""
-        forward = super(RazorLayer, self).forward
+    def _run(
+        self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if not self._stores(args, kwargs):
             return forward(*args, **kwargs)
         if torch.compiler.is_compiling():
             return checkpoint(forward, *args, use_reentrant=False, **kwargs)
         run = partial(_run, forward, [_input(x, self.razor_storage) for x in args], kwargs)
         contexts = partial(_contexts, self)
-        del args  # their records stay
         return checkpoint(run, use_reentrant=False, context_fn=contexts)
 
 

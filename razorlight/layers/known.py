@@ -3,6 +3,8 @@
 A class belongs here once the tests compare it with its dense self.
 """
 
+from functools import partial
+
 import segmentation_models_pytorch as smp
 import segmentation_models_pytorch.decoders.segformer.decoder as smp_segformer
 import segmentation_models_pytorch.decoders.unet.decoder as smp_unet
@@ -25,7 +27,10 @@ import torchvision.models.swin_transformer
 import torchvision.ops
 from torch import Tensor, nn
 
-from razorlight.layers.base import Role, TorchFunction, register
+from razorlight.layers import base
+from razorlight.layers.base import Role, TorchFunction
+
+register = partial(base.register, alternatives=True)  # and some call none, such as dropout of 0
 
 register(nn.Linear, timm.layers.Linear, functions=[F.linear], role=Role.PRODUCT)
 
@@ -53,7 +58,6 @@ register(
     timm.layers.BatchNormAct2d,
     functions=[F.batch_norm],
     role=Role.MAP_NORM,
-    in_eval=True,  # frozen statistics: torch would keep the whole input, and nothing is needed
 )
 register(
     nn.InstanceNorm1d,
@@ -84,7 +88,7 @@ register(
     role=Role.NORM,
 )
 
-RMS_NORM: list[TorchFunction] = [F.rms_norm, torch.rms_norm]
+RMS_NORM: list[TorchFunction] = [F.rms_norm]
 register(
     nn.RMSNorm,
     timm.layers.RmsNorm,
@@ -169,7 +173,7 @@ register(nn.Sigmoid, functions=[torch.sigmoid], role=Role.SLOPE)
 register(nn.Tanh, functions=[torch.tanh], role=Role.SLOPE)
 register(nn.GLU, functions=[F.glu], role=Role.ATTENTION)
 
-MULTIPLY: list[TorchFunction] = [Tensor.mul, Tensor.__mul__]
+MULTIPLY: list[TorchFunction] = [torch.mul]
 register(
     timm.layers.LayerScale,
     timm.layers.SqueezeExcite,
@@ -216,16 +220,12 @@ register(
     role=Role.LOSS,
 )
 
-_SOFTMAX: list[TorchFunction] = [F.softmax, torch.softmax, Tensor.softmax]
 ATTENTION: list[TorchFunction] = [
     F.scaled_dot_product_attention,  # fused
-    *_SOFTMAX,  # and written out
+    F.softmax,  # and written out
     torch.matmul,
-    torch.bmm,
-    Tensor.matmul,
-    Tensor.__matmul__,
 ]
-register(nn.Softmax, functions=_SOFTMAX, role=Role.ATTENTION)
+register(nn.Softmax, functions=[F.softmax], role=Role.ATTENTION)
 register(
     timm.layers.Attention,
     timm.layers.AttentionRope,

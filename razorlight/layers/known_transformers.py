@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight.layers.base import Role, register
-from razorlight.layers.known import ATTENTION, MULTIPLY, RMS_NORM
+from razorlight.layers.base import Role
+from razorlight.layers.known import ATTENTION, MULTIPLY, RMS_NORM, register
 
 
 def _paths(*classes: str) -> list[str]:

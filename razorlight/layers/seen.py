@@ -13,13 +13,19 @@ class Seen:
     Attributes:
         name: of the layer.
         layer: the name of its dense class.
+        named: the functions that its forward should call.
         of_all: what the layers of the same conversion met, this one among them.
+        ran: whether it ran in a way that stores.
+        called: the names of functions that were replaced in it.
         left: kinds of tensors that were left to torch.
     """
 
     name: str
     layer: str
+    named: frozenset[str] = frozenset()
     of_all: "list[Seen]" = field(default_factory=list, repr=False)
+    ran: bool = False
+    called: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
 
     def leave_to_torch(self, kind: str) -> None:

@@ -1,12 +1,17 @@
 """Layers at the edges: in place, empty, of one value or token, vectors, and what is no number."""
 
+import copy
+
 import pytest
+import timm
 import torch
 from beside_dense import assert_same, eight_bits, pair, run
 from layer_cases import CASES, IMAGE, TOKENS, timm_unit
 from torch import nn
 from torch.nn import functional as F
 
+from razorlight import razor_
+from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning.recipes import balanced
 
 
@@ -150,3 +155,43 @@ def test_nothing_but_a_weights_gradient_is_derived_from_what_is_pruned():
     for name in ("2.weight", "4.weight"):
         ours, theirs = (model.get_parameter(name).grad.flatten() for model in (razor, dense))
         assert F.cosine_similarity(ours, theirs, dim=0) > 0.98
+
+
+def _stored(model, x):
+    with StorageMeter() as meter:
+        meter.track(model_tensors(model), x)
+        before = meter.live
+        out = model(x)
+        return meter.live - before - out.nbytes, out
+
+
+@pytest.mark.parametrize("recipe", ["exact", "balanced", "compact", "checkpoint", "paper"])
+def test_in_eval_mode_layers_store_as_in_train_mode(recipe):
+    torch.manual_seed(0)
+    dense = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3)
+    razor = copy.deepcopy(dense)
+    razor_(razor, recipe)
+    x = torch.randn(2, 3, 32, 32)
+    stored = [_stored(razor.train(mode), x)[0] for mode in (True, False)]
+    assert stored[0] == stored[1]
+    assert torch.equal(razor(x), dense.eval()(x))
+    for model in (razor, dense):
+        model(x).square().sum().backward()
+    ours, theirs = (torch.cat([p.grad.flatten() for p in m.parameters()]) for m in (razor, dense))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > (0.5 if recipe == "paper" else 0.98)
+
+
+def test_a_batch_norm_in_eval_mode_stores_nothing_for_its_statistics():
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3)).eval()
+    razor = copy.deepcopy(dense)
+    for model in (dense, razor):
+        model[0].requires_grad_(False)
+        model[1].requires_grad_(False)
+    razor_(razor, include=["*"])
+    x = torch.randn(4, 8, 16, 16, requires_grad=True)
+    stored, out = _stored(razor, x)
+    assert stored < 1000
+    (ours,) = torch.autograd.grad(out.square().sum(), x)
+    (theirs,) = torch.autograd.grad(dense(x).square().sum(), x)
+    torch.testing.assert_close(ours, theirs)

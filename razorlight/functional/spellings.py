@@ -1,0 +1,118 @@
+"""The other spellings of torch's functions: of a tensor's method, in place, or of older signature.
+
+Each is the same function, so that naming one names all (:func:`spellings_of`). A product that
+overwrites an operand is another function: its gradient needs the operand as it was.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from razorlight.functional.activation import celu, selu, sigmoid, tanh
+from razorlight.functional.attention import softmax
+from razorlight.functional.dropout import dropout
+from razorlight.functional.linear import addmm, matmul, multiply
+from razorlight.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
+from razorlight.functional.pool import max_pool, max_pool1d
+from razorlight.functional.rectifier import hardtanh, leaky_relu, prelu, relu
+from razorlight.sharing import Storage
+
+TorchFunction = Callable[..., Any]
+
+
+def _softmax(storage: Storage, input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    return softmax(storage, input, dim, dtype=dtype)
+
+
+def _mm(storage: Storage, input: Tensor, mat2: Tensor) -> Tensor:
+    return matmul(storage, input, mat2)
+
+
+def _rmatmul(storage: Storage, other: Tensor, input: Tensor) -> Tensor:
+    return matmul(storage, input, other)
+
+
+def _relu6(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
+    return hardtanh(storage, input, 0.0, 6.0, inplace)
+
+
+def _dropout(storage: Storage, input: Tensor, p: float, train: bool) -> Tensor:
+    return dropout(storage, input, p, train)
+
+
+def _dropout_(storage: Storage, input: Tensor, p: float, train: bool) -> Tensor:
+    return dropout(storage, input, p, train, inplace=True)
+
+
+def _batch_norm(
+    storage: Storage,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Tensor:
+    return batch_norm(
+        storage, input, running_mean, running_var, weight, bias, training, momentum, eps
+    )
+
+
+def _layer_norm(storage: Storage, *args: Any, cudnn_enable: bool = True, **kwargs: Any) -> Tensor:
+    return layer_norm(storage, *args[:5], **kwargs)
+
+
+def _group_norm(storage: Storage, *args: Any, cudnn_enabled: bool = True, **kwargs: Any) -> Tensor:
+    return group_norm(storage, *args[:5], **kwargs)
+
+
+SPELLINGS: dict[TorchFunction, dict[TorchFunction, Callable[..., Tensor]]] = {
+    F.softmax: dict.fromkeys((torch.softmax, torch.special.softmax, Tensor.softmax), _softmax),
+    torch.matmul: {
+        **dict.fromkeys((torch.linalg.matmul, Tensor.matmul, Tensor.__matmul__), matmul),
+        **dict.fromkeys((torch.mm, Tensor.mm, torch.bmm, Tensor.bmm), _mm),
+        Tensor.__rmatmul__: _rmatmul,
+    },
+    torch.mul: dict.fromkeys(
+        (torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__), multiply
+    ),
+    torch.addmm: {Tensor.addmm: addmm},
+    F.relu: {
+        **dict.fromkeys((torch.relu, Tensor.relu), relu),
+        **dict.fromkeys((torch.relu_, Tensor.relu_), partial(relu, inplace=True)),
+    },
+    F.leaky_relu: {F.leaky_relu_: partial(leaky_relu, inplace=True)},
+    F.hardtanh: {F.hardtanh_: partial(hardtanh, inplace=True), F.relu6: _relu6},
+    F.dropout: {torch.dropout: _dropout, torch.dropout_: _dropout_},
+    F.batch_norm: {torch.batch_norm: _batch_norm},
+    F.layer_norm: {torch.layer_norm: _layer_norm},
+    F.group_norm: {torch.group_norm: _group_norm},
+    F.rms_norm: {torch.rms_norm: rms_norm},  # what a compiler sees of it
+    F.max_pool1d: {torch.max_pool1d: max_pool1d},
+    F.max_pool2d: {torch.max_pool2d: partial(max_pool, rank=2)},
+    F.max_pool3d: {torch.max_pool3d: partial(max_pool, rank=3)},
+    F.celu: {torch.celu: celu, torch.celu_: partial(celu, inplace=True)},
+    F.selu: {torch.selu: selu, torch.selu_: partial(selu, inplace=True)},
+    F.prelu: {Tensor.prelu: prelu},
+    torch.sigmoid: {Tensor.sigmoid: sigmoid, torch.special.expit: sigmoid},
+    torch.tanh: {Tensor.tanh: tanh},
+}
+"""By the first spelling of a function, what stands for each of the others."""
+
+
+def first_spelling(function: TorchFunction) -> TorchFunction:
+    """The spelling by which a function is known, whichever was given."""
+    return next((first for first, others in SPELLINGS.items() if function in others), function)
+
+
+def spellings_of(function: TorchFunction) -> list[TorchFunction]:
+    """All spellings of a function, the given one among them."""
+    first = first_spelling(function)
+    return [first, *SPELLINGS.get(first, ())]
