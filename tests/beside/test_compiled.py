@@ -123,7 +123,7 @@ class Noted(Small):
     def loss(self, batch):
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
-    def on_train_batch_end(self, *_):
+    def on_before_backward(self, *_):
         self.converted.add(is_converted(self))
 
 

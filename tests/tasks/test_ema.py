@@ -25,6 +25,8 @@ class Average(Callback):
         own = [parameter.detach().clone() for parameter in pl_module.parameters()]
         before = own if self.expected is None else self.expected
         self.expected = [torch.lerp(new, old, DECAY) for old, new in zip(before, own, strict=True)]
+
+    def on_before_backward(self, trainer, pl_module, *args):
         assert is_converted(pl_module)
 
     def on_validation_batch_start(self, trainer, pl_module, *args):
