@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
+from razorlight.codecs import Codec, Uniform
 from razorlight.layers.base import RazorLayer, Role, make_class
 from razorlight.records import Record
 from razorlight.sharing import Storage, store
@@ -24,8 +28,10 @@ class RazorBlock(RazorLayer):
 
     Activation checkpointing (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016):
     :func:`torch.utils.checkpoint.checkpoint` runs it again, with the same random numbers and
-    autocast, on the input as its record gives it. Buffers, such as a batch norm's running
-    statistics, are as after one forward. Under ``torch.compile`` the input is stored in full.
+    autocast, on the inputs as their records give them. Buffers, such as a batch norm's running
+    statistics, and caches among the arguments are as after one forward. Python state is not: a
+    block that counts its calls, or appends to a list of its own, does so twice; exclude it. Under
+    ``torch.compile`` the inputs are stored in full.
     """
 
     role = Role.BLOCK
@@ -41,23 +47,83 @@ class RazorBlock(RazorLayer):
             return forward(*args, **kwargs)
         if torch.compiler.is_compiling():
             return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-        run = partial(_run, forward, [_input(x, self.razor_storage) for x in args], kwargs)
-        contexts = partial(_contexts, self)
-        return checkpoint(run, use_reentrant=False, context_fn=contexts)
+        given = _Given(self, forward, (args, kwargs))
+        return checkpoint(given, use_reentrant=False, context_fn=partial(_contexts, self))
+
+
+class _Given:
+    """What a block was called with: for the forward itself, then as it is read back."""
+
+    def __init__(
+        self, block: RazorLayer, forward: Callable[..., Any], arguments: tuple[Any, Any]
+    ) -> None:
+        self.forward = forward
+        self.first: tuple[Any, Any] | None = arguments
+        store_some = partial(_input, storage=block.razor_storage, like=_hidden_state(arguments))
+        self.again = _Copy(store_some, _same).of(arguments)
+
+    def __call__(self) -> Any:
+        if self.first is not None:
+            (args, kwargs), self.first = self.first, None
+        else:
+            args, kwargs = _Copy(_read, _own).of(self.again)
+        return self.forward(*args, **kwargs)
+
+
+class _Copy:
+    """Copies arguments of a block, with copies of what may change: containers and caches.
+
+    A cache of keys and values grows while the block runs; when it runs again, it must find the
+    cache as it was.
+
+    Args:
+        of_leaf: gives the copy of a tensor, or of what :func:`_input` made of one.
+        of_cached: gives the copy of a tensor in an object of another's class.
+    """
+
+    def __init__(self, of_leaf: Callable[[Any], Any], of_cached: Callable[[Any], Any]) -> None:
+        self.of_leaf, self.of_cached = of_leaf, of_cached
+        self.copies: dict[int, Any] = {}  # of objects, which may refer to each other
+
+    def of(self, value: Any, cached: bool = False) -> Any:
+        """The copy of ``value``, which may lie in an object of another's class."""
+        again = partial(self.of, cached=cached)
+        if isinstance(value, Tensor | _Input):
+            return self.of_cached(value) if cached else self.of_leaf(value)
+        if isinstance(value, tuple):
+            parts = map(again, value)
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        if type(value) is list:
+            return [*map(again, value)]
+        if type(value) is dict:
+            return {key: again(part) for key, part in value.items()}
+        if not hasattr(value, "__dict__") or callable(value):  # modules and classes among them
+            return value
+        if id(value) not in self.copies:
+            self.copies[id(value)] = new = copy(value)
+            vars(new).update({key: self.of(part, cached=True) for key, part in vars(new).items()})
+        return self.copies[id(value)]
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _own(x: Tensor) -> Tensor:
+    """A cached tensor into which the block may write."""
+    return x if x.requires_grad else x.clone()
 
 
 class _Input:
-    """An argument with a gradient: itself for the forward, then what its record gives."""
+    """An activation that was given to a block, as its record."""
 
     def __init__(self, x: Tensor, storage: Storage) -> None:
-        self.x: Tensor | None = x
-        self.record: Record = store(x, storage, overwritten=True)
+        by_token = replace(storage, codec=_by_token(storage.codec, x))
+        self.record: Record = store(x, by_token, overwritten=True)
         self.stride = torch.empty_like(x, device="meta").stride()
 
-    def __call__(self) -> Tensor:
-        if self.x is not None:
-            x, self.x = self.x, None
-            return x
+    def read(self) -> Tensor:
+        """A tensor of its own, as it lay in memory."""
         assert self.record.read is not None
         value: Tensor = self.record.read(*self.record.tensors)
         # no leaf, and its own: the block may change it in place; and as it lay in memory, the order
@@ -66,13 +132,46 @@ class _Input:
         return own.copy_(value.detach().requires_grad_())
 
 
-def _input(x: Any, storage: Storage) -> Any:
-    is_activation = isinstance(x, Tensor) and x.requires_grad and not find_other_kind([x])
-    return _Input(x, storage) if is_activation else x
+def _by_token(codec: Codec, x: Tensor) -> Codec:
+    """``codec`` with groups that lie each within one token.
+
+    A token of zeros, as a class token before it is trained, is then read back as zeros: a norm
+    would make anything else of any size.
+    """
+    if not isinstance(codec, Uniform) or codec.axis is not None or x.ndim != 3:
+        return codec
+    width = x.shape[-1]
+    # 32 entries: the ends of a smaller group take more than a bit an entry
+    for parts in range(-(-width // codec.group), width // 32 + 1):
+        if width % parts == 0:
+            return replace(codec, group=width // parts)
+    return codec
 
 
-def _run(forward: Any, inputs: list[Any], kwargs: dict[str, Any]) -> Any:
-    return forward(*(x() if isinstance(x, _Input) else x for x in inputs), **kwargs)
+def _read(x: Any) -> Any:
+    return x.read() if isinstance(x, _Input) else x
+
+
+def _hidden_state(arguments: Any) -> Tensor | None:
+    """The first activation among the arguments."""
+    return next((x for x in tree_leaves(arguments) if _is_activation(x)), None)
+
+
+def _is_activation(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad and find_other_kind([x]) is None
+
+
+def _input(x: Any, storage: Storage, like: Tensor | None) -> Any:
+    """The record of ``x`` if it is an activation such as ``like``; else ``x``.
+
+    A bias of attention may hold the lowest of all numbers, beside which a codec would keep nothing
+    else; many blocks read the same one.
+    """
+    if like is None or not _is_activation(x) or x.ndim != like.ndim:
+        return x
+    channels = 1 if x.ndim > 3 else -1
+    alike = x.ndim == 0 or (len(x), x.shape[channels]) == (len(like), like.shape[channels])
+    return _Input(x, storage) if alike else x
 
 
 def _contexts(block: nn.Module) -> tuple[Any, Any]:

@@ -118,7 +118,7 @@ def of_a_sum_of_two_passes(model):
 
 
 def from_a_copy(model):
-    twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    twin = pickle.loads(ForkingPickler.dumps(copy.deepcopy(model)))
     assert is_converted(twin) == is_converted(model)
     loss(twin).backward()
     return gradients(twin)

@@ -176,3 +176,119 @@ def test_layers_inside_are_converted_only_where_the_block_is_not():
 )
 def test_blocks_of_known_networks(build, expected):
     assert find_blocks(build()) == expected
+
+
+class Cache:
+    """Of keys, which grows with every block that runs; a class of somebody's own."""
+
+    def __init__(self, prefix):
+        self.keys, self.filled = [prefix], {"blocks": 0}
+        self.owner, self.buffer = self, torch.zeros(4)
+
+
+class Attends(nn.Module):
+    """A block of a language model: it takes and returns a cache, an encoder's states and a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.key, self.out = nn.LayerNorm(64), nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, pair, cache=None, *, states=None, more=None):
+        x, skip = pair
+        key = self.key(self.norm(x))
+        if cache is not None:
+            cache.keys[-1] = key = torch.cat([cache.keys[-1], key], 1)
+            cache.filled["blocks"] += 1
+            cache.buffer[: len(x)] += key.detach().mean()
+        scores = x @ key.mT + more["bias"] if more else x @ key.mT
+        x = self.out(scores.softmax(-1) @ key) + x + states.mean(1, keepdim=True)
+        return (x, skip + x), cache
+
+
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.encoder = nn.Linear(8, 64), nn.Linear(8, 64)
+        self.bias, self.prefix = nn.Parameter(torch.zeros(1, 6, 7)), nn.Parameter(torch.randn(64))
+        self.blocks = nn.ModuleList([Attends(), Attends()])
+
+    def forward(self, x, given_bias=True):
+        states = self.encoder(x.flip(1))
+        cache = Cache(self.prefix.expand(len(x), 1, 64))
+        lowest = torch.finfo(x.dtype).min
+        bias = self.bias + torch.tensor([0.0] * 6 + [lowest])  # as a mask is added to it
+        pair = (self.stem(x), self.stem(x.roll(1, 0)))
+        for i, block in enumerate(self.blocks):
+            more = {"bias": bias} if i == 0 else None
+            pair, _ = block(pair, cache if i == 0 else None, states=states, more=more)
+        return pair[0] + pair[1], cache
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("recipe", [LOSSLESS, "checkpoint"])
+def test_caches_pairs_keywords_and_states(recipe, times):
+    torch.manual_seed(0)
+    dense = Decoder()
+    razor = copy.deepcopy(dense)
+    razor_(razor, recipe)
+    assert type(razor.blocks[0]).__name__ == "RazorAttends"
+    x = torch.randn(3, 6, 8)
+    results = []
+    for model in (dense, razor):
+        out, cache = model(x)
+        for _ in range(times):  # through the same graph
+            out.square().sum().backward(retain_graph=True)
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
+        results.append((out, gradients, cache))
+    (out, ours, cache), (expected, theirs, other) = results[::-1]
+    assert torch.equal(out, expected)
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
+    assert cache.filled == other.filled == {"blocks": 1}
+    assert torch.equal(cache.keys[0], other.keys[0])
+    assert torch.equal(cache.buffer, other.buffer)
+
+
+def test_what_a_block_is_given_by_keyword_is_stored_too():
+    torch.manual_seed(0)
+    razor = Decoder()
+    razor_(razor, "checkpoint")
+    states = torch.randn(3, 500, 64, requires_grad=True) * 1
+    pair = tuple(torch.randn(2, 3, 500, 64, requires_grad=True) * 1)
+    whole = pair[0].nbytes
+    with StorageMeter() as meter:
+        meter.track(model_tensors(razor), states, pair)
+        pair, _ = razor.blocks[0](pair, states=states)
+        before = meter.live
+        del states
+        assert before - meter.live == whole
+        pair[0].sum().backward()
+
+
+def test_a_token_of_zeros_is_read_back_as_zeros():
+    class Zeros(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token, self.stem = nn.Parameter(torch.zeros(1, 1, 96)), nn.Linear(8, 96)
+            self.blocks = nn.Sequential(block(), block())
+
+        def forward(self, x):
+            return self.blocks(torch.cat([self.token.expand(len(x), -1, -1), self.stem(x)], 1))
+
+    def block():
+        norm = nn.LayerNorm(96, eps=1e-12)
+        return nn.ModuleList([nn.Sequential(norm, nn.Linear(96, 96), nn.Linear(96, 96))])[0]
+
+    torch.manual_seed(0)
+    dense = Zeros()
+    razor = copy.deepcopy(dense)
+    razor_(razor, "checkpoint")
+    x = torch.randn(4, 5, 8)
+    for model in (dense, razor):
+        model(x)[:, 1:].square().sum().backward()
+    assert (
+        torch.cosine_similarity(
+            *(torch.cat([p.grad.flatten() for p in m.blocks.parameters()]) for m in (dense, razor)),
+            dim=0,
+        )
+        > 0.999
+    )
