@@ -65,7 +65,6 @@ register(
     nn.InstanceNorm3d,
     functions=[F.instance_norm],
     role=Role.MAP_NORM,
-    in_eval=True,  # its statistics may be those of the input then too
 )
 register(
     nn.GroupNorm,
