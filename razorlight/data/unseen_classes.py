@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch.utils.data import ConcatDataset, Subset
 
+from razorlight.data.datasets import LabelledImages, PairedImages
 from razorlight.errors import RazorError
 
 MASKS = 300
@@ -20,8 +21,8 @@ def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str], ignored
 
     Args:
         what: name of the data, for the message.
-        source: the training samples. Those that cannot give a target without its image, by a
-            method ``target``, are not looked at.
+        source: the training samples. Those that cannot give a target without its image are not
+            looked at.
         names: of the classes.
         ignored: the label of pixels that count for nothing.
     """
@@ -64,7 +65,8 @@ def _target(source: Any, index: int) -> Any:
         part = bisect_right(source.cumulative_sizes, index)
         before = source.cumulative_sizes[part - 1] if part else 0
         return _target(source.datasets[part], index - before)
-    return source.target(index) if hasattr(source, "target") else None
+    known = isinstance(source, LabelledImages | PairedImages)
+    return source.target(index) if known else None
 
 
 def _some(names: Sequence[str]) -> str:
