@@ -36,10 +36,13 @@ class Report:
     Attributes:
         lines: of the layers.
         seen: what converted layers met while they ran, up to now.
+        held: one line for each holder of dense values that stayed alive in the first step, where
+            that was looked at (:class:`razorlight.memory.ValuesWatch`).
     """
 
     lines: tuple[Line, ...]
     seen: Sequence[Seen] = field(default=(), compare=False, repr=False)
+    held: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def only(self, status: str) -> list[Line]:
         """The lines of one status."""
@@ -63,7 +66,7 @@ class Report:
 
     def warnings(self) -> list[str]:
         """One line for each thing found up to now, while converted layers ran."""
-        return [*self.never_called(), *self.left_to_torch()]
+        return [*self.never_called(), *self.left_to_torch(), *self.held]
 
     def never_called(self) -> list[str]:
         """One line for each class of layers that never called what it is registered for."""

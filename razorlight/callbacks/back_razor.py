@@ -2,18 +2,22 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
 from typing_extensions import override
 
 from razorlight.codecs import parse_codec
 from razorlight.conversion import Conversion
 from razorlight.errors import RazorError
+from razorlight.memory.held import ValuesWatch
 from razorlight.memory.shortage import is_shortage, way_out
 from razorlight.planning import RecipeSpec, find_recipe, recipe_fields
 from razorlight.planning.plan import make_plan
@@ -66,6 +70,7 @@ class BackRazor(Callback):
         self.report: Report | None = None
         self._conversion: Conversion | None = None
         self._warned = False  # of what the first batch met
+        self._watch: ValuesWatch | None = None  # in the first batch
 
     @property
     def recipe_name(self) -> str:
@@ -91,7 +96,7 @@ class BackRazor(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
         report = self._plan(pl_module).report
-        self._warned = False
+        self._warned, self._watch = False, None
         rank_zero_info(f"BackRazor: {report.summary()}")
         alike = defaultdict(list)
         for line in report.only("near miss"):
@@ -114,6 +119,21 @@ class BackRazor(Callback):
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self._convert(pl_module)
+        if self.report is not None and self._watch is None:
+            self._watch = ValuesWatch(pl_module, self.report)
+            if not _is_compiled(pl_module):
+                self._watch.start()
+
+    @override
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        if self.report is None or self._watch is None or not self._watch.active:
+            return
+        self.report = replace(self.report, held=tuple(map(str, self._watch.held(loss))))
+        self._watch.stop()
+        for line in self.report.held:
+            rank_zero_warn(f"BackRazor: {line}")
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -171,8 +191,18 @@ class BackRazor(Callback):
         conversion.apply()
 
     def _restore(self, pl_module: LightningModule) -> None:
+        if self._watch is not None:
+            self._watch.stop()
         if self._conversion is not None:
             self._conversion.take_back()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a compiler would see hooks that run with modules."""
+    return any(
+        isinstance(part, torch._dynamo.OptimizedModule) or part._compiled_call_impl is not None
+        for part in module.modules()
+    )
 
 
 def _refuse_strategies(trainer: Trainer) -> None:

@@ -1,12 +1,15 @@
 """What a training step and a run need: meters, one step's figures, histories, reports."""
 
+from razorlight.memory.held import Held, ValuesWatch
 from razorlight.memory.meter import AllocatorMeter, StorageMeter, meter_for, storage_bytes
 from razorlight.memory.step import StepMemory, measure_step
 
 __all__ = [
     "AllocatorMeter",
+    "Held",
     "StepMemory",
     "StorageMeter",
+    "ValuesWatch",
     "measure_step",
     "meter_for",
     "storage_bytes",

@@ -127,8 +127,8 @@ def balanced(sparsity: float | None = None) -> Recipe:
     """
     return Recipe(
         norm=Uniform(4, axis=-2),
-        map_norm=Uniform(4, 128, axis=-2),
-        product=_product(_tokens(6), sparsity),
+        map_norm=Uniform(4, 64, axis=-2),
+        product=_product(_tokens(8), sparsity),
         attention=_tokens(5),
         slope=_tokens(4),
         gate=_tokens(3),
@@ -145,12 +145,12 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
     """
     return Recipe(
         norm=Uniform(bits, axis=-2),
-        map_norm=Uniform(4, axis=-2),
+        map_norm=Uniform(4, 64, axis=-2),
         # small maps between blocks, of which large ones are made
         product=_product(_tokens(8), sparsity),
         attention=_tokens(bits),
         slope=_tokens(4),
-        gate=_tokens(2, 32),
+        gate=_tokens(3, 64),
         reruns=math.inf,
     )
 

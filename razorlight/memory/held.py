@@ -1,0 +1,235 @@
+"""Whether a converted network lets go of its dense values, and who holds them where it does not."""
+
+import weakref
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
+from typing_extensions import Self
+
+from razorlight.report import Report
+
+_WORTH_A_LINE = 0.01  # of the bytes of all dense values that were seen
+
+
+@dataclass(frozen=True)
+class Held:
+    """Dense values of converted layers that are alive before backward, all held in the same way.
+
+    Attributes:
+        layers: names of the layers that read or gave them, in the order in which they ran.
+        nbytes: of the values.
+        holder: who holds them.
+    """
+
+    layers: tuple[str, ...]
+    nbytes: int
+    holder: str
+
+    def __str__(self) -> str:
+        """One line: which layers, how much, and who holds it."""
+        more = f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else ""
+        size = f"{self.nbytes / 2**20:.2f} MiB"
+        return f"dense values of {self.layers[0]}{more} ({size}) stay alive: {self.holder}"
+
+
+@dataclass
+class _Value:
+    """A dense value, and the converted layers that read or gave it."""
+
+    storage: "weakref.ref[UntypedStorage]"
+    nbytes: int
+    layers: list[str]
+
+
+class _Call(NamedTuple):
+    """One run of a module; the nodes of its graph have numbers from ``start`` to ``end``."""
+
+    name: str
+    start: int
+    end: int
+
+
+class ValuesWatch:
+    """Watches the dense values that go in and out of converted layers during one forward.
+
+    Until :meth:`stop`, hooks run with all modules, which a compiler would see.
+
+    Args:
+        model: whose modules are watched.
+        report: of its conversion. What a layer holds that is left dense on purpose is as planned.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
+        >>> with ValuesWatch(model, razorlight.razor_(model)) as watch:
+        ...     loss = model(torch.randn(2, 8)).sum()
+        ...     print(watch.held(loss))
+        []
+    """
+
+    def __init__(self, model: nn.Module, report: Report) -> None:
+        self._model = model
+        self._converted = {line.name for line in report.only("converted")}
+        self._left_dense = {line.name for line in report.only("skipped")}
+        self._values: list[_Value] = []
+        self._latest: dict[int, _Value] = {}  # by the storage's id, which a later one may get
+        self._calls: list[_Call] = []
+        self._starts: list[int] = []  # of those that run now
+        self._names = {module: name for name, module in model.named_modules()}
+        self._hooked = [
+            name
+            for module, name in self._names.items()
+            if module._forward_hooks or module._forward_pre_hooks
+        ]
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Begin to watch."""
+        # of all modules there are, for a copy of the network would take hooks of its own along
+        self._handles = [
+            register_module_forward_pre_hook(self._before),
+            register_module_forward_hook(self._after),
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the hooks away."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    @property
+    def active(self) -> bool:
+        """Whether it is watching."""
+        return bool(self._handles)
+
+    def _before(self, module: nn.Module, given: Any) -> None:
+        if (name := self._names.get(module)) is not None:
+            self._starts.append(torch.autograd._get_sequence_nr())
+            self._note(name, given)
+
+    def _after(self, module: nn.Module, given: Any, out: Any) -> None:
+        if (name := self._names.get(module)) is not None:
+            start, end = self._starts.pop(), torch.autograd._get_sequence_nr()
+            self._calls.append(_Call(name, start, end))
+            self._note(name, out)
+
+    def _note(self, name: str, values: Any) -> None:
+        if name not in self._converted:
+            return
+        for x in tree_leaves(values):
+            # a leaf is the batch or a parameter, which live on anyway
+            if type(x) is Tensor and x.requires_grad and not x.is_leaf and x.numel():
+                storage = x.untyped_storage()
+                value = self._latest.get(id(storage))
+                if value is None or value.storage() is not storage:
+                    value = _Value(weakref.ref(storage), storage.nbytes(), [])
+                    self._latest[id(storage)] = value
+                    self._values.append(value)
+                value.layers.append(name)
+
+    def held(self, loss: Tensor) -> list[Held]:
+        """What is alive that converted layers read or gave, the largest first.
+
+        Args:
+            loss: whose graph is searched; its backward has not run.
+        """
+        alive = {id(s): value for value in self._values if (s := value.storage()) is not None}
+        holders = self._holders(loss, alive.keys())
+        by_holder: dict[str, list[_Value]] = defaultdict(list)
+        for key, value in alive.items():
+            holder = holders[key] if key in holders else self._holder_in_python()
+            if holder is not _BY_PLAN:
+                by_holder[holder].append(value)
+        groups = [
+            Held(
+                tuple(dict.fromkeys(name for value in found for name in value.layers)),
+                sum(value.nbytes for value in found),
+                holder,
+            )
+            for holder, found in by_holder.items()
+        ]
+        least = _WORTH_A_LINE * sum(value.nbytes for value in self._values)
+        worth = [group for group in groups if group.nbytes >= least]
+        return sorted(worth, key=lambda group: -group.nbytes)
+
+    def _holders(self, loss: Tensor, storages: Collection[int]) -> dict[int, str]:
+        """Who holds each of ``storages`` (by id) in the graph of ``loss``."""
+        holders: dict[int, str] = {}
+        for node in _nodes(loss):
+            kept = {id(x.untyped_storage()) for x in _saved(node)}.intersection(storages)
+            if kept:
+                holder = _BY_PLAN if _is_razors(node) else self._describe(node)
+                # who holds a value besides its layer is what matters
+                holders |= {key: holder or holders.get(key, _BY_PLAN) for key in kept}
+        return holders
+
+    def _describe(self, node: Any) -> str:
+        number, name = node._sequence_nr(), node.name().removesuffix("Backward0").lower()
+        around = [call for call in self._calls if call.start <= number < call.end]
+        # the innermost is the shortest
+        where = min(around, key=lambda call: call.end - call.start).name if around else None
+        if where is None:
+            return f"{name} outside of the network keeps them for backward"
+        if where in self._left_dense:
+            return _BY_PLAN
+        kind = type(self._model.get_submodule(where)).__name__
+        place = f"{where} ({kind})" if where else f"the forward of {kind} itself"
+        return f"{name} in {_without_numbers(place)} keeps them for backward"
+
+    def _holder_in_python(self) -> str:
+        if self._hooked:
+            where = self._hooked[0] or "the network"
+            return f"a hook on {where} or other Python code refers to them"
+        return "Python code refers to them: an attribute, a list, or what the step returns"
+
+
+_BY_PLAN = ""
+
+
+def _without_numbers(place: str) -> str:
+    """``blocks.3.attn`` as ``blocks.*.attn``, so that blocks alike make one line."""
+    return ".".join("*" if part.isdigit() else part for part in place.split("."))
+
+
+def _nodes(loss: Tensor) -> Iterator[Any]:
+    seen: set[Any] = set()
+    ahead: list[Any] = [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        ahead.extend(following for following, _ in node.next_functions)
+
+
+def _saved(node: Any) -> Iterator[Tensor]:
+    if isinstance(node, torch.autograd.function.BackwardCFunction):
+        names = ["saved_tensors"]
+    else:
+        names = [name for name in dir(node) if name.startswith("_saved_")]
+    for name in names:
+        for x in tree_leaves(getattr(node, name)):
+            if type(x) is Tensor and x.layout is torch.strided:
+                yield x
+
+
+def _is_razors(node: Any) -> bool:
+    """Whether the node is an autograd Function of this package, which stores as planned."""
+    function = getattr(node, "_forward_cls", None)
+    return function is not None and function.__module__.startswith("razorlight.")
