@@ -29,6 +29,7 @@ from razorlight.report import Line, Report
 from razorlight.sharing import Storage
 
 _PADDING = (timm.layers.Conv2dSame, timm.layers.StdConv2dSame, timm.layers.ScaledStdConv2dSame)
+_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 _Known = dict[str, type[RazorLayer]]
@@ -165,7 +166,7 @@ def _reasons_to_skip(
             reasons[name] = "excluded"
         elif _is_mere_carrier(razor_class) and not recipe.shares:
             reasons[name] = "no record goes on by this recipe"
-        elif isinstance(layer, nn.MaxPool2d) and (reason := _why_not_pool(layer)):
+        elif isinstance(layer, _MAX_POOLS) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
         elif kind := _kind_of_weights(layer, razor_class.runs):
             reasons[name] = f"its weights are of {kind}"
@@ -181,10 +182,11 @@ def _parents(name: str) -> list[str]:
     return [".".join(parts[:i]) for i in range(1, len(parts))]
 
 
-def _why_not_pool(pool: nn.MaxPool2d) -> str | None:
+def _why_not_pool(pool: nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d) -> str | None:
     if pool.return_indices:
         return "its caller wants the int64 indices"
-    window = math.prod(each(pool.kernel_size, 2))
+    rank = next(rank for rank, kind in enumerate(_MAX_POOLS, 1) if isinstance(pool, kind))
+    window = math.prod(each(pool.kernel_size, rank))
     return "a window of more than 256 entries" if window > 256 else None
 
 
@@ -207,7 +209,7 @@ class _Ends(NamedTuple):
 
 
 def _ends(model: nn.Module) -> _Ends:
-    ends = (*PRODUCTS, *_NORMS, nn.Embedding)  # this one is never converted, but may come first
+    ends = (*PRODUCTS, *_NORMS, nn.Embedding)  # whose input is the batch too, but no values
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, ends)]
     if not layers:
         return _Ends()
@@ -235,6 +237,8 @@ def _describe(
             yield Line(name, dense.__name__, "converted", _how(known[name], plan[name]))
         elif name in skipped:
             yield Line(name, dense.__name__, "skipped", skipped[name])
+        elif isinstance(layer, nn.RNNBase):
+            yield Line(name, dense.__name__, "near miss", "torch's kernel keeps what it needs")
         elif isinstance(layer, relatives):
             relative = next(known for known in dense.__mro__[1:] if known in relatives)
             reason = f"a {relative.__name__} of a class that is not registered"
