@@ -168,6 +168,8 @@ def _reasons_to_skip(
             reasons[name] = "no record goes on by this recipe"
         elif isinstance(layer, _MAX_POOLS) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
+        elif razor_class.same_as is not None and "forward" in vars(layer):
+            reasons[name] = "its forward was set on the instance, and may be another function"
         elif kind := _kind_of_weights(layer, razor_class.runs):
             reasons[name] = f"its weights are of {kind}"
     blocks = {n for n, c in known.items() if c.role is Role.BLOCK and n not in reasons}

@@ -298,10 +298,14 @@ def test_no_grad_costs_nothing(case):
 
 
 @pytest.mark.parametrize("case", ["Linear", "Conv2d", "LayerNorm", "timm"])
-def test_eval_is_dense(case):
+def test_in_eval_mode_the_recipe_stores_too(case):
     factory, shape = CASES[case]
-    dense, razor = pair(factory, paper(0.9))
-    assert_same(run(razor.eval(), shape), run(dense.eval(), shape), 0)
+    dense, razor = pair(factory)
+    assert_same(run(razor.eval(), shape), run(dense.eval(), shape), 1e-4)
+    dense, pruned = pair(factory, paper(0.9))
+    (out, _, ours), (expected, _, theirs) = (run(m.eval(), shape) for m in (pruned, dense))
+    assert torch.equal(out, expected)
+    assert any(not torch.equal(ours[name], gradient) for name, gradient in theirs.items())
 
 
 def test_every_registered_class_is_tested():

@@ -165,3 +165,14 @@ def test_a_trace_is_that_of_the_dense_network(name, recipe):
     assert str(traced.graph) == str(expected.graph)
     part = dense.layer1[0] if name == "resnet18" else dense.features[1][0]  # known, or a block
     assert next(node.op for node in torch.fx.symbolic_trace(part).graph.nodes) == "placeholder"
+
+
+def test_a_forward_set_on_a_layer_that_is_written_out_is_left_dense():
+    layers = nn.ModuleList([timm.layers.RmsNorm2d(4), timm.layers.RmsNorm2d(4)])
+    closure(layers[0])
+    report = razor_(layers, include=["*"])
+    (line,) = report.only("skipped")
+    assert (line.name, line.detail[:33]) == ("0", "its forward was set on the instan")
+    assert [line.name for line in report.only("converted")] == ["1"]
+    razor_(layers, include=["*"])  # planned again while it is converted
+    assert [line.name for line in report.only("converted")] == ["1"]
