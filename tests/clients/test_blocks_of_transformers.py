@@ -16,11 +16,9 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SOUND = torch.randn(2, 8, 40, generator=torch.Generator().manual_seed(0))
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 LANGUAGE = {"vocab_size": 100, "max_position_embeddings": 64, **SIZES}
+HALF = {"layers": 2, "attention_heads": 4}
 PAIR = {
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
+    **{f"{part}_{size}": n for part in ("encoder", "decoder") for size, n in HALF.items()},
     "d_model": 64,
     "vocab_size": 100,
 }
