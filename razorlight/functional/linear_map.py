@@ -16,7 +16,8 @@ class _LinearMap(Function):
     def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.shape, ctx.strides, ctx.function = x.shape, x.stride(), function
         out = function(x)
-        return no_view(out) if out._is_view() else out
+        # a compiler cannot ask
+        return no_view(out) if torch.compiler.is_compiling() or out._is_view() else out
 
     @staticmethod
     @once_differentiable
