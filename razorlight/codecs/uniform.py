@@ -74,6 +74,9 @@ class Uniform(Codec):
             bits. A token is a place along ``axis`` in one sample; of fewer than 32 entries it is
             left as it is. Without, a few giant tokens, such as padding by -999, would set the step
             of all others.
+        companded: space the levels evenly for the square root of an entry (with its sign), so that
+            steps are fine for small entries, whose sign a rectifier behind may read, and coarse for
+            large ones.
 
     Raises:
         RazorError: for other ``bits``, a ``group`` below 1, stochastic rounding of what keeps signs
@@ -87,6 +90,7 @@ class Uniform(Codec):
     stochastic: bool = False
     keeps: Literal["ends", "signs", "zeros"] = "ends"
     token_scale: bool = False
+    companded: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in PLANES:
@@ -117,6 +121,8 @@ class Uniform(Codec):
         scales = self._scales(value)
         if scales is not None:
             value = value / _factors(scales)
+        if self.companded:
+            value = value.abs().sqrt_().copysign_(value)
         groups = _as_groups(value, layout)
         ends = self._ends(groups)
         # by way of int16: float32 to uint8 takes longer on a CPU
@@ -193,6 +199,8 @@ class Uniform(Codec):
         if self.keeps == "signs":
             F.leaky_relu_(values, _WIDER)
         values = values.flatten(3, 4)[:, :, :, :line]
+        if self.companded:
+            values = values * values.abs()
         if scaled:
             values = values.reshape(shape).mul_(_factors(stored[-1]))
         return values.to(dtype).reshape(shape)

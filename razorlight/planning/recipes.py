@@ -109,7 +109,7 @@ def checkpoint(sparsity: float | None = None) -> Recipe:
         RazorError: for a ``sparsity``.
     """
     _refuse(sparsity)
-    ten = _tokens(10)
+    ten = replace(_tokens(10), companded=True)
     return Recipe(ten, ten, ten, ten, ten, gate=ten, block=ten)
 
 

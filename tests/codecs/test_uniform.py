@@ -121,6 +121,24 @@ def test_giant_tokens_leave_others_their_step(keeps, giant, share):
     assert sum(t.numel() * t.itemsize * 8 for t in stored) == codec.nbits(x.shape, x.dtype)
 
 
+@pytest.mark.parametrize("keeps", ["ends", "signs", "zeros"])
+@pytest.mark.parametrize("token_scale", [False, True])
+def test_companded_small_entries_have_finer_steps(keeps, token_scale):
+    torch.manual_seed(0)
+    x = torch.randn(4, 64, 64)
+    small = torch.rand_like(x) < 0.3
+    x[small] *= 1e-3
+    even = Uniform(8, axis=-2, keeps=keeps, token_scale=token_scale)
+    bent = Uniform(8, axis=-2, keeps=keeps, token_scale=token_scale, companded=True)
+    assert bent.nbits(x.shape, x.dtype) == even.nbits(x.shape, x.dtype)
+    true = x.clamp(min=0) if keeps == "zeros" else x
+    errors = [(roundtrip(codec, x)[1] - true).abs() for codec in (even, bent)]
+    assert errors[1][small].mean() < 0.05 * errors[0][small].mean()
+    assert errors[1].mean() < 1.3 * errors[0].mean()
+    if keeps != "ends":
+        assert torch.equal(roundtrip(bent, x)[1] > 0, x > 0)
+
+
 def test_a_scale_takes_a_byte_and_is_not_worth_it_for_narrow_tokens():
     plain, scaled = Uniform(4, axis=-2), Uniform(4, axis=-2, token_scale=True)
     wide, narrow = (8, 100, 64), (8, 100, 31)
