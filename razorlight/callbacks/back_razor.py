@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from razorlight.codecs import parse_codec
@@ -197,9 +197,9 @@ class BackRazor(Callback):
             self._conversion.take_back()
 
 
-def _is_compiled(module: nn.Module) -> bool:
+def _is_compiled(module: LightningModule) -> bool:
     """Whether a compiler would see hooks that run with modules."""
-    return any(
+    return getattr(module, "_compiler_ctx", None) is not None or any(
         isinstance(part, torch._dynamo.OptimizedModule) or part._compiled_call_impl is not None
         for part in module.modules()
     )

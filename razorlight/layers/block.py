@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from razorlight.codecs import Codec, Uniform
 from razorlight.layers.base import RazorLayer, Role, make_class
 from razorlight.records import Record
 from razorlight.sharing import Storage, store
@@ -59,7 +57,9 @@ class _Given:
     ) -> None:
         self.forward = forward
         self.first: tuple[Any, Any] | None = arguments
-        store_some = partial(_input, storage=block.razor_storage, like=_hidden_state(arguments))
+        hidden = _hidden_state(arguments)
+        channels = _channels(block, 0 if hidden is None else hidden.ndim)
+        store_some = partial(_input, storage=block.razor_storage, like=hidden, channels=channels)
         self.again = _Copy(store_some, _same).of(arguments)
 
     def __call__(self) -> Any:
@@ -117,9 +117,8 @@ def _own(x: Tensor) -> Tensor:
 class _Input:
     """An activation that was given to a block, as its record."""
 
-    def __init__(self, x: Tensor, storage: Storage) -> None:
-        by_token = replace(storage, codec=_by_token(storage.codec, x))
-        self.record: Record = store(x, by_token, overwritten=True)
+    def __init__(self, x: Tensor, storage: Storage, channels: int) -> None:
+        self.record: Record = store(x, storage, overwritten=True, channels=channels)
         self.stride = torch.empty_like(x, device="meta").stride()
 
     def read(self) -> Tensor:
@@ -130,22 +129,6 @@ class _Input:
         # in which dropout draws
         own = value.new_empty_strided(value.shape, self.stride)
         return own.copy_(value.detach().requires_grad_())
-
-
-def _by_token(codec: Codec, x: Tensor) -> Codec:
-    """``codec`` with groups that lie each within one token.
-
-    A token of zeros, as a class token before it is trained, is then read back as zeros: a norm
-    would make anything else of any size.
-    """
-    if not isinstance(codec, Uniform) or codec.axis is not None or x.ndim != 3:
-        return codec
-    width = x.shape[-1]
-    # 32 entries: the ends of a smaller group take more than a bit an entry
-    for parts in range(-(-width // codec.group), width // 32 + 1):
-        if width % parts == 0:
-            return replace(codec, group=width // parts)
-    return codec
 
 
 def _read(x: Any) -> Any:
@@ -161,7 +144,13 @@ def _is_activation(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad and find_other_kind([x]) is None
 
 
-def _input(x: Any, storage: Storage, like: Tensor | None) -> Any:
+def _channels(block: nn.Module, ndim: int) -> int:
+    """The dim of the channels: 1 where the block convolves in so many dims, else the last."""
+    convolution = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}.get(ndim, ())
+    return 1 if any(isinstance(layer, convolution) for layer in block.modules()) else -1
+
+
+def _input(x: Any, storage: Storage, like: Tensor | None, channels: int) -> Any:
     """The record of ``x`` if it is an activation such as ``like``; else ``x``.
 
     A bias of attention may hold the lowest of all numbers, beside which a codec would keep nothing
@@ -169,9 +158,8 @@ def _input(x: Any, storage: Storage, like: Tensor | None) -> Any:
     """
     if like is None or not _is_activation(x) or x.ndim != like.ndim:
         return x
-    channels = 1 if x.ndim > 3 else -1
-    alike = x.ndim == 0 or (len(x), x.shape[channels]) == (len(like), like.shape[channels])
-    return _Input(x, storage) if alike else x
+    alike = x.ndim < 2 or (len(x), x.shape[channels]) == (len(like), like.shape[channels])
+    return _Input(x, storage, channels) if alike else x
 
 
 def _contexts(block: nn.Module) -> tuple[Any, Any]:

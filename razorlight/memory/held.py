@@ -118,12 +118,12 @@ class ValuesWatch:
         return bool(self._handles)
 
     def _before(self, module: nn.Module, given: Any) -> None:
-        if (name := self._names.get(module)) is not None:
+        if not torch.compiler.is_compiling() and (name := self._names.get(module)) is not None:
             self._starts.append(torch.autograd._get_sequence_nr())
             self._note(name, given)
 
     def _after(self, module: nn.Module, given: Any, out: Any) -> None:
-        if (name := self._names.get(module)) is not None:
+        if not torch.compiler.is_compiling() and (name := self._names.get(module)) is not None:
             start, end = self._starts.pop(), torch.autograd._get_sequence_nr()
             self._calls.append(_Call(name, start, end))
             self._note(name, out)

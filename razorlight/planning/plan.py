@@ -232,7 +232,8 @@ def _describe(
     plan: Mapping[str, Storage],
     skipped: Mapping[str, str],
 ) -> Iterator[Line]:
-    relatives = (*REGISTRY, *PRODUCTS, *_NORMS)
+    # a subclass of Embedding that stays dense costs nothing: it holds its indices alone
+    relatives = (*(REGISTRY.keys() - {nn.Embedding}), *PRODUCTS, *_NORMS)
     for name, layer in model.named_modules():
         dense = dense_class_of(layer)
         if name in plan:
