@@ -92,7 +92,7 @@ class Conversion:
         )
 
     def take_back(self) -> None:
-        """Make the layers dense again; does nothing if they are.
+        """Make the layers dense again, and copies of them that the network was given meanwhile.
 
         Raises:
             RazorError: as :func:`restore_`.
@@ -100,9 +100,8 @@ class Conversion:
         for layer, razor_class, _, _ in self._layers:
             if type(layer) is razor_class:
                 make_dense(layer)
-            elif isinstance(layer, RazorLayer):  # changed since
-                restore_(self._model)
-                return
+        if is_converted(self._model):  # a copy, or a layer whose class was changed since
+            restore_(self._model)
 
 
 def restore_(model: nn.Module) -> None:

@@ -180,7 +180,8 @@ def prelu(storage: Storage, input: Tensor, weight: Tensor) -> Tensor:
         input: ``(batch, channels, ...)``, or of any shape for a single weight.
         weight: ``(channels,)`` or ``(1,)``.
     """
-    if input.is_cuda:  # as autocast does, inside the Function too late
+    # as autocast does, but inside the Function too late, and in backward not at all
+    if torch.is_autocast_enabled(input.device.type):
         dtype = matmul_dtype(input)
         input, weight = cast(input, dtype), cast(weight, dtype)
     storage = whole_input(storage)

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
 from razorlight.report import Report
+from razorlight.tensors import find_other_kind
 
 _WORTH_A_LINE = 0.01  # of the bytes of all dense values that were seen
 
@@ -133,7 +134,7 @@ class ValuesWatch:
             return
         for x in tree_leaves(values):
             # a leaf is the batch or a parameter, which live on anyway
-            if type(x) is Tensor and x.requires_grad and not x.is_leaf and x.numel():
+            if _is_dense(x) and x.requires_grad and not x.is_leaf and x.numel():
                 storage = x.untyped_storage()
                 value = self._latest.get(id(storage))
                 if value is None or value.storage() is not storage:
@@ -219,14 +220,15 @@ def _nodes(loss: Tensor) -> Iterator[Any]:
 
 
 def _saved(node: Any) -> Iterator[Tensor]:
-    if isinstance(node, torch.autograd.function.BackwardCFunction):
-        names = ["saved_tensors"]
-    else:
-        names = [name for name in dir(node) if name.startswith("_saved_")]
-    for name in names:
-        for x in tree_leaves(getattr(node, name)):
-            if type(x) is Tensor and x.layout is torch.strided:
-                yield x
+    for name in dir(node):
+        if name.startswith("_raw_saved_"):
+            for saved in tree_leaves(getattr(node, name)):
+                # as it is kept: what a hook packed is not unpacked, which runs a checkpoint again
+                yield from filter(_is_dense, tree_leaves(saved.data))
+
+
+def _is_dense(x: Any) -> bool:
+    return type(x) is Tensor and find_other_kind([x]) is None
 
 
 def _is_razors(node: Any) -> bool:

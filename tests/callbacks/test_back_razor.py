@@ -198,6 +198,19 @@ def test_a_skipped_batch_leaves_nothing_converted(tmp_path):
     assert spy.converted["on_validation_end"] == {False}
 
 
+def test_a_copy_made_in_a_step_is_dense_behind_it(tmp_path):
+    class Averages(Plain):
+        def training_step(self, batch, batch_idx):
+            if batch_idx == 0:
+                self.average = copy.deepcopy(self.model)
+            return super().training_step(batch, batch_idx)
+
+    spy, model = Spy(), Averages()
+    trainer(spy, BackRazor(), tmp_path=tmp_path).fit(model, loader(), loader())
+    assert spy.converted["on_train_batch_end"] == {False}
+    assert not is_converted(model)
+
+
 def test_the_switch_takes_no_time():
     model = nn.Sequential(
         *(nn.Sequential(nn.Linear(2, 2), nn.GELU(), nn.ReLU()) for _ in range(100))

@@ -355,6 +355,21 @@ def test_backward_twice_over_one_graph():
     assert torch.equal(first, torch.autograd.grad(out, razor.qkv.weight)[0])
 
 
+def test_a_product_behind_a_learned_slope_under_autocast():
+    net = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.PReLU(), nn.Linear(8, 8))
+    x, gradients = torch.randn(4, 8), []
+    for convert in (False, True):
+        if convert:
+            razor_(net, "exact")
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = net(x).float().square().mean()
+        loss.backward()
+        gradients.append([p.grad for p in net.parameters()])
+    for dense, razor in zip(*gradients, strict=True):
+        torch.testing.assert_close(razor, dense, rtol=2e-2, atol=1e-3)
+
+
 def test_autocast_leaves_no_cached_weight_without_a_graph():
     # a weight shared with a dense layer: autocast must not hand that one a cast made in here
     razor, dense = nn.Linear(8, 8), nn.Linear(8, 8)

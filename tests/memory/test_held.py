@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from razorlight import BackRazor, razor_
@@ -79,6 +80,35 @@ def test_a_list():
     with ValuesWatch(net, razor_(net)) as watch:
         lines = [str(line) for line in watch.held(net(torch.randn(8, 16, 64)).mean())]
     assert any("Python code refers to them" in line for line in lines)
+
+
+def test_what_is_checkpointed_is_not_run_to_be_looked_at():
+    class Counts(nn.Linear):
+        runs = 0
+
+        def forward(self, x):
+            self.runs += 1
+            return super().forward(x).tanh().exp()
+
+    class Checkpointed(Net):
+        def forward(self, x):
+            return checkpoint(super().forward, self.first(x), use_reentrant=False)
+
+    net = Checkpointed(Counts(64, 64))
+    held(net)
+    assert net.middle.runs == 2
+
+
+def test_sparse_values_are_passed_over():
+    class ToSparse(nn.Module):
+        def forward(self, x):
+            return x.relu().to_sparse()
+
+    class Rows(Net):
+        def forward(self, x):
+            return super().forward(x.flatten(0, 1))
+
+    held(Rows(ToSparse()))
 
 
 def test_alike_blocks_make_one_line():
