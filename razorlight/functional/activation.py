@@ -227,12 +227,12 @@ def _glu_gradient(grad: Tensor, x: Tensor, dim: int, grad_input: Tensor | None =
 
 def sigmoid(storage: Storage, input: Tensor) -> Tensor:
     """:func:`torch.sigmoid`; the output is stored, for its slope follows from that."""
-    return _bounded(storage, input, torch.sigmoid, aten.sigmoid_backward)
+    return _bounded(storage, input, torch.sigmoid, aten.sigmoid_backward, lowest=0.0)
 
 
 def tanh(storage: Storage, input: Tensor) -> Tensor:
     """:func:`torch.tanh`; the output is stored, for its slope follows from that."""
-    return _bounded(storage, input, torch.tanh, aten.tanh_backward)
+    return _bounded(storage, input, torch.tanh, aten.tanh_backward, lowest=-1.0)
 
 
 def _bounded(
@@ -240,13 +240,13 @@ def _bounded(
     x: Tensor,
     function: Callable[..., Tensor],
     gradient: Callable[..., Tensor],
+    lowest: float,
 ) -> Tensor:
-    """An activation whose slope follows from its output, which has a range of its own.
+    """An activation whose slope follows from its output, which lies from ``lowest`` to 1.
 
     The output is stored; behind what has a record it is derived from that. Stored as it is, it is
     left to torch, which keeps the same tensor.
     """
-    storage = whole_input(storage)
     known = find(x, storage)
     if known is not None:
         record = known.then(function, fresh=True, by_sample=True)
@@ -254,8 +254,14 @@ def _bounded(
         return function(x)
     else:
         record = record_of(x.detach(), storage.codec, x.dtype, channels_of(x), of=function)
+        # a codec's level may lie beyond, where the slope has the wrong sign
+        record = record.then(partial(_within, lowest=lowest), fresh=True, by_sample=True)
     if storage.shares:  # the product that follows reads it just before
         record = record.for_neighbours()
     out = activate(x, function, gradient, False, record)
     leave(out, record, storage)
     return out
+
+
+def _within(value: Tensor, lowest: float) -> Tensor:
+    return value.clamp(lowest, 1.0)

@@ -142,6 +142,9 @@ class _LayerNorm(Norm):
     channels: ClassVar[int] = -1
     rectified: ClassVar[bool] = False
 
+    def population(self, x: Tensor) -> int:
+        return math.prod(self.shape)
+
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
         return tuple(self.shape)
 
@@ -242,6 +245,9 @@ class _GroupNorm(Norm):
     groups: int
     eps: float
 
+    def population(self, x: Tensor) -> int:
+        return x[0].numel() // self.groups if len(x) else 0
+
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -305,6 +311,9 @@ def group_norm(
 @dataclass
 class _InstanceNorm(_BatchNorm):
     """A batch norm to which each channel of each sample is a channel of its own, as in torch."""
+
+    def population(self, x: Tensor) -> int:
+        return math.prod(x.shape[2:])
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from razorlight.codecs import Codec, encode, encode_made, scale_and_shift
+from razorlight.codecs import Codec, Dense, encode, encode_made, scale_and_shift
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import NOTHING, Read, Record, encoded_record, in_memory, read_last
 from razorlight.sharing import Storage, find, leave, one_of_several, store
+
+_FEW = 4
+"""Values whose norm has hardly a gradient, so that a codec's error would make all of it."""
+_AS_IT_IS = Storage(Dense())
 
 _FARTHEST = 8.0  # standard deviations: what lies beyond is on one side of the centre anyway
 
@@ -43,6 +47,10 @@ class Norm(ABC):
             return rstd, rstd.new_zeros(())
         zero = torch.where(weight == 0, 0, -bias / weight.abs()).clamp(-_FARTHEST, _FARTHEST)
         return rstd, zero.to(rstd.dtype).view(self.affine_shape(x))
+
+    def population(self, x: Tensor) -> int:
+        """Over how many values a mean is taken."""
+        return x.numel() // max(1, x.shape[1])
 
     @abstractmethod
     def forward(
@@ -142,7 +150,12 @@ def normalise(
     # as published, the input is what is stored; where records are shared, the normalised input is:
     # its entries are of one size, whatever the scale of the input
     of_input = not storage.shares or codec.is_identity(x.dtype)
-    known = store(x, storage, channels=norm.channels) if of_input else find(x, storage)
+    if norm.population(x) <= _FEW:
+        known: Record | None = store(x, _AS_IT_IS, channels=norm.channels)
+    elif of_input:
+        known = store(x, storage, channels=norm.channels)
+    else:
+        known = find(x, storage)
     source = known or NOTHING
     form = encoded_record((), x, codec, x.dtype, norm.channels)
     if storage.shares:  # the product behind reads it just before

@@ -45,6 +45,8 @@ class Role(Enum):
     """The input of a curved activation: not to be pruned, since its slope at 0 is not 0."""
     KINK = "kink"
     """The input of a curved activation whose slope jumps at 0: its signs are kept."""
+    BOUNDED = "bounded"
+    """The output of a curved activation that lies between two numbers, where its slope is 0."""
     GATE = "gate"
     """What a rectifier let through: stored exactly, in bits, or the output that shows it."""
     BITS = "bits"
@@ -66,7 +68,7 @@ class Role(Enum):
             return isinstance(codec, Mask)
         if self is Role.GATE:
             return isinstance(codec, Mask | Uniform)
-        if self in (Role.BLOCK, Role.KINK):
+        if self in (Role.BLOCK, Role.KINK, Role.BOUNDED):
             return isinstance(codec, Dense | Uniform)
         if self is Role.SLOPE:
             return isinstance(codec, Dense | Uniform | Slope)

@@ -168,8 +168,8 @@ register(nn.CELU, functions=[F.celu], role=Role.KINK)
 register(nn.SELU, functions=[F.selu], role=Role.KINK)
 register(nn.Mish, functions=[F.mish], role=Role.SLOPE)
 register(nn.Softplus, functions=[F.softplus], role=Role.SLOPE)
-register(nn.Sigmoid, functions=[torch.sigmoid], role=Role.SLOPE)
-register(nn.Tanh, functions=[torch.tanh], role=Role.SLOPE)
+register(nn.Sigmoid, functions=[torch.sigmoid], role=Role.BOUNDED)
+register(nn.Tanh, functions=[torch.tanh], role=Role.BOUNDED)
 register(nn.GLU, functions=[F.glu], role=Role.ATTENTION)
 
 MULTIPLY: list[TorchFunction] = [torch.mul]

@@ -63,10 +63,13 @@ class Recipe:
 
     @property
     def kink(self) -> Codec:
-        """For the inputs of ELU and its like: ``slope``, or values if that stores slopes."""
-        if isinstance(self.slope, Slope):
-            return Uniform(self.slope.bits, axis=-2, token_scale=True)
-        return self.slope
+        """For the inputs of ELU and its like: six bits at least, for signs take one of them."""
+        return _values(self.slope, token_scale=True)
+
+    @property
+    def bounded(self) -> Codec:
+        """For the outputs of sigmoid and tanh: 0 and 1, where the slope is 0, are levels."""
+        return _values(self.slope, token_scale=False)
 
     def storage(self, role: Role) -> Storage:
         """How a layer of ``role`` stores."""
@@ -153,6 +156,13 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
         gate=_tokens(3, 64),
         reruns=math.inf,
     )
+
+
+def _values(slope: Codec, token_scale: bool) -> Codec:
+    """The codec of a curved activation that ``slope``, made for GELU's inputs, does not serve."""
+    if isinstance(slope, Uniform | Slope):
+        return Uniform(max(6, slope.bits), axis=-2, token_scale=token_scale)
+    return slope
 
 
 def _tokens(bits: int, group: int = 256) -> Uniform:
