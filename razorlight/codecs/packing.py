@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,), 10: (8, 2)}
+PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,), 11: (8, 2, 1)}
 """A code of so many bits, cut into parts that fill bytes evenly: low part first."""
 
 
@@ -32,7 +32,11 @@ def unpack(packed: Sequence[Tensor], bits: int, shape: Sequence[int]) -> Tensor:
         _unpack(part, plane, shape) for plane, part in zip(PLANES[bits], packed, strict=True)
     )
     low = low.to(torch.int16) if bits > 8 else low
-    return low.add_(higher[0], alpha=2 ** PLANES[bits][0]) if higher else low
+    shift = PLANES[bits][0]
+    for plane, part in zip(PLANES[bits][1:], higher, strict=True):
+        low.add_(part, alpha=2**shift)
+        shift += plane
+    return low
 
 
 def pack_bits(mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Uniform quantisation: every entry, in 2 to 10 bits."""
+"""Uniform quantisation: every entry, in 2 to 11 bits."""
 
 import math
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Uniform(Codec):
     Infinities and NaN spoil their whole group: a run that diverges is seen to diverge.
 
     Args:
-        bits: of a code: 2, 3, 4, 5, 6, 8 or 10.
+        bits: of a code: 2, 3, 4, 5, 6, 8 or 11.
         group: entries that share their ends; a shorter line or sample is one group.
         axis: along which a group runs, such as -1 for the entries of one token, or -2 for one
             channel over tokens; where that is short, over those of up to eight samples, and where

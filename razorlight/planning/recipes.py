@@ -106,14 +106,14 @@ def exact(sparsity: float | None = None) -> Recipe:
 
 
 def checkpoint(sparsity: float | None = None) -> Recipe:
-    """Activation checkpointing in 10 bits: of the inputs of blocks, and of all outside of blocks.
+    """Activation checkpointing in 11 bits: of the inputs of blocks, and of all outside of blocks.
 
     Raises:
         RazorError: for a ``sparsity``.
     """
     _refuse(sparsity)
-    ten = replace(_tokens(10), companded=True)
-    return Recipe(ten, ten, ten, ten, ten, gate=ten, block=ten)
+    fine = replace(_tokens(11), companded=True)
+    return Recipe(fine, fine, fine, fine, fine, gate=fine, block=fine)
 
 
 def _refuse(sparsity: float | None) -> None:

@@ -4,7 +4,7 @@ import torch
 from razorlight import RazorError, Uniform
 from razorlight.codecs import decode, encode, parse_codec
 
-BITS = (2, 3, 4, 5, 6, 8, 10)
+BITS = (2, 3, 4, 5, 6, 8, 11)
 
 
 def roundtrip(codec, x):
@@ -197,7 +197,7 @@ def test_divergence_is_seen(value):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"bits": 7}, "2, 3, 4, 5, 6, 8, 10"),
+        ({"bits": 7}, "2, 3, 4, 5, 6, 8, 11"),
         ({"group": 0}, "at least 1"),
         ({"keeps": "all"}, "ends, signs or zeros"),
         ({"keeps": "zeros", "stochastic": True}, "does not keep zeros"),

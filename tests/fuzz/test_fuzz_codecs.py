@@ -53,7 +53,7 @@ def test_mask(x, number):
 @st.composite
 def uniform(draw, x):
     axis = draw(st.none() | st.integers(-x.ndim, x.ndim - 1)) if x.ndim else None
-    bits = draw(st.sampled_from([2, 3, 4, 5, 6, 8, 10]))
+    bits = draw(st.sampled_from([2, 3, 4, 5, 6, 8, 11]))
     group = draw(st.sampled_from([256, 1, 7, 32]))
     return Uniform(bits, group, axis), draw(st.sampled_from(["ends", "random", "signs", "zeros"]))
 
