@@ -80,7 +80,7 @@ def test_fsdp2_is_as_one_process(processes, recipe):
     assert not first.near
     assert first.after == ["FSDPBlock"] * 2
     trained = loaded(vit, first.state)
-    if recipe == "compact":
+    if recipe in ("compact", "checkpoint"):  # of short sequences one group holds several samples
         assert cosine(trained - start, alone - start) > 0.99
     else:
         np.testing.assert_allclose(trained, alone, atol=1e-6)
