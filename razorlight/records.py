@@ -113,6 +113,20 @@ def _to(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.to(dtype)
 
 
+def as_it_is(x: Tensor | None) -> Record:
+    """The record of ``x`` that holds ``x`` itself; of None, that of no value."""
+    return NOTHING if x is None else Record((x.detach(),), _identity)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def product_of(pair: Sequence[Tensor]) -> Tensor:
+    """The product of two values that were joined."""
+    return pair[0] * pair[1]
+
+
 def join(*records: Record) -> Record:
     """One record of several values: it reads back a list, with None for :data:`NOTHING`."""
     tensors: list[Tensor] = []  # each once, though several values may derive from it

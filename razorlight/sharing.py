@@ -82,11 +82,11 @@ def store(
         record = source.derive(parts)
         _attach(x, record, dtype, None)
         return record
-    value = x.detach().to(dtype)
-    encoded = encode(storage.codec, in_memory(value, channels, like=x))
+    value, codec = x.detach().to(dtype), storage.codec.of_values()
+    encoded = encode(codec, in_memory(value, channels, like=x))
     if not torch.compiler.is_compiling() and (overwritten or _is_small_part(x)):
         encoded = tuple(t.clone() if t.data_ptr() == x.data_ptr() else t for t in encoded)
-    record = encoded_record(encoded, x, storage.codec, dtype, channels)
+    record = encoded_record(encoded, x, codec, dtype, channels)
     if not torch.compiler.is_compiling():  # which finds that the same is encoded twice by itself
         _attach(x, record, dtype, storage.codec)
     return record

@@ -35,6 +35,10 @@ class Codec(ABC):
         """
         return self
 
+    def of_values(self) -> "Codec":
+        """The codec that stores values; itself, unless it stores something else of them."""
+        return self
+
     @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors to store in place of ``x`` (any shape)."""

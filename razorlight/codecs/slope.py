@@ -13,6 +13,7 @@ from typing_extensions import override
 from razorlight.codecs.base import Codec
 from razorlight.codecs.packing import pack, packed_bits, unpack
 from razorlight.codecs.slope_tables import CELLS_A_UNIT, STEPS
+from razorlight.codecs.uniform import Uniform
 from razorlight.errors import RazorError
 
 Curve = Literal["gelu", "gelu_tanh", "silu", "hardswish"]
@@ -37,6 +38,8 @@ def _codes_of_cells(function: str, bits: int) -> bytes:
 
 _LEVELS = {key: _levels(*key) for key in STEPS}
 _CODES = {key: _codes_of_cells(*key) for key in STEPS}
+# made beforehand: of a codec that is made while it traces a compiler sees no fields
+_OF_VALUES = {bits: Uniform(bits, axis=-2, token_scale=True) for bits in (2, 3, 4)}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Slope(Codec):
             raise RazorError(f"Slope: function must be one of {functions}, got {self.function!r}")
         if self.bits not in widths:
             raise RazorError(f"Slope: bits must be one of {widths}, got {self.bits}")
+
+    @override
+    def of_values(self) -> Uniform:
+        return _OF_VALUES[self.bits]
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,7 +1,6 @@
 """Smooth activations: the input is stored, or the output where the slope follows from that."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from razorlight.codecs import Slope, Uniform
+from razorlight.codecs import Slope
 from razorlight.codecs.slope import Curve
 from razorlight.functional.backward import once_differentiable
 from razorlight.functional.linear import LinearOutput
@@ -21,7 +20,6 @@ aten = torch.ops.aten
 
 # made beforehand: of a codec that is made while it traces a compiler sees no fields
 _SLOPES = {(bits, curve): Slope(bits, curve) for bits in (2, 3, 4) for curve in get_args(Curve)}
-_INPUTS = {bits: Uniform(bits, axis=-2, token_scale=True) for bits in (2, 3, 4)}
 
 
 class _Activation(Function):
@@ -105,24 +103,15 @@ def _smooth(
         inplace: change ``x``.
         curve: which of the functions that Slope knows this is.
     """
-    if isinstance(storage.codec, Slope) and find(x, storage) is None:
-        if curve is not None:
-            slopes = record_of(x.detach(), _SLOPES[storage.codec.bits, curve], x.dtype)
-            return activate(x, function, times_slope, inplace, slopes)
-        storage = whole_input(storage)
+    if curve is not None and isinstance(storage.codec, Slope) and find(x, storage) is None:
+        slopes = record_of(x.detach(), _SLOPES[storage.codec.bits, curve], x.dtype)
+        return activate(x, function, times_slope, inplace, slopes)
     record = store(x, storage, overwritten=inplace, channels=channels_of(x))
     if storage.shares:  # the product that follows reads it just before
         record = record.for_neighbours()
     out = activate(x, function, gradient, inplace, record)
     leave(out, record.then(function, fresh=True, by_sample=True), storage)
     return out
-
-
-def whole_input(storage: Storage) -> Storage:
-    """``storage``, or in place of its codec Slope one for values, of as many bits."""
-    if isinstance(storage.codec, Slope):
-        return replace(storage, codec=_INPUTS[storage.codec.bits])
-    return storage
 
 
 def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
@@ -253,7 +242,8 @@ def _bounded(
     elif storage.codec.is_identity(x.dtype):
         return function(x)
     else:
-        record = record_of(x.detach(), storage.codec, x.dtype, channels_of(x), of=function)
+        codec = storage.codec.of_values()
+        record = record_of(x.detach(), codec, x.dtype, channels_of(x), of=function)
         # a codec's level may lie beyond, where the slope has the wrong sign
         record = record.then(partial(_within, lowest=lowest), fresh=True, by_sample=True)
     if storage.shares:  # the product that follows reads it just before

@@ -12,24 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from razorlight.codecs import encode
+from razorlight.codecs import Codec, encode
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import Pullback, once_differentiable, vjp
-from razorlight.records import NOTHING, Read, Record, encoded_record, in_memory, join, read_last
+from razorlight.records import Read, as_it_is, encoded_record, in_memory, join, read_last
 from razorlight.sharing import Storage, leave, leave_stored, no_view, one_of_several, store
 
 
 class _Softmax(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dim: int, dtype: torch.dtype | None, storage: Storage
+        ctx: Any, x: Tensor, dim: int, dtype: torch.dtype | None, codec: Codec
     ) -> tuple[Tensor, ...]:
         out = F.softmax(x, dim, dtype=dtype)
-        stored = encode(storage.codec, in_memory(out.detach()))
+        stored = encode(codec, in_memory(out.detach()))
         ctx.save_for_backward(*stored)
         ctx.mark_non_differentiable(*stored)
         ctx.dim, ctx.dtype = dim, x.dtype
-        ctx.read = encoded_record(stored, out, storage.codec, out.dtype).read
+        ctx.read = encoded_record(stored, out, codec, out.dtype).read
         return out, *stored
 
     @staticmethod
@@ -54,9 +54,10 @@ def softmax(
     """
     if dim is None:
         return F.softmax(input, dim, dtype=dtype)
-    out, *stored = _Softmax.apply(input, dim, dtype, storage)
+    codec = storage.codec.of_values()
+    out, *stored = _Softmax.apply(input, dim, dtype, codec)
     out = one_of_several(out)
-    record = encoded_record(stored, out, storage.codec, out.dtype)
+    record = encoded_record(stored, out, codec, out.dtype)
     leave_stored(out, record, storage)
     return out
 
@@ -230,9 +231,9 @@ def scaled_dot_product_attention(
     if storage.codec.is_identity(dtype) and _is_fused(kernel, attn_mask):
         return kernel(query, key, value, attn_mask)
     operands = join(
-        _as_it_is(_get_rng_state(query.device) if dropout_p else None),
+        as_it_is(_get_rng_state(query.device) if dropout_p else None),
         *(store(operand, storage) for operand in (query, key, value)),
-        _as_it_is(attn_mask),
+        as_it_is(attn_mask),
     )
     if torch.compiler.is_compiling():
         rerun = operands
@@ -260,14 +261,6 @@ def _output(rerun: tuple[Tensor, Pullback]) -> Tensor:
 def _attend(operands: Sequence[Any], kernel: _Kernel) -> Tensor:
     _, query, key, value, mask = operands
     return kernel(query, key, value, mask)
-
-
-def _as_it_is(x: Tensor | None) -> Record:
-    return NOTHING if x is None else Record((x.detach(),), _identity)
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
 
 
 def _get_rng_state(device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ from torch.autograd import Function
 
 from razorlight.functional.backward import once_differentiable
 from razorlight.functional.rectifier import mask_of
-from razorlight.records import Read, Record, join
+from razorlight.records import Read, Record, as_it_is, join, product_of
 from razorlight.sharing import Storage, find, hand_on, leave
 
 
@@ -106,17 +106,9 @@ def feature_dropout(
     noise = everywhere.clone()
     out = input.mul_(noise) if inplace else input * noise
     if known:
-        both = join(known, Record((noise,), _as_it_is))
-        leave(out, both.then(_product, fresh=True, by_sample=True), storage)
+        both = join(known, as_it_is(noise))
+        leave(out, both.then(product_of, fresh=True, by_sample=True), storage)
     return out
-
-
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
-
-
-def _product(pair: Sequence[Tensor]) -> Tensor:
-    return pair[0] * pair[1]
 
 
 _ALPHA = 1.7580993408473766  # torch's own

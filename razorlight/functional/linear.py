@@ -9,10 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from razorlight.codecs import Dense
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import accumulate, once_differentiable
-from razorlight.records import NOTHING, Read, Record, encoded_record, in_pieces, join, read_last
+from razorlight.records import (
+    NOTHING,
+    Read,
+    Record,
+    as_it_is,
+    in_pieces,
+    join,
+    product_of,
+    read_last,
+)
 from razorlight.sharing import Storage, find, leave, leave_product, no_view, origin_of, store
 
 
@@ -243,12 +251,8 @@ def _gate(storage: Storage, a: Tensor, b: Tensor) -> Tensor:
     ).for_neighbours()
     out: Tensor = _Product.apply(a, b, record.read, *record.tensors)
     both = a.requires_grad and b.requires_grad
-    leave(out, record.then(_product_of, fresh=True) if both else None, storage)
+    leave(out, record.then(product_of, fresh=True) if both else None, storage)
     return out
-
-
-def _product_of(pair: Sequence[Tensor]) -> Tensor:
-    return pair[0] * pair[1]
 
 
 def _scale(storage: Storage, x: Tensor, scale: Tensor) -> Tensor:
@@ -263,9 +267,9 @@ def _scale(storage: Storage, x: Tensor, scale: Tensor) -> Tensor:
     record = store(x, storage, channels=channels) if scale.requires_grad else NOTHING
     out: Tensor = _Scale.apply(x, scale, record.read, *record.tensors)
     if known := record if record.read else find(x, storage):
-        both = join(known, encoded_record([scale.detach()], scale, Dense(), scale.dtype))
+        both = join(known, as_it_is(scale))
         by_sample = scale.ndim == x.ndim and len(scale) == len(x)
-        leave(out, both.then(_product_of, fresh=True, by_sample=by_sample), storage)
+        leave(out, both.then(product_of, fresh=True, by_sample=by_sample), storage)
     return out
 
 

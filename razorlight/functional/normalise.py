@@ -146,7 +146,7 @@ def normalise(
     Returns:
         The shape of ``x``, bit for bit that of torch.
     """
-    codec = storage.codec
+    codec = storage.codec.of_values()
     # as published, the input is what is stored; where records are shared, the normalised input is:
     # its entries are of one size, whatever the scale of the input
     of_input = not storage.shares or codec.is_identity(x.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from razorlight.codecs import Mask, Uniform
-from razorlight.functional.activation import activate, channels_of, times_slope, whole_input
+from razorlight.functional.activation import activate, channels_of, times_slope
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.backward import once_differentiable
 from razorlight.records import NOTHING, Read, Record, join, record_of
@@ -184,7 +184,6 @@ def prelu(storage: Storage, input: Tensor, weight: Tensor) -> Tensor:
     if torch.is_autocast_enabled(input.device.type):
         dtype = matmul_dtype(input)
         input, weight = cast(input, dtype), cast(weight, dtype)
-    storage = whole_input(storage)
     if weight.requires_grad:
         value = store(input, storage, channels=channels_of(input))
     else:

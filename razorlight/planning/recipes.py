@@ -11,7 +11,6 @@ from razorlight.codecs import (
     Codec,
     Dense,
     Mask,
-    Slope,
     TopK,
     Uniform,
     codec_fields,
@@ -160,9 +159,10 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
 
 def _values(slope: Codec, token_scale: bool) -> Codec:
     """The codec of a curved activation that ``slope``, made for GELU's inputs, does not serve."""
-    if isinstance(slope, Uniform | Slope):
-        return Uniform(max(6, slope.bits), axis=-2, token_scale=token_scale)
-    return slope
+    values = slope.of_values()
+    if isinstance(values, Uniform):
+        return Uniform(max(6, values.bits), axis=-2, token_scale=token_scale)
+    return values
 
 
 def _tokens(bits: int, group: int = 256) -> Uniform:

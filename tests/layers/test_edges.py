@@ -10,7 +10,8 @@ from layer_cases import CASES, IMAGE, TOKENS, timm_unit
 from torch import nn
 from torch.nn import functional as F
 
-from razorlight import razor_
+from razorlight import Role, Slope, razor_, register
+from razorlight.layers import REGISTRY
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning.recipes import balanced
 
@@ -233,3 +234,48 @@ def test_what_is_saturated_passes_no_gradient(recipe, activation):
     )
     assert torch.equal(found[:, 20:], true[:, 20:])
     assert torch.cosine_similarity(found.flatten(), true.flatten(), dim=0) > 0.99
+
+
+class SlopedTanh(nn.Module):
+    def forward(self, x):
+        return torch.tanh(x)
+
+
+class SlopedMLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, x):
+        return F.gelu(F.linear(x, self.weight)).softmax(-1)
+
+
+class SlopedGLU(nn.Module):
+    def forward(self, x):
+        return F.glu(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "functions"),
+    [
+        (SlopedTanh, [torch.tanh]),
+        (SlopedMLP, [F.linear, F.gelu, F.softmax]),
+        (SlopedGLU, [F.glu]),
+    ],
+)
+def test_a_codec_of_slopes_stores_values_where_values_are_read(layer, functions):
+    register(layer, functions=functions, role=Role.SLOPE)
+    try:
+        torch.manual_seed(0)
+        dense = layer()
+        razor = copy.deepcopy(dense)
+        razor_(razor, include=["*"], overrides={"*": Slope(4)})
+        x, gradients = torch.randn(8, 40, 16), []
+        for model in (dense, razor):
+            leaf = x.clone().requires_grad_()
+            model(leaf * 1).square().sum().backward()
+            found = [leaf.grad, *(p.grad for p in model.parameters())]
+            gradients.append(torch.cat([g.flatten() for g in found]))
+        assert torch.cosine_similarity(*gradients, dim=0) > 0.98
+    finally:
+        del REGISTRY[layer]
