@@ -25,9 +25,12 @@ from torchvision.transforms import v2
 from typing_extensions import override
 
 from razorlight import RazorError, is_converted, razor_
-from razorlight.data.base import LabelledData, Samples, Split
-from razorlight.data.class_names import CAMVID_CLASSES
+from razorlight.data.base import RazorDataModule, Split
+from razorlight.data.palette import voc_palette
+from razorlight.data.pictures import colour_labels
+from razorlight.data.samples import Samples
 from razorlight.data.segmentation_folder import SegmentationFolder
+from razorlight.data.sets.class_names import CAMVID_CLASSES
 from razorlight.data.transforms import (
     IGNORE_INDEX,
     IMAGENET_MEAN,
@@ -219,7 +222,7 @@ class Trainee:
         return memory.stored / MIB / len(batch[0])
 
 
-class AssetImages(LabelledData, ABC):
+class AssetImages(RazorDataModule, ABC):
     """Images of the assets, resized, and flipped at random to train.
 
     Args:
@@ -259,6 +262,10 @@ class AssetImages(LabelledData, ABC):
         return Pipelines(
             pipeline(train, self.mean, self.std), pipeline([resize], self.mean, self.std)
         )
+
+    @override
+    def show_target(self, target: Tensor) -> Tensor:
+        return colour_labels(target, voc_palette(256))
 
 
 class Cifar10Subset(AssetImages):

@@ -11,9 +11,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
-from razorlight.data.palette import Palette
 from razorlight.data.pictures import full_palette
 from razorlight.data.predict_folder import COVERED
+from razorlight.protocols import Palette
 
 TOP = 5
 """Classes named for each image."""

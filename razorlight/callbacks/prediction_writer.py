@@ -17,7 +17,6 @@ from razorlight.callbacks.prediction_files import (
     save_depth,
     save_mask,
 )
-from razorlight.data.palette import Palette
 from razorlight.data.pictures import (
     colour_depths,
     colour_labels,
@@ -27,6 +26,7 @@ from razorlight.data.pictures import (
 )
 from razorlight.data.reading import read_image
 from razorlight.errors import RazorError
+from razorlight.protocols import Palette
 
 
 class PredictionWriter(BasePredictionWriter):

@@ -1,10 +1,10 @@
-"""What all data modules share: splits and loaders, and class names where there are classes."""
+"""What all data modules share: splits, loaders, and the division of a training set."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from razorlight.data.palette import Palette, voc_palette
-from razorlight.data.pictures import colour_labels, denormalise
+from razorlight.data.pictures import denormalise
 from razorlight.data.plotting import draw_samples
 from razorlight.data.predict_folder import PredictFolder
+from razorlight.data.samples import Samples
 from razorlight.data.transforms import (
-    IGNORE_INDEX,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Channels,
@@ -26,16 +25,9 @@ from razorlight.data.transforms import (
 )
 from razorlight.data.unseen_classes import warn_of_unseen_classes
 from razorlight.errors import RazorError
+from razorlight.protocols import Labelled
 
 Split = Literal["train", "val", "test"]
-
-
-class Samples(Protocol):
-    """A map-style data set of ``(image, target)``, whatever it derives from."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class RazorDataModule(LightningDataModule, ABC):
@@ -117,7 +109,7 @@ class RazorDataModule(LightningDataModule, ABC):
         """What :meth:`plot` shows of a target: words, or a picture, uint8 (3, H, W)."""
 
     def setup(self, stage: str) -> None:
-        """Index the samples that a stage needs.
+        """Index the samples that a stage needs; before training, warn of classes it never sees.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -131,9 +123,13 @@ class RazorDataModule(LightningDataModule, ABC):
             "test": ("test",),
             "predict": () if self.predict_folder else (self._predict_split,),
         }
+        begins = stage == "fit" and "train" not in self._datasets
         for split in needed[stage]:
             if split not in self._datasets:
                 self._datasets[split] = self._dataset(split)
+        if begins and isinstance(self, Labelled):
+            train = self._datasets["train"].source
+            warn_of_unseen_classes(type(self).__name__, train, self.class_names)
 
     def find(self, stage: str) -> None:
         """Find now what a stage reads, to say at once if it is missing.
@@ -208,40 +204,6 @@ class RazorDataModule(LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
         )
-
-
-class LabelledData(RazorDataModule):
-    """Data whose targets are classes: int64 ids, of an image (B,) or of its pixels (B, H, W).
-
-    Attributes:
-        class_names: one name per class.
-        ignore_index: the label that marks pixels of a mask that count for nothing.
-    """
-
-    class_names: tuple[str, ...]
-    ignore_index: ClassVar[int] = IGNORE_INDEX
-
-    def setup(self, stage: str) -> None:
-        """As :class:`RazorDataModule`; before training, warn of classes that it never sees."""
-        begins = stage == "fit" and "train" not in self._datasets
-        super().setup(stage)
-        if begins:
-            train = self._datasets["train"].source
-            warn_of_unseen_classes(type(self).__name__, train, self.class_names, self.ignore_index)
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes there are, without :attr:`ignore_index`."""
-        return len(self.class_names)
-
-    @property
-    def palette(self) -> Palette:
-        """One RGB colour per class, 0..255."""
-        return voc_palette(self.num_classes)
-
-    def show_target(self, target: Tensor) -> str | Tensor:
-        """A mask, integer (H, W), in the colours of :attr:`palette`."""
-        return colour_labels(target, self.palette)
 
 
 class _Transformed(Dataset[Any]):

@@ -10,11 +10,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from razorlight.data.base import RazorDataModule, Split
-from razorlight.data.datasets import PairedImages
 from razorlight.data.dense_transforms import Size, depth
 from razorlight.data.files import pair_by_stem
 from razorlight.data.pictures import colour_depths
 from razorlight.data.reading import open_image, read_numbers, readable
+from razorlight.data.samples import PairedImages
 from razorlight.data.segmentation import require_size
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError

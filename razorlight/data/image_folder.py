@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from razorlight.data.base import Split
 from razorlight.data.classification import ClassificationData
-from razorlight.data.datasets import LabelledImages
 from razorlight.data.files import images_below, require_folder, subfolders
+from razorlight.data.samples import LabelledImages
 from razorlight.errors import RazorError
 
 

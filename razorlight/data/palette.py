@@ -1,10 +1,5 @@
 """Colours of labels."""
 
-from collections.abc import Sequence
-
-Palette = Sequence[tuple[int, int, int]]
-"""One RGB colour per class, 0..255."""
-
 
 def voc_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     """One RGB colour per class, far apart for neighbouring ids; class 0 is black.

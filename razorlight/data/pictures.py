@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from razorlight.data.palette import Palette, voc_palette
+from razorlight.data.palette import voc_palette
+from razorlight.protocols import Palette
 
 VOID = voc_palette(256)[255]
 """Colour of pixels without a class or a depth."""

@@ -1,14 +1,19 @@
 """What data modules of semantic segmentation share."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from razorlight.data.base import LabelledData, require_at_least
+from torch import Tensor
+
+from razorlight.data.base import RazorDataModule, require_at_least
 from razorlight.data.dense_transforms import Size, segmentation
-from razorlight.data.transforms import Pipelines
+from razorlight.data.palette import voc_palette
+from razorlight.data.pictures import colour_labels
+from razorlight.data.transforms import IGNORE_INDEX, Pipelines
+from razorlight.protocols import Palette
 
 
-class SegmentationData(LabelledData):
+class SegmentationData(RazorDataModule):
     """Images with masks: random crops to train, whole images to judge.
 
     Targets are class ids, int64 (B, H, W), 255 where a pixel counts for nothing.
@@ -21,9 +26,16 @@ class SegmentationData(LabelledData):
             at that scale (see :func:`razorlight.data.dense_transforms.segmentation`).
         **kwargs: see :class:`RazorDataModule`.
 
+    Attributes:
+        class_names: one name per class.
+        ignore_index: the label of pixels that count for nothing.
+
     Raises:
         RazorError: for a side below 2.
     """
+
+    class_names: tuple[str, ...]
+    ignore_index: ClassVar[int] = IGNORE_INDEX
 
     def __init__(
         self,
@@ -39,6 +51,16 @@ class SegmentationData(LabelledData):
         self.full_resolution = full_resolution
 
     @property
+    def num_classes(self) -> int:
+        """How many classes there are, without :attr:`ignore_index`."""
+        return len(self.class_names)
+
+    @property
+    def palette(self) -> Palette:
+        """One RGB colour per class, 0..255."""
+        return voc_palette(self.num_classes)
+
+    @property
     def eval_batch_size(self) -> int:
         """1 at full resolution, where images differ in size."""
         return 1 if self.full_resolution else self.batch_size
@@ -46,6 +68,10 @@ class SegmentationData(LabelledData):
     def pipelines(self) -> Pipelines:
         """Scale jitter, crops, flips and distortion to train, whole images to judge."""
         return segmentation(self.image_size, self.mean, self.std, self.full_resolution)
+
+    def show_target(self, target: Tensor) -> Tensor:
+        """A mask, integer (H, W), in the colours of :attr:`palette`."""
+        return colour_labels(target, self.palette)
 
 
 def require_size(image_size: Size) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from razorlight.data.base import Split
-from razorlight.data.datasets import LabelCoding, PairedImages
 from razorlight.data.files import pair_by_stem
+from razorlight.data.label_coding import LabelCoding
+from razorlight.data.samples import PairedImages
 from razorlight.data.segmentation import SegmentationData
 from razorlight.errors import RazorError
 

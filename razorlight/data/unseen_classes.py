@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch.utils.data import ConcatDataset, Subset
 
-from razorlight.data.datasets import LabelledImages, PairedImages
+from razorlight.data.samples import LabelledImages, PairedImages
+from razorlight.data.transforms import IGNORE_INDEX
 from razorlight.errors import RazorError
 
 MASKS = 300
@@ -16,15 +17,14 @@ MASKS = 300
 
 
 @rank_zero_only
-def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str], ignored: int) -> None:
+def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str]) -> None:
     """Warn in one line of classes without a training image, or without a pixel of the masks.
 
     Args:
         what: name of the data, for the message.
         source: the training samples. Those that cannot give a target without its image are not
             looked at.
-        names: of the classes.
-        ignored: the label of pixels that count for nothing.
+        names: the names of the classes.
     """
     unseen, looked, pixels, void = set(range(len(names))), 0, 0, 0
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(0)).tolist()
@@ -39,9 +39,9 @@ def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str], ignored
         if isinstance(target, int):
             unseen.discard(target)
             continue
-        counts = torch.bincount(target.flatten(), minlength=ignored + 1)
+        counts = torch.bincount(target.flatten(), minlength=IGNORE_INDEX + 1)
         unseen -= set(counts.nonzero().flatten().tolist())
-        pixels, void = pixels + int(counts.sum()), void + int(counts[ignored])
+        pixels, void = pixels + int(counts.sum()), void + int(counts[IGNORE_INDEX])
         if looked == MASKS:
             break
     if not unseen:
@@ -53,7 +53,8 @@ def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str], ignored
     share = f"{looked} of the {len(order)}" if looked < len(order) else f"the {looked}"
     rank_zero_warn(
         f"{what}: no pixel of {share} training masks is of {missing}; {void / pixels:.0%} of the "
-        f"pixels are {ignored}, which is ignored. The masks hold class ids, 0 to {len(names) - 1}"
+        f"pixels are {IGNORE_INDEX}, which is ignored. "
+        f"The masks hold class ids, 0 to {len(names) - 1}"
     )
 
 

@@ -17,12 +17,13 @@ from scipy.io import savemat
 from razorlight import RazorError
 from razorlight.cli import main
 from razorlight.data import CUB200, VOCAug
-from razorlight.data.datasets import LabelCoding, PairedImages
 from razorlight.data.files import require_below
 from razorlight.data.image_folder import ImageFolder
+from razorlight.data.label_coding import LabelCoding
 from razorlight.data.predict_folder import PredictFolder
 from razorlight.data.reading import read_image
-from razorlight.data.voc import _SBDCoding
+from razorlight.data.samples import PairedImages
+from razorlight.data.sets.voc import _SBDCoding
 from razorlight.tasks.weights import read_weights
 
 

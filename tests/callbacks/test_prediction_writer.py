@@ -11,8 +11,8 @@ from torchvision import tv_tensors
 
 from razorlight.callbacks import PredictionWriter
 from razorlight.data import ImageFolder, SegmentationFolder
-from razorlight.data.base import LabelledData
 from razorlight.data.pictures import GUTTER, VOID
+from razorlight.data.segmentation import SegmentationData
 from razorlight.data.transforms import Pipelines, pipeline
 from razorlight.errors import RazorError
 
@@ -160,7 +160,7 @@ def test_equal_stems_keep_their_suffixes(trainer, photographs, tmp_path):
     assert predicted(tmp_path, "masks", "wide.png.png").size == (100, 60)
 
 
-class Split(LabelledData):
+class Split(SegmentationData):
     """Three images whose left half is green and whose right half is red."""
 
     class_names = HALVES

@@ -6,7 +6,7 @@ from PIL import Image
 
 from razorlight.data import BlueMarble
 from razorlight.data.base import Split
-from razorlight.data.blue_marble import LAND_SHARE, read_earth, tile_corners
+from razorlight.data.sets.blue_marble import LAND_SHARE, read_earth, tile_corners
 from razorlight.errors import RazorError
 
 WIDTH = 5400

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from razorlight.data.datasets import LabelCoding, LabelledImages, PairedImages
 from razorlight.data.files import pair_by_stem
+from razorlight.data.label_coding import LabelCoding
 from razorlight.data.reading import read_image
+from razorlight.data.samples import LabelledImages, PairedImages
 from razorlight.errors import RazorError
 
 Writer = Callable[..., Path]

@@ -76,7 +76,7 @@ def test_only_the_first_process_looks(tmp_path, monkeypatch, rank):
     monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", rank)
     root = scenes(tmp_path, [0])
     data = SegmentationFolder(root, ["a", "b"])
-    monkeypatch.setattr("razorlight.data.datasets.PairedImages.target", lambda *_: 1 / rank)
+    monkeypatch.setattr("razorlight.data.samples.PairedImages.target", lambda *_: 1 / rank)
     if rank:
         assert said(data) == []
     else:

@@ -1,11 +1,12 @@
 """The birds of Caltech-UCSD."""
 
 from pathlib import Path
+from typing import Any
 
 from razorlight.data.base import Split
-from razorlight.data.classification import PublicSet
-from razorlight.data.datasets import LabelledImages
 from razorlight.data.files import require_below
+from razorlight.data.public_set import PublicSet
+from razorlight.data.samples import LabelledImages
 from razorlight.errors import RazorError
 
 
@@ -31,6 +32,9 @@ class CUB200(PublicSet):
     remedy = (
         "unpack CUB_200_2011.tgz of https://www.vision.caltech.edu/datasets/cub_200_2011 in root"
     )
+
+    def __init__(self, root: str = "data", image_size: int = 224, **kwargs: Any) -> None:
+        super().__init__(root, image_size, download=False, **kwargs)  # nobody offers a download
 
     def read(self, part: Split) -> LabelledImages:
         """The images that the lists give to a part.

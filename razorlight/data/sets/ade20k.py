@@ -1,10 +1,11 @@
 """The scene parsing benchmark of ADE20K."""
 
 from razorlight.data.base import Split
-from razorlight.data.class_names import ADE20K_CLASSES
-from razorlight.data.datasets import LabelCoding, PairedImages
 from razorlight.data.files import pair_by_stem
+from razorlight.data.label_coding import LabelCoding
+from razorlight.data.samples import PairedImages
 from razorlight.data.segmentation import SegmentationData
+from razorlight.data.sets.class_names import ADE20K_CLASSES
 
 _URL = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from razorlight.data.class_names import CAMVID_CLASSES
-from razorlight.data.datasets import LabelCoding
+from razorlight.data.label_coding import LabelCoding
 from razorlight.data.segmentation_folder import SegmentationFolder
+from razorlight.data.sets.class_names import CAMVID_CLASSES
 
 _PALETTE = (
     (128, 128, 128),

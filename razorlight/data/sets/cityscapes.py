@@ -6,7 +6,6 @@ from typing import ClassVar
 from torchvision import datasets
 
 from razorlight.data.base import Split
-from razorlight.data.datasets import LabelCoding, PairedImages
 from razorlight.data.files import (
     files_in,
     missing_data,
@@ -14,6 +13,8 @@ from razorlight.data.files import (
     require_pairs,
     subfolders,
 )
+from razorlight.data.label_coding import LabelCoding
+from razorlight.data.samples import PairedImages
 from razorlight.data.segmentation import SegmentationData
 
 _KINDS = datasets.Cityscapes.classes

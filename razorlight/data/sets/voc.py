@@ -11,12 +11,13 @@ from scipy.io import loadmat
 from torch.utils.data import ConcatDataset
 from torchvision import datasets
 
-from razorlight.data.base import Samples, Split
-from razorlight.data.class_names import VOC_CLASSES
-from razorlight.data.datasets import LabelCoding, PairedImages
+from razorlight.data.base import Split
 from razorlight.data.files import missing_data, require_below, require_pairs
+from razorlight.data.label_coding import LabelCoding
 from razorlight.data.reading import readable
+from razorlight.data.samples import PairedImages, Samples
 from razorlight.data.segmentation import SegmentationData
+from razorlight.data.sets.class_names import VOC_CLASSES
 
 _REMEDY = "set root, or download: true on a machine online"
 

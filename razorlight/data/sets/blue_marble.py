@@ -13,7 +13,9 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from razorlight.data.base import LabelledData, Split, require_at_least
+from razorlight.data.base import RazorDataModule, Split, require_at_least
+from razorlight.data.palette import voc_palette
+from razorlight.data.pictures import colour_labels
 from razorlight.data.transforms import Channels, Pipelines, pipeline
 from razorlight.errors import RazorError
 
@@ -30,7 +32,7 @@ LAND_SHARE = (0.05, 0.95)
 """Least and greatest share of land of a tile."""
 
 
-class BlueMarble(LabelledData):
+class BlueMarble(RazorDataModule):
     """Land against water on a grey Blue Marble, as tiles of the whole earth.
 
     The image is NASA's Blue Marble Next Generation, 5400x2700 pixels of 4 arc minutes; the labels
@@ -72,6 +74,8 @@ class BlueMarble(LabelledData):
     """
 
     class_names = ("water", "land")
+    num_classes = len(class_names)
+    palette = voc_palette(num_classes)
 
     def __init__(
         self,
@@ -112,6 +116,10 @@ class BlueMarble(LabelledData):
             pipeline([v2.RGB(), *symmetries], self.mean, self.std),
             pipeline([v2.RGB()], self.mean, self.std),
         )
+
+    def show_target(self, target: Tensor) -> Tensor:
+        """A mask, integer (H, W), in the colours of :attr:`palette`."""
+        return colour_labels(target, self.palette)
 
 
 @cache

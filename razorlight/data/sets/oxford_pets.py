@@ -7,14 +7,15 @@ from typing import Any
 from torch.utils.data import Subset
 from torchvision.datasets import OxfordIIITPet
 
-from razorlight.data.base import Samples, Split, hold_out
-from razorlight.data.classification import TorchvisionSet
-from razorlight.data.datasets import LabelCoding, LabelledImages, PairedImages
+from razorlight.data.base import Split, hold_out
 from razorlight.data.files import missing_data, require_below, require_pairs
+from razorlight.data.label_coding import LabelCoding
+from razorlight.data.public_set import PublicSet
+from razorlight.data.samples import LabelledImages, PairedImages, Samples
 from razorlight.data.segmentation import SegmentationData
 
 
-class OxfordPets(TorchvisionSet):
+class OxfordPets(PublicSet):
     """Oxford-IIIT Pet: 37 breeds of cats and dogs, about 200 images each.
 
     3,680 images to train and validate, 3,669 to test; 800 MB to download. On disk::
@@ -24,7 +25,7 @@ class OxfordPets(TorchvisionSet):
 
     Licence: CC BY-SA 4.0. Cite Parkhi et al., "Cats and Dogs", CVPR 2012.
 
-    Args: see :class:`TorchvisionSet`.
+    Args: see :class:`PublicSet`.
     """
 
     num_classes = 37

@@ -1,0 +1,42 @@
+"""What razorlight asks of data modules, its own and those of others.
+
+A data module of Lightning's says nothing of its classes or colours. Code that can use them asks
+``isinstance(data, Labelled)``, and does without where the answer is no.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+Palette = Sequence[tuple[int, int, int]]
+"""One RGB colour per class, 0..255."""
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A data module whose targets are classes."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """One name per class."""
+
+
+@runtime_checkable
+class Coloured(Protocol):
+    """A data module whose targets are maps of classes, which have colours."""
+
+    @property
+    def palette(self) -> Palette:
+        """One RGB colour per class, 0..255."""
+
+
+@runtime_checkable
+class Normalised(Protocol):
+    """A data module that normalises its images."""
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """What was subtracted from each channel, of values in 0..1."""
+
+    @property
+    def std(self) -> Sequence[float]:
+        """What each channel was divided by after that."""
