@@ -1,4 +1,7 @@
-"""Docstrings as Markdown, for the site: Sphinx's roles become links, ``::`` a colon."""
+"""Docstrings as Markdown, for the site: Sphinx's roles become links, ``::`` a colon.
+
+And ``Example:`` becomes ``Examples:``, whose code griffe knows.
+"""
 
 import re
 from typing import Any
@@ -15,7 +18,8 @@ class Markdown(griffe.Extension):
         """Rewrite the docstring of one object."""
         if obj.docstring is not None:
             text = _ROLE.sub(_link, obj.docstring.value)
-            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
+            text = re.sub(r"::$", ":", text, flags=re.MULTILINE)
+            obj.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
 
 
 def _link(role: re.Match[str]) -> str:
