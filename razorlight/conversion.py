@@ -127,5 +127,16 @@ def restore_(model: nn.Module) -> None:
 
 
 def is_converted(model: nn.Module) -> bool:
-    """Whether any layer of ``model`` is a razor layer."""
+    """Whether any layer of ``model`` is a razor layer.
+
+    Example:
+        >>> import torch
+        >>> from razorlight import razor_
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
+        >>> is_converted(model)
+        False
+        >>> report = razor_(model)
+        >>> is_converted(model)
+        True
+    """
     return any(isinstance(layer, RazorLayer) for layer in model.modules())

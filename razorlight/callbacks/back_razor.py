@@ -52,7 +52,16 @@ class BackRazor(Callback):
             would try steps of layers that are made in ``configure_model``, dense by then.
 
     Example:
-        >>> trainer = Trainer(callbacks=[BackRazor()])
+        >>> import torch
+        >>> from lightning import Trainer
+        >>> from torch.utils.data import DataLoader
+        >>> from razorlight.tasks import ClassificationTask
+        >>> razor = BackRazor(recipe="balanced", exclude=["net.layer4"])
+        >>> trainer = Trainer(max_steps=1, callbacks=[razor], barebones=True)
+        >>> samples = [(torch.randn(3, 32, 32), 0)] * 4
+        >>> trainer.fit(ClassificationTask("resnet10t", 2), DataLoader(samples, batch_size=2))
+        >>> print(razor.report.summary())
+        converted ... of ... layers (...); left dense: ... excluded...
     """
 
     def __init__(

@@ -24,6 +24,21 @@ class LastCheckpoint(ModelCheckpoint):
 
     Raises:
         RazorError: in a run, at the end of an epoch that left a parameter infinite or NaN.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lightning import Trainer
+        >>> from lightning.pytorch.demos.boring_classes import BoringModel
+        >>> last = LastCheckpoint()
+        >>> trainer = Trainer(
+        ...     max_steps=1,
+        ...     callbacks=[last],
+        ...     enable_progress_bar=False,
+        ...     enable_model_summary=False,
+        ... )
+        >>> trainer.fit(BoringModel())
+        >>> last.path.name, last.path.is_file()
+        ('last.ckpt', True)
     """
 
     def __init__(self) -> None:

@@ -65,6 +65,23 @@ class MemoryProfiler(Callback):
         RazorError: if ``steps`` is below 1; at the start of a run, if the device is neither a CPU
             nor a CUDA device, or ``memory.csv`` there is some other file; at its first batch, if
             the module cannot be copied or its training step returns no loss.
+
+    Example:
+        >>> import torch
+        >>> from lightning import Trainer
+        >>> from lightning.pytorch.demos.boring_classes import BoringModel
+        >>> profiler = MemoryProfiler()
+        >>> trainer = Trainer(
+        ...     max_epochs=1,
+        ...     limit_train_batches=2,
+        ...     callbacks=[profiler],
+        ...     enable_progress_bar=False,
+        ...     enable_model_summary=False,
+        ... )
+        >>> trainer.fit(BoringModel())
+        Memory in MiB, measured: batch 1, 32-true, ...
+        >>> profiler.compared["dense"].stored > 0
+        True
     """
 
     def __init__(self, steps: int = 2, compare: bool = True) -> None:

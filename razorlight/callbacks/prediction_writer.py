@@ -53,6 +53,19 @@ class PredictionWriter(BasePredictionWriter):
     Raises:
         RazorError: if ``count`` is negative; in a run, if the module's steps return nothing of that
             kind, or masks are to be written and the data module has no ``palette``.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lightning import Trainer
+        >>> from razorlight.data import SegmentationFolder
+        >>> from razorlight.tasks import SegmentationTask
+        >>> data = SegmentationFolder(
+        ...     "my_data", ["background", "roof"], image_size=64, batch_size=2, num_workers=0
+        ... )
+        >>> trainer = Trainer(callbacks=[PredictionWriter()], barebones=True)
+        >>> trainer.predict(SegmentationTask("Unet", "resnet18", 2), data, return_predictions=False)
+        >>> sorted(path.name for path in Path("predictions/masks").iterdir())
+        ['00000.png', '00001.png']
     """
 
     def __init__(self, count: int = 4) -> None:

@@ -18,6 +18,16 @@ class RandomState(Callback):
 
     The states are those of torch (the CPU's and every CUDA device's), NumPy and Python; rank zero's
     stand for all.
+
+    Example:
+        >>> import torch
+        >>> state = RandomState()
+        >>> saved = state.state_dict()  # as a checkpoint does
+        >>> first = torch.rand(3)
+        >>> state.load_state_dict(saved)  # as a run does that resumes
+        >>> state.on_fit_start(trainer=None, pl_module=None)
+        >>> torch.equal(torch.rand(3), first)
+        True
     """
 
     def __init__(self) -> None:

@@ -32,6 +32,16 @@ class RunSummary(Callback):
     * At the end of fit: the best score, the run's folder, and the commands that train on, test and
       predict, where the command line saved its configuration. At the end of anything else: the
       folder.
+
+    Example:
+        >>> from lightning import Trainer
+        >>> from lightning.pytorch.demos.boring_classes import BoringModel
+        >>> trainer = Trainer(max_steps=1, callbacks=[RunSummary()], enable_model_summary=False)
+        >>> trainer.fit(BoringModel())
+        model       BoringModel of Linear
+        parameters  0.00 M, 0.00 M of them trained
+        data        64 train, 64 val samples
+        ...
     """
 
     def __init__(self) -> None:

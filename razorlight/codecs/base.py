@@ -15,6 +15,17 @@ class Codec(ABC):
 
     A codec is a frozen dataclass of plain values: it compares, hashes, prints, pickles and stands
     in YAML (:func:`razorlight.codecs.parse_codec`).
+
+    Example:
+        >>> import torch
+        >>> from razorlight import Uniform
+        >>> codec, x = Uniform(bits=8), torch.linspace(0, 1, 256)
+        >>> stored = codec.encode(x)
+        >>> sum(8 * tensor.nbytes for tensor in stored) == codec.nbits(x.shape, x.dtype)
+        True
+        >>> back = codec.decode(*stored, shape=x.shape, dtype=x.dtype)
+        >>> bool((back - x).abs().max() < 0.01)
+        True
     """
 
     def samples_together(self, shape: Sequence[int]) -> int | None:

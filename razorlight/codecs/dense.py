@@ -22,6 +22,12 @@ class Dense(Codec):
 
     Raises:
         RazorError: for any other ``values``.
+
+    Example:
+        >>> import torch
+        >>> codec, x = Dense("bf16"), torch.tensor([1.001, 2.0])
+        >>> codec.decode(*codec.encode(x), shape=x.shape, dtype=x.dtype)
+        tensor([1., 2.])
     """
 
     values: Literal["fp32", "fp16", "bf16"] | None = None

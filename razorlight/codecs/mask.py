@@ -14,7 +14,16 @@ from razorlight.codecs.packing import pack_bits, unpack_bits
 
 @dataclass(frozen=True)
 class Mask(Codec):
-    """One bit an entry: exact for a boolean tensor, padded to whole bytes (at most 7 bits)."""
+    """One bit an entry: exact for a boolean tensor, padded to whole bytes (at most 7 bits).
+
+    Example:
+        >>> import torch
+        >>> codec, passed = Mask(), torch.tensor([True, False, True, True])
+        >>> codec.encode(passed)
+        (tensor([13], dtype=torch.uint8),)
+        >>> codec.decode(*codec.encode(passed), shape=passed.shape, dtype=torch.float32)
+        tensor([1., 0., 1., 1.])
+    """
 
     @override
     def samples_together(self, shape: Sequence[int]) -> int | None:

@@ -30,6 +30,10 @@ def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:
 
     Raises:
         RazorError: for an unknown name or argument.
+
+    Example:
+        >>> parse_codec({"codec": "topk", "sparsity": 0.7})
+        TopK(sparsity=0.7, scope='sample', values='fp16')
     """
     if isinstance(spec, Codec):
         return spec

@@ -50,13 +50,11 @@ class Slope(Codec):
     by ``tools/derivative_codes.py``, as in few-bit backward (Novikov et al., ICML 2023). Root mean
     square errors, of slopes from -.13 to 1.13 (hardswish: -.5 to 1.5):
 
-    ======================  =====  =====  =====
-    function                2 bit  3 bit  4 bit
-    ======================  =====  =====  =====
-    gelu, gelu_tanh          .092   .041   .020
-    silu                     .088   .046   .021
-    hardswish                .146   .067   .034
-    ======================  =====  =====  =====
+    | function        | 2 bit | 3 bit | 4 bit |
+    |-----------------|-------|-------|-------|
+    | gelu, gelu_tanh |  .092 |  .041 |  .020 |
+    | silu            |  .088 |  .046 |  .021 |
+    | hardswish       |  .146 |  .067 |  .034 |
 
     Far out the slope is exactly 0 on the left and 1 on the right, at infinity too. A NaN gets any
     one of the levels: the activation's output is NaN there, so a run that diverges is seen to.
@@ -67,6 +65,12 @@ class Slope(Codec):
 
     Raises:
         RazorError: for other ``bits`` or another ``function``.
+
+    Example:
+        >>> import torch
+        >>> codec, x = Slope(bits=2, function="gelu"), torch.tensor([-10.0, 0.0, 10.0])
+        >>> codec.decode(*codec.encode(x), shape=x.shape, dtype=x.dtype)
+        tensor([0.0000, 0.6680, 1.0000])
     """
 
     bits: int = 3

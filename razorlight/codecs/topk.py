@@ -41,6 +41,12 @@ class TopK(Codec):
 
     Raises:
         RazorError: for an argument outside of these.
+
+    Example:
+        >>> import torch
+        >>> codec, x = TopK(sparsity=0.5), torch.tensor([1.0, -4.0, 2.0, 3.0])
+        >>> codec.decode(*codec.encode(x), shape=x.shape, dtype=x.dtype)
+        tensor([ 0., -4.,  0.,  3.])
     """
 
     sparsity: float = 0.9

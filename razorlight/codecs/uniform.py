@@ -82,6 +82,12 @@ class Uniform(Codec):
         RazorError: for other ``bits``, a ``group`` below 1, stochastic rounding of what keeps signs
             or zeros, or a scale of tokens without an ``axis``; in use, for a value without that
             ``axis``.
+
+    Example:
+        >>> import torch
+        >>> codec, x = Uniform(bits=4), torch.tensor([0.0, 1.0, 7.2, 15.0])
+        >>> codec.decode(*codec.encode(x), shape=x.shape, dtype=x.dtype)
+        tensor([ 0.,  1.,  7., 15.])
     """
 
     bits: int = 4

@@ -47,6 +47,24 @@ class RazorDataModule(LightningDataModule, ABC):
 
     Raises:
         RazorError: for a batch size below 1 or a negative number of workers.
+
+    Example:
+        >>> import torch
+        >>> from razorlight.data.transforms import Pipelines, pipeline
+        >>> class Noise(RazorDataModule):
+        ...     def samples(self, split):
+        ...         return [(torch.zeros(3, 8, 8, dtype=torch.uint8), 0)] * 4
+        ...
+        ...     def pipelines(self):
+        ...         return Pipelines(*[pipeline([], self.mean, self.std)] * 2)
+        ...
+        ...     def show_target(self, target):
+        ...         return str(target)
+        >>> data = Noise(batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, targets = next(iter(data.train_dataloader()))
+        >>> images.shape, targets
+        (torch.Size([2, 3, 8, 8]), tensor([0, 0]))
     """
 
     def __init__(
@@ -97,6 +115,8 @@ class RazorDataModule(LightningDataModule, ABC):
             count: images at most.
 
         Example:
+            >>> from razorlight.data import BlueMarble
+            >>> data = BlueMarble(batch_size=8)
             >>> data.setup("fit")
             >>> data.plot(next(iter(data.train_dataloader()))).savefig("batch.png")
         """

@@ -47,6 +47,13 @@ class DepthFolder(RazorDataModule):
 
     Raises:
         RazorError: for a side below 2, or a scale that is not above 0.
+
+    Example:
+        >>> data = DepthFolder("my_data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, depths = next(iter(data.train_dataloader()))
+        >>> images.shape, depths.shape, depths.dtype
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]), torch.float32)
     """
 
     def __init__(

@@ -24,6 +24,13 @@ class ImageFolder(ClassificationData):
     The classes are those of ``train``, sorted; another split may lack some, but not add any.
 
     Args: see :class:`ClassificationData`.
+
+    Example:
+        >>> data = ImageFolder("my_data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     remedy: ClassVar[str] = "ImageFolder reads root/{train,val[,test]}/<class>/*.jpg: set root"

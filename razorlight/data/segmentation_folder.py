@@ -27,6 +27,15 @@ class SegmentationFolder(SegmentationData):
 
     Raises:
         RazorError: unless there are 1 to 255 classes.
+
+    Example:
+        >>> data = SegmentationFolder(
+        ...     "my_data", ["background", "roof"], image_size=64, batch_size=2, num_workers=0
+        ... )
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
     def __init__(self, root: str, classes: list[str], **kwargs: Any) -> None:

@@ -36,10 +36,6 @@ def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = 
     it holds is subtracted, and the step runs once before, so that the workspaces and searches of a
     first step do not count; its peak statistics, which are the process's, are reset.
 
-    Example::
-
-        measure_step(model, lambda: F.cross_entropy(model(images), labels), (images, labels))
-
     Args:
         model: the model that ``step`` runs, on a CPU or CUDA device.
         step: runs forward and returns a scalar loss that requires grad.
@@ -48,6 +44,13 @@ def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = 
 
     Raises:
         RazorError: if ``step`` returns anything else, or for another device.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
+        >>> x = torch.randn(4, 8)
+        >>> measure_step(model, lambda: model(x).sum(), x)
+        StepMemory(stored=132, peak=...)
     """
     device = next(model.parameters()).device
     with _left_as_found(model, inputs, device):

@@ -51,6 +51,22 @@ class FineTuningTask(LightningModule, ABC):
     Raises:
         RazorError: if a glob matches nothing, nothing is left to train, or ``layer_decay`` does not
             go with the network.
+
+    Example:
+        A task of one's own says its loss and its predictions:
+
+        >>> import torch
+        >>> from torchmetrics import MeanAbsoluteError, MetricCollection
+        >>> class Regression(FineTuningTask):
+        ...     def loss(self, outputs, targets):
+        ...         return torch.nn.functional.mse_loss(outputs, targets)
+        ...
+        ...     def predictions(self, outputs):
+        ...         return outputs
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
+        >>> task = Regression(net, MetricCollection({"mae": MeanAbsoluteError()}))
+        >>> task(torch.zeros(4, 3, 2, 2)).shape
+        torch.Size([4, 1])
     """
 
     def __init__(

@@ -30,6 +30,13 @@ class ClassificationTask(LabelTask):
     Raises:
         RazorError: for an unknown model, weights that cannot be had or do not fit, or arguments
             that :class:`FineTuningTask` refuses.
+
+    Example:
+        >>> import torch
+        >>> task = ClassificationTask("resnet10t", num_classes=5, label_smoothing=0.1)
+        >>> images = torch.randn(2, 3, 64, 64)
+        >>> task(images).shape  # logits
+        torch.Size([2, 5])
     """
 
     def __init__(

@@ -40,6 +40,13 @@ class DepthTask(FineTuningTask):
         RazorError: for an unknown architecture or encoder, weights that cannot be had or do not
             fit, ``max_depth`` not above 0, ``silog_lambda`` outside [0, 1], or arguments that
             :class:`FineTuningTask` refuses.
+
+    Example:
+        >>> import torch
+        >>> task = DepthTask("Unet", "resnet18", max_depth=10.0)
+        >>> images = torch.randn(2, 3, 64, 64)
+        >>> task(images).shape  # the logarithm of metres
+        torch.Size([2, 64, 64])
     """
 
     def __init__(

@@ -31,6 +31,20 @@ class Schedule:
 
     Raises:
         RazorError: for a negative ``warmup_steps`` or ``power``.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> scheduler = Schedule("poly", warmup_steps=1, power=1.0).build(optimizer, steps=5)
+        >>> for _ in range(5):
+        ...     print(scheduler.get_last_lr())
+        ...     optimizer.step()
+        ...     scheduler.step()
+        [0.5]
+        [1.0]
+        [0.75]
+        [0.5]
+        [0.25]
     """
 
     shape: Literal["constant", "cosine", "poly"] = "cosine"

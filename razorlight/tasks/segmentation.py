@@ -52,6 +52,13 @@ class SegmentationTask(LabelTask):
         RazorError: for an unknown architecture or encoder, weights that cannot be had or do not
             fit, class weights of another number or without cross-entropy, a window below 1, or
             arguments that :class:`FineTuningTask` refuses.
+
+    Example:
+        >>> import torch
+        >>> task = SegmentationTask("Unet", "resnet18", num_classes=5, loss="ce+dice")
+        >>> images = torch.randn(2, 3, 64, 64)
+        >>> task(images).shape  # logits of each pixel
+        torch.Size([2, 5, 64, 64])
     """
 
     def __init__(

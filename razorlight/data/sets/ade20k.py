@@ -26,6 +26,13 @@ class ADE20K(SegmentationData):
     Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017.
 
     Arguments are those of :class:`SegmentationData`.
+
+    Example:
+        >>> data = ADE20K("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
     class_names = ADE20K_CLASSES

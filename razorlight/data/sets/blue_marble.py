@@ -47,13 +47,11 @@ class BlueMarble(RazorDataModule):
     than 15 leaves a network little to add. What needs no network reaches on the test tiles of 128
     pixels, as mIoU and pixel accuracy, thresholds being the best on the training tiles:
 
-    ======================  =====  ========
-    rule                     mIoU  accuracy
-    ======================  =====  ========
-    all water                .251      .501
-    land where grey >= 67    .620      .772
-    the rule in colour       .923      .960
-    ======================  =====  ========
+    | rule                     | mIoU | accuracy |
+    |--------------------------|------|----------|
+    | all water                | .251 |     .501 |
+    | land where grey >= 67    | .620 |     .772 |
+    | the rule in colour       | .923 |     .960 |
 
     Half of the pixels are land, so plain cross-entropy will do; judge by mIoU.
 
@@ -71,6 +69,13 @@ class BlueMarble(RazorDataModule):
 
     Raises:
         RazorError: for a tile size that does not fit a block.
+
+    Example:
+        >>> data = BlueMarble(batch_size=8)
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([8, 3, 128, 128]), torch.Size([8, 128, 128]))
     """
 
     class_names = ("water", "land")

@@ -39,6 +39,13 @@ class CamVid(SegmentationFolder):
     Args:
         root: the folder that holds ``camvid``.
         **kwargs: see :class:`SegmentationData`.
+
+    Example:
+        >>> data = CamVid("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
     def __init__(self, root: str = "data", **kwargs: Any) -> None:

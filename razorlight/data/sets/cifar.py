@@ -26,6 +26,14 @@ class CIFAR10(PublicSet):
         root: the folder that holds the data set's own.
         image_size: side that the images are resized to, in pixels.
         **kwargs: see :class:`PublicSet`.
+
+    Example:
+        >>> data = CIFAR10("data", batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 32, 32]), torch.Size([2]))
     """
 
     num_classes = 10
@@ -49,6 +57,14 @@ class CIFAR100(PublicSet):
     Sizes, licence, citation and arguments as :class:`CIFAR10`. On disk::
 
         root/cifar-100-python/{train,test,meta}
+
+    Example:
+        >>> data = CIFAR100("data", batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 32, 32]), torch.Size([2]))
     """
 
     num_classes = 100

@@ -38,6 +38,13 @@ class Cityscapes(SegmentationData):
     Understanding", CVPR 2016.
 
     Arguments are those of :class:`SegmentationData`.
+
+    Example:
+        >>> data = Cityscapes("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
     class_names = tuple(kind.name for kind in _JUDGED)

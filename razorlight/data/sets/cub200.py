@@ -26,6 +26,14 @@ class CUB200(PublicSet):
     Birds-200-2011 Dataset", CNS-TR-2011-001.
 
     Args: see :class:`PublicSet`.
+
+    Example:
+        >>> data = CUB200("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 200

@@ -47,6 +47,14 @@ class EuroSAT(PublicSet):
         root: the folder that holds the data set's own.
         image_size: side that the images are resized to, in pixels.
         **kwargs: see :class:`PublicSet`.
+
+    Example:
+        >>> data = EuroSAT("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 10

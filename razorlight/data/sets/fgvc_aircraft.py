@@ -19,6 +19,14 @@ class FGVCAircraft(PublicSet):
     Visual Classification of Aircraft", arXiv:1306.5151.
 
     Args: see :class:`PublicSet`.
+
+    Example:
+        >>> data = FGVCAircraft("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 100

@@ -19,6 +19,14 @@ class Flowers102(PublicSet):
     a Large Number of Classes", ICVGIP 2008.
 
     Args: see :class:`PublicSet`.
+
+    Example:
+        >>> data = Flowers102("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 102

@@ -18,6 +18,14 @@ class Food101(PublicSet):
     Mining Discriminative Components with Random Forests", ECCV 2014.
 
     Args: see :class:`PublicSet`.
+
+    Example:
+        >>> data = Food101("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 101

@@ -25,6 +25,13 @@ class ImageNet(ImageFolder):
     Scale Visual Recognition Challenge", IJCV 2015.
 
     Args: see :class:`ClassificationData`.
+
+    Example:
+        >>> data = ImageNet("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 1000

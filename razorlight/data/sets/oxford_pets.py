@@ -26,6 +26,14 @@ class OxfordPets(PublicSet):
     Licence: CC BY-SA 4.0. Cite Parkhi et al., "Cats and Dogs", CVPR 2012.
 
     Args: see :class:`PublicSet`.
+
+    Example:
+        >>> data = OxfordPets("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 37
@@ -56,6 +64,14 @@ class OxfordPetTrimaps(SegmentationData):
         split_seed: of that division.
         download: fetch the data (800 MB) if they are not there.
         **kwargs: see :class:`SegmentationData`.
+
+    Example:
+        >>> data = OxfordPetTrimaps("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
     class_names = ("pet", "background")

@@ -24,6 +24,14 @@ class StanfordCars(PublicSet):
     Representations for Fine-Grained Categorization", 3dRR 2013.
 
     Args: see :class:`PublicSet`.
+
+    Example:
+        >>> data = StanfordCars("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
     num_classes = 196

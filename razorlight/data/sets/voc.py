@@ -38,6 +38,14 @@ class VOC2012(SegmentationData):
         root: the folder that holds ``VOCdevkit``.
         download: fetch the data (2 GB) if they are not there.
         **kwargs: see :class:`SegmentationData`.
+
+    Example:
+        >>> data = VOC2012("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.prepare_data()  # downloads what is not there
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
     class_names = VOC_CLASSES
@@ -99,6 +107,13 @@ class VOCAug(VOC2012):
         root: the folder that holds ``VOCdevkit`` and ``sbd``.
         download: fetch what is not there (2 GB and 1.4 GB).
         **kwargs: see :class:`SegmentationData`.
+
+    Example:
+        >>> data = VOCAug("data", image_size=64, batch_size=2, num_workers=0)
+        >>> data.setup("fit")
+        >>> images, masks = next(iter(data.train_dataloader()))
+        >>> images.shape, masks.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
     def prepare_data(self) -> None:
