@@ -27,7 +27,6 @@ class StanfordCars(PublicSet):
 
     Example:
         >>> data = StanfordCars("data", image_size=64, batch_size=2, num_workers=0)
-        >>> data.prepare_data()  # downloads what is not there
         >>> data.setup("fit")
         >>> images, labels = next(iter(data.train_dataloader()))
         >>> images.shape, labels.shape
