@@ -53,7 +53,7 @@ def record(trainee: Trainee, batch: bench.Batch) -> Curve:
 
 def draw(curves: dict[str, Curve], title: str, path: Path) -> None:
     """Draw the curves over the share of each phase's operators that has run."""
-    figure = Figure(figsize=(8, 3.4), dpi=160, layout="constrained")
+    figure = Figure(figsize=(6.4, 3.2), dpi=200, layout="constrained")
     axes = figure.subplots()
     for (name, phases), color in zip(curves.items(), COLORS, strict=True):
         values = [value for phase in phases for value in phase]
