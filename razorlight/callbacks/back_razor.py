@@ -18,7 +18,7 @@ from razorlight.codecs import parse_codec
 from razorlight.conversion import Conversion
 from razorlight.errors import RazorError
 from razorlight.memory.held import ValuesWatch
-from razorlight.memory.shortage import is_shortage, way_out
+from razorlight.memory.shortage import is_shortage, note_way_out
 from razorlight.planning import RecipeSpec, find_recipe, recipe_fields
 from razorlight.planning.plan import make_plan
 from razorlight.report import Report
@@ -167,9 +167,7 @@ class BackRazor(Callback):
     ) -> None:
         self.teardown(trainer, pl_module, "fit")  # Lightning calls it not then
         if is_shortage(exception):
-            # below the traceback, as add_note of Python 3.11 does
-            notes = getattr(exception, "__notes__", [])
-            exception.__notes__ = [*notes, f"BackRazor: {way_out(self.recipe_name)}"]
+            note_way_out(exception, self.recipe_name)
 
     @override
     def state_dict(self) -> dict[str, Any]:

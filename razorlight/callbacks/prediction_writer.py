@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
@@ -17,6 +17,7 @@ from razorlight.callbacks.prediction_files import (
     save_depth,
     save_mask,
 )
+from razorlight.data.base import RazorDataModule
 from razorlight.data.pictures import (
     colour_depths,
     colour_labels,
@@ -26,11 +27,14 @@ from razorlight.data.pictures import (
 )
 from razorlight.data.reading import read_image
 from razorlight.errors import RazorError
-from razorlight.protocols import Palette
+from razorlight.protocols import Coloured, Labelled, Normalised, Palette
+
+Kind = Literal["classes", "masks", "depth"]
+"""What a prediction is: probabilities, class ids, or metres."""
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes predictions into ``predictions/`` in the run's folder, by what they are.
+    """Writes predictions into ``predictions/`` in the run's folder, by shape and dtype.
 
     * Probabilities, float (B, classes): ``classes.csv``, a line for each image with its file, its
       class and that class's probability, and the next likeliest up to five. Of several processes
@@ -39,10 +43,10 @@ class PredictionWriter(BasePredictionWriter):
       ``palette``; for files also ``overlays/<name>.jpg``, these colours over the photograph.
     * Depth in metres, float (B, H, W): ``depth/<name>.png``, grey of 16 bits, in millimetres.
 
-    Where the data module has a ``predict_folder``, names follow its files (see
-    :class:`razorlight.data.predict_folder.PredictFolder`), and masks and depths have the size of
-    the image; elsewhere the name is the place in the data set, and the size that of the network's
-    input.
+    Where a :class:`razorlight.data.RazorDataModule` has a ``predict_folder``, names follow its
+    files (see :class:`razorlight.data.predict_folder.PredictFolder`), and masks and depths have the
+    size of the image. Elsewhere the name is the place in the data set, and the size is that of the
+    network's input.
 
     At each validation it also writes ``pictures/val_<n>.png``, over those of the validation before:
     image, truth and prediction of the first images, where these are masks or depths.
@@ -52,7 +56,8 @@ class PredictionWriter(BasePredictionWriter):
 
     Raises:
         RazorError: if ``count`` is negative; in a run, if the module's steps return nothing of that
-            kind, or masks are to be written and the data module has no ``palette``.
+            kind, if masks are to be written and the data module has no ``palette``, or if pictures
+            are to be written and it has no ``mean`` and ``std``.
 
     Example:
         >>> from pathlib import Path
@@ -98,12 +103,13 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        data, indices = _data(trainer), batch_indices or ()
-        kind, prediction = _kind(prediction), prediction.cpu()
-        images = getattr(data, "predict_images", None)
+        data, indices = trainer.datamodule, batch_indices or ()  # type: ignore[attr-defined]
+        kind, prediction = kind_of(prediction), prediction.cpu()
+        images = data.predict_images if isinstance(data, RazorDataModule) else None
         if kind == "classes":
             files = [images.files[index] if images else index for index in indices]
-            names = getattr(data, "class_names", range(prediction.shape[1]))
+            labels = range(prediction.shape[1])
+            names = data.class_names if isinstance(data, Labelled) else labels
             append_classes(self._table(trainer), files, prediction, names)
             return
         for index, values, region in zip(indices, prediction, batch[1].cpu(), strict=True):
@@ -121,7 +127,7 @@ class PredictionWriter(BasePredictionWriter):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rank_zero_info(f"PredictionWriter: {self._folder / 'predictions'}")
 
-    def _write(self, kind: str, name: str, values: Tensor, data: Any) -> None:
+    def _write(self, kind: Kind, name: str, values: Tensor, data: object) -> None:
         path = self._path(kind, f"{name}.png")
         if kind == "masks":
             save_mask(path, values, _palette(data))
@@ -157,37 +163,29 @@ class PredictionWriter(BasePredictionWriter):
         missing = self.count - self._drawn
         if trainer.sanity_checking or not trainer.is_global_zero or missing <= 0:
             return
-        kind, data = _kind(outputs), _data(trainer)
+        kind, data = kind_of(outputs), trainer.datamodule  # type: ignore[attr-defined]
         if kind == "classes":
             return
         folder = self._folder / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         for image, *maps in list(zip(*batch, outputs, strict=True))[:missing]:
-            if kind == "masks":
-                coloured = [colour_labels(labels, _palette(data)) for labels in maps]
-            else:
-                farthest = maps[0].max().item()  # true
-                coloured = [colour_depths(depth, farthest) for depth in maps]
-            panels = [denormalise(image, data.mean, data.std), *coloured]
-            to_pil_image(side_by_side(panels)).save(folder / f"val_{self._drawn}.png")
+            coloured = _coloured(kind, maps, data)
+            picture = side_by_side([_photograph(image, data), *coloured])
+            to_pil_image(picture).save(folder / f"val_{self._drawn}.png")
             self._drawn += 1
 
 
-def _data(trainer: Trainer) -> Any:
-    return getattr(trainer, "datamodule", None)
+def kind_of(prediction: object) -> Kind:
+    """What a prediction is, by its shape and dtype.
 
-
-def _palette(data: Any) -> Palette:
-    palette = getattr(data, "palette", None)
-    if palette is None:
-        raise RazorError(
-            "PredictionWriter: the data module has no palette; leave PredictionWriter out"
-        )
-    return palette
-
-
-def _kind(prediction: Any) -> str:
-    kinds = {(2, True): "classes", (3, False): "masks", (3, True): "depth"}
+    Raises:
+        RazorError: for what is none of the three kinds.
+    """
+    kinds: dict[tuple[int, bool], Kind] = {
+        (2, True): "classes",
+        (3, False): "masks",
+        (3, True): "depth",
+    }
     if isinstance(prediction, Tensor):
         kind = kinds.get((prediction.ndim, prediction.is_floating_point()))
         if kind:
@@ -196,3 +194,28 @@ def _kind(prediction: Any) -> str:
         "PredictionWriter: the module's steps must return probabilities, float (B, classes), class "
         "ids, integer (B, H, W), or metres, float (B, H, W)"
     )
+
+
+def _palette(data: object) -> Palette:
+    if not isinstance(data, Coloured):
+        raise RazorError(
+            "PredictionWriter: the data module has no palette; leave PredictionWriter out"
+        )
+    return data.palette
+
+
+def _coloured(kind: Kind, maps: Sequence[Tensor], data: object) -> list[Tensor]:
+    """Truth and prediction in colours, those of depth on the scale of the truth."""
+    if kind == "masks":
+        return [colour_labels(labels, _palette(data)) for labels in maps]
+    farthest = maps[0].max().item()
+    return [colour_depths(depth, farthest) for depth in maps]
+
+
+def _photograph(image: Tensor, data: object) -> Tensor:
+    if not isinstance(data, Normalised):
+        raise RazorError(
+            "PredictionWriter: the data module has no mean and std, which turn its images back "
+            "into pictures; give it these, or set count: 0"
+        )
+    return denormalise(image, data.mean, data.std)

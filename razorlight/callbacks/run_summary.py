@@ -27,11 +27,12 @@ class RunSummary(Callback):
     """Prints what a run is, when it starts, and what it left, when it ends; on rank zero.
 
     * At the first batch of fit: network and parameters, the samples of each split, recipe and
-      converted layers, and the memory of one step, as :class:`MemoryProfiler` measured it just
-      before, if it is there.
+      converted layers, and the memory of one step, where :class:`MemoryProfiler` has measured it.
     * At the end of fit: the best score, the run's folder, and the commands that train on, test and
       predict, where the command line saved its configuration. At the end of anything else: the
       folder.
+
+    In each hook this callback runs after all others, wherever it stands among them.
 
     Example:
         >>> from lightning import Trainer
@@ -52,6 +53,9 @@ class RunSummary(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # asked by every rank: at the end, or after Ctrl-C, this one may be alone
         self._folder = relative(trainer.log_dir or trainer.default_root_dir)
+        # last among callbacks: others measure and write in the hooks in which this one prints
+        others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
 
     @override
     def on_train_batch_start(

@@ -26,8 +26,7 @@ def explain_accident(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         return f"{error.strerror}: {error.filename or 'a file of the run'}; {_DISK[error.errno]}"
     if is_shortage(error):
-        notes = getattr(error, "__notes__", [way_out(None)])
-        return f"out of memory: {notes[-1]} ({gist})"
+        return f"out of memory: {way_out(error)} ({gist})"
     if "DataLoader worker" in gist:
         return f"a process that loads data died; take fewer of them, data.num_workers ({gist})"
     if gist.startswith("Error(s) in loading state_dict"):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from razorlight.protocols import Labelled
 from razorlight.tasks.base import Batch, FineTuningTask
 from razorlight.tasks.class_report import ClassReport, Score
 
@@ -66,8 +67,8 @@ class LabelTask(FineTuningTask):
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # asked by every rank
         if not self.trainer.is_global_zero:
             return
-        data = getattr(self.trainer, "datamodule", None)
-        names = getattr(data, "class_names", range(len(confusion)))
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        names = data.class_names if isinstance(data, Labelled) else range(len(confusion))
         report = ClassReport(confusion, [str(name) for name in names], self._class_score)
         console = Console()
         console.print(report.table())

@@ -237,6 +237,13 @@ def test_masks_without_a_palette_are_refused(trainer):
         trainer().validate(Halves(), data.val_dataloader(), verbose=False)
 
 
+def test_pictures_of_data_without_mean_and_std_are_refused(trainer):
+    data = Split(num_workers=0)
+    data.setup("validate")
+    with pytest.raises(RazorError, match="no mean and std, which turn its"):
+        trainer().validate(Halves("depth"), data.val_dataloader(), verbose=False)
+
+
 def test_other_predictions_are_refused(trainer):
     class Images(Halves):
         def predict_step(self, batch, batch_idx):

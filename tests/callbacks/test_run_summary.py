@@ -36,13 +36,13 @@ def run(tmp_path, monkeypatch, capsys):
     """Fits in the working directory; gives what was printed."""
     monkeypatch.chdir(tmp_path)
 
-    def fit(*callbacks, stage="fit", **settings):
+    def fit(*callbacks, stage="fit", first=False, **settings):
         logger = CSVLogger("runs", name="small")
         tmp_path.joinpath(logger.log_dir).mkdir(parents=True)
         tmp_path.joinpath(logger.log_dir, "config.yaml").touch()
         trainer = Trainer(
             accelerator="cpu",
-            callbacks=[*callbacks, RunSummary()],
+            callbacks=[RunSummary(), *callbacks] if first else [*callbacks, RunSummary()],
             enable_progress_bar=False,
             enable_model_summary=False,
             **{"max_epochs": 1, "logger": logger, **settings},
@@ -69,6 +69,13 @@ def test_it_begins_with_what_is_run_and_the_saving_measured(run):
     assert lines[3].split(None, 1) == ["recipe", "balanced: 1 of 3 layers converted"]
     razor, dense = (profiler.compared[mode].stored / 2**20 for mode in ("razor", "dense"))
     assert lines[4].endswith(f"razor {razor:.1f} MiB, dense {dense:.1f} MiB (measured)")
+
+
+def test_it_reports_what_callbacks_behind_it_measure_and_write(run):
+    lines = run(BackRazor(), MemoryProfiler(), first=True)
+    assert any(line.endswith("(measured)") for line in lines)
+    (written,) = (line for line in lines if "config.yaml," in line)
+    assert "memory.png" in written
 
 
 def test_it_invents_no_saving(run):
