@@ -1,32 +1,26 @@
-"""Measured memory of a run: peaks by phase and epoch, and one step dense beside razor."""
+"""The memory of a run, measured: peaks by phase and epoch, and one step dense beside razor."""
 
-from collections.abc import Mapping
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.seed import isolate_rng
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
-from rich import get_console
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from razorlight.conversion import is_converted, restore_
+from razorlight.callbacks.memory_log import MemoryLog
+from razorlight.callbacks.step_comparison import compare_step, obstacle
+from razorlight.conversion import is_converted
 from razorlight.errors import RazorError
-from razorlight.memory.history import PhaseMemory, append_history, check_history, read_history
+from razorlight.memory.history import PhaseMemory
 from razorlight.memory.meter import MIB, model_tensors, storage_bytes
 from razorlight.memory.phases import PhaseMeter
-from razorlight.memory.report import memory_table, save_memory_plot
-from razorlight.memory.shortage import is_shortage
-from razorlight.memory.step import StepMemory, measure_step
+from razorlight.memory.step import StepMemory
 
 
 class MemoryProfiler(Callback):
@@ -90,11 +84,10 @@ class MemoryProfiler(Callback):
         self.steps = steps
         self.compare = compare
         self._phases = PhaseMeter(torch.device("cpu"))
-        self._csv: Path | None = None
+        self._log = MemoryLog(None)
         self._forget_run()
 
     def _forget_run(self) -> None:
-        self._rows: list[PhaseMemory] = []  # of this run
         self._val_row: list[PhaseMemory] = []  # of this epoch, until the epoch ends
         self._gradients = 0
         self._mode = ""
@@ -108,21 +101,20 @@ class MemoryProfiler(Callback):
         self._phases = PhaseMeter(trainer.strategy.root_device)
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # every rank must ask for it
         trial = trainer.fast_dev_run  # type: ignore[attr-defined]
-        self._csv = None if trial else folder / "memory.csv"
-        if self._csv is not None:
-            check_history(self._csv)
+        self._log = MemoryLog(None if trial else folder / "memory.csv")
         if stage == TrainerFn.FITTING:
             self._forget_run()
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._phases.leave()
-        if not trainer.is_global_zero or not self._rows:
+        if not trainer.is_global_zero or not self._log.rows:
             return
-        if self._csv is not None:
-            save_memory_plot(self._png, read_history(self._csv), self.compared)
+        self._log.save_plot(self.compared)
         if stage == TrainerFn.FITTING:
-            self._print(trainer)
+            metrics = trainer.callback_metrics.items()
+            scores = {k: float(v) for k, v in metrics if k.startswith(("val/", "val_"))}
+            self._log.print_table(self._title, self._mode, self.compared, scores)
 
     @override
     def on_exception(
@@ -246,11 +238,6 @@ class MemoryProfiler(Callback):
 
     # ---- what is written
 
-    @property
-    def _png(self) -> Path:
-        assert self._csv is not None
-        return self._csv.with_suffix(".png")
-
     def _enter_train(self, trainer: Trainer) -> None:
         self._phases.enter("train", self.steps * trainer.accumulate_grad_batches)
 
@@ -269,21 +256,8 @@ class MemoryProfiler(Callback):
         return row
 
     def _append(self, trainer: Trainer, rows: list[PhaseMemory]) -> None:
-        self._rows.extend(rows)
-        if self._csv is not None and trainer.is_global_zero:
-            append_history(self._csv, rows)
-
-    def _print(self, trainer: Trainer) -> None:
-        metrics = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(("val/", "val_"))
-        }
-        console = get_console()  # the progress bar's, which prints above itself
-        console.print(memory_table(self._title, self._mode, self.compared, self._rows, metrics))
-        if self._csv is not None:
-            for path in (self._csv, self._png):
-                console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+        if trainer.is_global_zero:
+            self._log.append(rows)
 
     # ---- one step, dense and razor
 
@@ -298,14 +272,11 @@ class MemoryProfiler(Callback):
         )
         if not self.compare:
             return
-        if obstacle := _obstacle(trainer, pl_module):
-            rank_zero_info(f"MemoryProfiler: dense and razor are not compared {obstacle}")
+        if why := obstacle(trainer, pl_module):
+            rank_zero_info(f"MemoryProfiler: dense and razor are not compared {why}")
             return
         self._phases.leave()  # measuring a step resets the peaks of CUDA's allocator
-        with isolate_rng():
-            if self._mode == "razor":
-                self.compared["razor"] = _measure(trainer, pl_module, batch, batch_idx)
-            self.compared["dense"] = _measure(trainer, pl_module, batch, batch_idx, dense=True)
+        self.compared = compare_step(trainer, pl_module, batch, batch_idx)
         self._enter_train(trainer)
 
 
@@ -319,72 +290,3 @@ def _held(trainer: Trainer, pl_module: LightningModule, batch: Any) -> object:
 
 def _optimizer_state(trainer: Trainer) -> object:
     return [dict(optimizer.state) for optimizer in trainer.optimizers]
-
-
-def _obstacle(trainer: Trainer, pl_module: LightningModule) -> str | None:
-    """Why one step cannot be run on a copy of the module, or None."""
-    if not pl_module.automatic_optimization:
-        return "under manual optimization"
-    if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
-        return f"under {type(trainer.strategy).__name__}"
-    if "training_step" in vars(pl_module):
-        return "where training_step is set on the instance (by torch.compile): a copy shares it"
-    if is_param_in_hook_signature(pl_module.training_step, "dataloader_iter", explicit=True):
-        return "where training_step takes a dataloader_iter"
-    return None
-
-
-def _measure(
-    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dense: bool = False
-) -> StepMemory | None:
-    """Measure forward and backward on a copy of the module; None if memory does not suffice."""
-    try:
-        module, batch = _copy(trainer, pl_module, batch)
-        module.trainer = trainer
-        if dense:
-            restore_(module)
-        takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
-        inputs = (batch, batch_idx) if takes_index else (batch,)
-
-        def step() -> Tensor:
-            with trainer.precision_plugin.train_step_context():
-                return _loss(module.training_step(*inputs))
-
-        return measure_step(module, step, batch)
-    except RuntimeError as error:
-        if not is_shortage(error):
-            raise
-        return None
-
-
-def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
-    """Copies of module and batch; the module's logs nothing."""
-    # what LightningCLI gives to make optimizers holds the whole command line, with the run
-    factories = [value for value in vars(pl_module).values() if isinstance(value, partial)]
-    shared = (trainer, getattr(trainer, "datamodule", None), *factories)
-    try:
-        module, batch = deepcopy((pl_module, batch), {id(each): each for each in shared})
-    except Exception as error:
-        if is_shortage(error):
-            raise
-        raise RazorError(
-            f"MemoryProfiler: {type(pl_module).__name__} cannot be copied to compare dense and "
-            f"razor ({error}); set compare: false"
-        ) from error
-    for part in module.modules():
-        if isinstance(part, LightningModule):
-            vars(part).update(log=_ignore, log_dict=_ignore)
-    return module, batch
-
-
-def _ignore(*args: Any, **kwargs: Any) -> None: ...
-
-
-def _loss(output: Any) -> Tensor:
-    loss = output["loss"] if isinstance(output, Mapping) else output
-    if loss is None:
-        raise RazorError(
-            "MemoryProfiler: training_step returned no loss for the first batch, so dense and "
-            "razor cannot be compared; set compare: false"
-        )
-    return loss

@@ -328,7 +328,7 @@ def test_a_step_without_enough_memory_is_said_to_be(tmp_path, capsys, monkeypatc
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("razorlight.callbacks.memory_profiler.measure_step", fail)
+    monkeypatch.setattr("razorlight.callbacks.step_comparison.measure_step", fail)
     trainer_in(tmp_path, MemoryProfiler(), max_epochs=1).fit(Classifier(), loader(8))
     assert "out of memory" in capsys.readouterr().out
 

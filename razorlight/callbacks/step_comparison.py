@@ -1,0 +1,121 @@
+"""One training step measured as the module is, and dense, on copies of the module."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.seed import isolate_rng
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor
+
+from razorlight.conversion import is_converted, restore_
+from razorlight.errors import RazorError
+from razorlight.memory.shortage import is_shortage
+from razorlight.memory.step import StepMemory, measure_step
+
+
+def obstacle(trainer: Trainer, pl_module: LightningModule) -> str | None:
+    """Why no step can be run on a copy of the module; None if one can.
+
+    Args:
+        trainer: runs the fit.
+        pl_module: the module that it fits.
+
+    Returns:
+        Words that follow "not compared", such as "under manual optimization".
+    """
+    if not pl_module.automatic_optimization:
+        return "under manual optimization"
+    if type(trainer.strategy) not in (SingleDeviceStrategy, DDPStrategy):
+        return f"under {type(trainer.strategy).__name__}"
+    if "training_step" in vars(pl_module):
+        return "where training_step is set on the instance (by torch.compile): a copy shares it"
+    if is_param_in_hook_signature(pl_module.training_step, "dataloader_iter", explicit=True):
+        return "where training_step takes a dataloader_iter"
+    return None
+
+
+def compare_step(
+    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+) -> dict[str, StepMemory | None]:
+    """Measure forward and backward of one batch, dense and, if the module is converted, razor.
+
+    Both run on copies of the module, which stays as it is, and so do the random states.
+
+    Args:
+        trainer: runs the fit; :func:`obstacle` found none.
+        pl_module: the module, converted or not.
+        batch: the batch, on the module's device.
+        batch_idx: its number in the epoch.
+
+    Returns:
+        What was measured as "razor" and as "dense"; None for a step that ran out of memory.
+
+    Raises:
+        RazorError: if the module cannot be copied, or its step returns no loss.
+    """
+    with isolate_rng():
+        measured: dict[str, StepMemory | None] = {}
+        if is_converted(pl_module):
+            measured["razor"] = _measure(trainer, pl_module, batch, batch_idx)
+        measured["dense"] = _measure(trainer, pl_module, batch, batch_idx, dense=True)
+    return measured
+
+
+def _measure(
+    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dense: bool = False
+) -> StepMemory | None:
+    """Measure forward and backward on a copy of the module; None if memory does not suffice."""
+    try:
+        module, batch = _copy(trainer, pl_module, batch)
+        module.trainer = trainer
+        if dense:
+            restore_(module)
+        takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
+        inputs = (batch, batch_idx) if takes_index else (batch,)
+
+        def step() -> Tensor:
+            with trainer.precision_plugin.train_step_context():
+                return _loss(module.training_step(*inputs))
+
+        return measure_step(module, step, batch)
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
+        return None
+
+
+def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
+    """Copies of module and batch; the module's logs nothing."""
+    # what LightningCLI gives to make optimizers holds the whole command line, with the run
+    factories = [value for value in vars(pl_module).values() if isinstance(value, partial)]
+    shared = (trainer, getattr(trainer, "datamodule", None), *factories)
+    try:
+        module, batch = deepcopy((pl_module, batch), {id(each): each for each in shared})
+    except Exception as error:
+        if is_shortage(error):
+            raise
+        raise RazorError(
+            f"MemoryProfiler: {type(pl_module).__name__} cannot be copied to compare dense and "
+            f"razor ({error}); set compare: false"
+        ) from error
+    for part in module.modules():
+        if isinstance(part, LightningModule):
+            vars(part).update(log=_ignore, log_dict=_ignore)
+    return module, batch
+
+
+def _ignore(*args: Any, **kwargs: Any) -> None: ...
+
+
+def _loss(output: Any) -> Tensor:
+    loss = output["loss"] if isinstance(output, Mapping) else output
+    if loss is None:
+        raise RazorError(
+            "MemoryProfiler: training_step returned no loss for the first batch, so dense and "
+            "razor cannot be compared; set compare: false"
+        )
+    return loss
