@@ -10,7 +10,8 @@ from PIL import Image
 
 from razorlight import __version__
 from razorlight.cli import main, training
-from razorlight.cli.training import RazorCLI, _plain_warnings
+from razorlight.cli.training import RazorCLI
+from razorlight.cli.warning_lines import plain_warnings
 
 SMALL = """
 model:
@@ -87,7 +88,7 @@ def test_missing_data_are_said_before_a_network_is_made(monkeypatch, capsys, nam
 
 def test_own_warnings_are_lines_without_a_place_in_the_code():
     usual = warnings.formatwarning
-    with _plain_warnings():
+    with plain_warnings():
         own = warnings.formatwarning("some class", UserWarning, training.__file__, 1)
         other = warnings.formatwarning("some class", UserWarning, pytest.__file__, 1)
     assert own == "warning: some class\n"

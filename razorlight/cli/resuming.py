@@ -1,14 +1,14 @@
-"""``--ckpt_path last`` and ``best``: of which run they are, and how ``fit`` goes on with it."""
+"""``--ckpt_path last`` and ``best``: which run they belong to, and which of its files they are."""
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from razorlight.checkpoints import read_checkpoint
 from razorlight.errors import RazorError
@@ -19,6 +19,51 @@ CONFIG = "config.yaml"
 
 _FREE = ("weights", "optimizer", "schedule", "layer_decay", "lr_multipliers")
 """What of a model may differ between runs of one configuration."""
+
+
+class Resumed(NamedTuple):
+    """What ``--ckpt_path`` stands for.
+
+    Attributes:
+        run: the folder of an earlier run.
+        checkpoint: one of its files.
+    """
+
+    run: Path
+    checkpoint: Path
+
+
+def find_checkpoint(
+    which: Literal["last", "best"],
+    files: Sequence[str],
+    config: Mapping[str, Any],
+    trainer: Trainer,
+    may_begin: bool,
+) -> Resumed | None:
+    """The checkpoint that ``--ckpt_path last`` or ``best`` speaks of; says in a line which it is.
+
+    Args:
+        which: the value of the option.
+        files: the paths that ``--config`` was given.
+        config: the configuration, as plain values.
+        trainer: its logger says where runs are.
+        may_begin: Whether a new run begins if no run has a last checkpoint.
+
+    Raises:
+        RazorError: if there is no such checkpoint and no new run may begin.
+    """
+    named = run_of_configs(files)
+    run = named or newest_run(trainer, config)
+    checkpoint = run and (best_of(run) if which == "best" else last_of(run))
+    if run and checkpoint:
+        why = "whose config.yaml is given" if named else "the newest of this configuration"
+        rank_zero_info(f"ckpt_path: {checkpoint.name} of {run}, {why}")
+        return Resumed(run, checkpoint)
+    found = f"{named} has no last.ckpt" if named else "no run of this configuration has one"
+    if not may_begin:
+        raise RazorError(f"ckpt_path: {which}: {found}; give the path of a file")
+    rank_zero_info(f"ckpt_path: {found}; a new run begins")
+    return None
 
 
 def run_of_configs(configs: Sequence[str]) -> Path | None:
@@ -87,21 +132,6 @@ def best_of(run: Path) -> Path:
             f"ckpt_path: {run} kept no best checkpoint; give `last`, or the path of a file"
         )
     return found[0]
-
-
-def continue_run(run: Path, trainer: Trainer) -> None:
-    """Let the trainer write to the folder of a run, beside what is there.
-
-    So its best checkpoint so far stays known, and metrics and memory go on in the same files.
-    """
-    run, logger = run.absolute(), trainer.logger  # not its configuration, whose copy begins anew
-    if isinstance(logger, CSVLogger | TensorBoardLogger):
-        for place in ("_root_dir", "_save_dir"):  # of both, or of CSV files alone
-            vars(logger)[place] = str(run.parents[1])
-        logger._name, logger._version = run.parent.name, run.name
-    elif logger is None:
-        vars(trainer)["_default_root_dir"] = str(run)
-    warnings.filterwarnings("ignore", message=".*exists and is not empty")
 
 
 def _read(config: Path) -> Any:

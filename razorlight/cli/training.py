@@ -1,47 +1,23 @@
 """``razorlight {fit,validate,test,predict}``: Lightning's command line."""
 
-import logging
-import re
 import sys
-import warnings
-from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from jsonargparse import ActionConfigFile
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf.errors import OmegaConfBaseException
+from lightning.pytorch.utilities import rank_zero_only
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
-from razorlight.cli import CONFIG_HELP, KEYS_HELP
-from razorlight.cli.accidents import explain_accident
-from razorlight.cli.messages import explain
-from razorlight.cli.resuming import best_of, continue_run, last_of, newest_run, run_of_configs
-from razorlight.cli.saving import WholeConfig, make_durable
-from razorlight.config_files import find_config
+from razorlight.cli.checkpoint_io import write_whole_checkpoints
+from razorlight.cli.configs import ConfigFile, WholeConfig
+from razorlight.cli.help import CONFIG_HELP, keys_help, usage
+from razorlight.cli.loggers import log_into, write_whole_metrics
+from razorlight.cli.resuming import find_checkpoint
+from razorlight.cli.warning_lines import plain_warnings, silence_others
 from razorlight.data import RazorDataModule
-from razorlight.errors import RazorError, Terminated
-
-
-class ConfigFile(ActionConfigFile):
-    """``--config``, that also finds shipped files by name, and names the one that is wrong."""
-
-    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
-        """Read the file into ``cfg``."""
-        path = find_config(values)
-        try:
-            super().__call__(parser, cfg, path, option_string)
-            # a later file may give what is required still; unknown keys no other will mend
-            parser.validate(cfg, skip_required=True)
-        except (ArgumentError, OmegaConfBaseException, TypeError, KeyError) as error:
-            raise ArgumentError(None, f"{path}: {error}") from error
+from razorlight.errors import Terminated
 
 
 class RazorCLI(LightningCLI):
@@ -52,8 +28,12 @@ class RazorCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None, run: bool = True) -> None:
-        # omegaconf: ${oc.env:...} in configurations; errors are raised for `main` to print
+        # omegaconf: ${oc.env:...} in configurations; errors are raised, and become a line later
         common = {"parser_mode": "omegaconf", "exit_on_error": False}
+        parsers = {
+            name: {**common, "usage": usage(name), "description": keys_help(name)}
+            for name in self.subcommands()
+        }
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -64,11 +44,7 @@ class RazorCLI(LightningCLI):
             seed_everything_default=0,
             # else it would make an optimizer before callbacks and configure_model see the model
             auto_configure_optimizers=False,
-            parser_kwargs={
-                "prog": "razorlight",
-                **common,
-                **{name: {**common, **_usage(name)} for name in self.subcommands()},
-            },
+            parser_kwargs={"prog": "razorlight", **common, **parsers},
             args=args,
             run=run,
         )
@@ -98,11 +74,13 @@ class RazorCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with the callbacks that every run has."""
         callbacks: list[Callback] = [RandomState(), RunSummary()]
-        if self._get(self.config_init, "trainer")["enable_checkpointing"] is not False:
+        settings = self.config_init.get(str(self.subcommand), self.config_init)
+        if settings["trainer"]["enable_checkpointing"] is not False:
             callbacks.append(LastCheckpoint())
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
-        make_durable(trainer)
+        write_whole_checkpoints(trainer)
+        write_whole_metrics(trainer)
         return trainer
 
     def _parse_ckpt_path(self) -> None:
@@ -134,113 +112,34 @@ class RazorCLI(LightningCLI):
         """Find the file that ``--ckpt_path last`` or ``best`` speaks of; ``fit`` goes on there.
 
         Raises:
-            RazorError: if there is none; for ``fit`` from the last, which then begins, a line.
+            RazorError: if there is none; ``fit`` from the last begins a new run then.
         """
-        settings = self.config_init.get(str(self.subcommand), {})
+        command = str(self.subcommand)
+        settings = self.config_init.get(command, {})
         which = settings.get("ckpt_path")
         if which not in ("last", "best"):
             return
-        config = self.config[str(self.subcommand)]
-        named = run_of_configs([path.absolute for path in config.get("config") or ()])
-        run = named or newest_run(self.trainer, self._plain(config))
-        checkpoint = run and (best_of(run) if which == "best" else last_of(run))
-        if run is None or checkpoint is None:
-            found = f"{named} has no last.ckpt" if named else "no run of this configuration has one"
-            if self.subcommand != "fit" or which == "best":
-                raise RazorError(f"ckpt_path: {which}: {found}; give the path of a file")
-            rank_zero_info(f"ckpt_path: {found}; a new run begins")
-        settings["ckpt_path"] = checkpoint and str(checkpoint)
-        if run and checkpoint:
-            why = "whose config.yaml is given" if named else "the newest of this configuration"
-            rank_zero_info(f"ckpt_path: {checkpoint.name} of {run}, {why}")
-            if self.subcommand == "fit":
-                continue_run(run, self.trainer)
-
-    def _plain(self, config: Any) -> dict[str, Any]:
-        """A configuration as its copy in a run's folder says it."""
-        return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
-
-
-def _usage(command: str) -> dict[str, str]:
-    # its own would name each of some hundred options
-    usage = f"razorlight {command} --config NAME.yaml [--KEY VALUE ...]"
-    return {"usage": usage, "description": KEYS_HELP.format(command)}
+        files = [path.absolute for path in self.config[command].get("config") or ()]
+        # as its copy in a run's folder says it
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[command]
+        begins = command == "fit" and which == "last"
+        resumed = find_checkpoint(which, files, config, self.trainer, may_begin=begins)
+        settings["ckpt_path"] = resumed and str(resumed.checkpoint)
+        if resumed and command == "fit":
+            log_into(resumed.run, self.trainer)
 
 
 def run(args: Sequence[str] | None = None) -> None:
-    """Run a command of Lightning's.
+    """Run a command of Lightning's command line.
 
     Args:
         args: the arguments; those of the process if None.
 
     Raises:
-        ArgumentError: for a mistake in arguments or configuration.
-        RazorError: for one met in the run.
-        KeyboardInterrupt: after Ctrl-C.
         Terminated: after SIGTERM.
+        Exception: of any kind, which :mod:`razorlight.cli.failures` tells apart.
     """
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_banner)
-    # Lightning's own use of torch, and frozen norms, which tasks leave so on purpose
-    warnings.filterwarnings("ignore", message=".*LeafSpec|.*in eval mode at the start of training")
     words = sys.argv[1:] if args is None else args
-    if words[0] != "fit":  # then no checkpoint is written, in whatever folder
-        warnings.filterwarnings("ignore", message="The dirpath has changed")
-    try:
-        with _plain_warnings():
-            RazorCLI(None if args is None else list(args))
-    except (ArgumentError, OmegaConfBaseException) as error:
-        message = explain(str(error))
-        # which file lacks it, nobody can say
-        files = _configs(words) if "required" in message else ""
-        raise ArgumentError(None, files + message) from error
-    except MisconfigurationException as error:
-        raise RazorError(str(error)) from error
-    except RazorError as error:
-        # one from a loader's worker carries that worker's whole traceback; its own line is the last
-        last = str(error).strip().splitlines()[-1]
-        prefix = f"{RazorError.__module__}.RazorError: "
-        raise RazorError(last.removeprefix(prefix)) from error
-    except ValueError as error:
-        # jsonargparse wraps what a constructor raises
-        if not isinstance(error.__cause__, RazorError):
-            raise
-        raise error.__cause__ from None
-    except (OSError, RuntimeError) as error:
-        if (line := explain_accident(error)) is None:
-            raise
-        raise RazorError(line) from error
-    except SIGTERMException as leaving:
-        raise Terminated from leaving
-    except SystemExit as leaving:
-        # how Lightning leaves a run that it was interrupted in
-        if isinstance(leaving.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-
-
-def _configs(words: Sequence[str]) -> str:
-    names = re.findall(r"(?:^|\s)(?:-c|--config)[\s=](\S+)", " ".join(words))
-    return f"{', '.join(names)}: " if names else ""
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Print razorlight's own warnings as a line, without the place in the code that makes them."""
-    usual, own = warnings.formatwarning, Path(__file__).parents[1]
-
-    def formatted(
-        message: Any, category: Any, filename: str, lineno: int, line: str | None = None
-    ) -> str:
-        if Path(filename).is_relative_to(own):
-            return f"warning: {message}\n"
-        return usual(message, category, filename, lineno, line)
-
-    warnings.formatwarning = formatted
-    try:
-        yield
-    finally:
-        warnings.formatwarning = usual
-
-
-def _is_no_banner(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+    silence_others(words[0])
+    with plain_warnings():
+        RazorCLI(None if args is None else list(args))

@@ -1,0 +1,43 @@
+"""``razorlight``: each command runs here, and what goes wrong becomes a line and a status.
+
+Nothing here imports torch: help, lists and copies come at once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from razorlight.cli.commands import run_command
+from razorlight.cli.failures import failure_of
+from razorlight.cli.help import TRAINING
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: the arguments; those of the process if None.
+
+    Returns:
+        The exit status: 0, 1 for a mistake met in the run (missing data, unknown model), 2 for one
+        in arguments or configuration, 130 after Ctrl-C, 143 after SIGTERM. A mistake prints one
+        line on stderr.
+
+    Raises:
+        BaseException: whatever else goes wrong. It is a fault of the program.
+    """
+    words = sys.argv[1:] if args is None else list(args)
+    try:
+        if words and words[0] in TRAINING and words[1:] != ["-h"]:
+            from razorlight.cli import training
+
+            training.run(args)
+        else:
+            run_command(words)
+    except BaseException as error:
+        failure = failure_of(error, words)
+        if failure is None:
+            raise
+        if failure.line:
+            print(f"error: {failure.line}", file=sys.stderr)
+        return failure.status
+    return 0
