@@ -10,7 +10,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from razorlight.callbacks.memory_log import MemoryLog
@@ -21,6 +20,7 @@ from razorlight.memory.history import PhaseMemory
 from razorlight.memory.meter import MIB, model_tensors, storage_bytes
 from razorlight.memory.phases import PhaseMeter
 from razorlight.memory.step import StepMemory
+from razorlight.memory.torch_internals import tree_leaves
 
 
 class MemoryProfiler(Callback):

@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from rich import get_console
 from rich.table import Table
-from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
 from razorlight.callbacks.back_razor import BackRazor
@@ -19,6 +18,7 @@ from razorlight.callbacks.memory_profiler import MemoryProfiler
 from razorlight.files import relative
 from razorlight.memory.meter import MIB
 from razorlight.memory.step import StepMemory
+from razorlight.memory.torch_internals import tree_leaves
 
 Row = tuple[str, str]
 

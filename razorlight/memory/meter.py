@@ -8,15 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage, nn
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
-from torch.utils._pytree import tree_leaves
 from typing_extensions import Self
 
 from razorlight.errors import RazorError
+from razorlight.memory.torch_internals import (
+    CPU_KERNELS,
+    TorchDispatchMode,
+    is_traceable_wrapper_subclass,
+    sparse_parts,
+    tree_leaves,
+)
 
 MIB = 2**20
-
-_CPU_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
 
 def model_tensors(model: nn.Module) -> list[Tensor]:
@@ -93,7 +96,7 @@ class StorageMeter(TorchDispatchMode):
             return func(*args, **kwargs)
         # the mode is off in here: turned on again, it sees what a custom operator is made of
         with self:
-            return func.redispatch(_CPU_KERNELS, *args, **kwargs)
+            return func.redispatch(CPU_KERNELS, *args, **kwargs)
 
     def _note(self, storage: UntypedStorage) -> None:
         key, size = id(storage), storage.nbytes()
@@ -155,6 +158,6 @@ def _storages_of(tensor: Tensor) -> Iterator[UntypedStorage]:
         # of a DTensor, also what is no tensor
         yield from _storages([getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]])
     elif tensor.layout == torch.sparse_coo:  # the gradient of nn.Embedding(sparse=True)
-        yield from _storages([tensor._indices(), tensor._values()])
+        yield from _storages(sparse_parts(tensor))
     elif tensor.layout == torch.strided:
         yield tensor.untyped_storage()
