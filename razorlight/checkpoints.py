@@ -1,4 +1,4 @@
-"""Checkpoints and weights from anywhere: read as data, never run."""
+"""Checkpoints and weights from anywhere: they are read as data, and no code in them is run."""
 
 import argparse
 import collections
@@ -17,33 +17,34 @@ from razorlight.errors import RazorError
 
 
 def _without_default(factory: Any = None) -> dict[Any, Any]:
-    """In place of a ``defaultdict``, whose entries torch refuses to set."""
+    """Stands in for ``defaultdict``, since torch refuses to set the entries of one."""
     return {}
 
 
 PLAIN: list[Any] = [
     *(argparse.Namespace, types.SimpleNamespace, collections.Counter),
     (_without_default, "collections.defaultdict"),
-    *(dict, list, tuple, set, int, float, bool, str),  # of a defaultdict, or the type of an option
+    # the factory of a defaultdict, or the type of an option
+    *(dict, list, tuple, set, int, float, bool, str),
     *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
-    # another system or version of Python may have made the path
+    # another system or another version of Python may have saved the path
     *(
         (pure, f"{module}.{name}")
         for module in ("pathlib", "pathlib._local")
         for pure in (pathlib.PurePosixPath, pathlib.PureWindowsPath)
         for name in (pure.__name__, pure.__name__.removeprefix("Pure"))
     ),
-    # numpy's numbers, and no arrays: those of objects would hold whatever their bytes say
+    # numbers of numpy, but no arrays: an array of objects can hold anything
     *((scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")),
     np.dtype,
     *{type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *np.typecodes["AllFloat"])},
     *(type(np.dtype(kind)) for kind in ("?", "U1", "S1")),
 ]
-"""What training programs write beside tensors, and what does nothing but hold values when made."""
+"""Types that training programs save beside tensors, and that do nothing but hold values."""
 
 
 class Unread:
-    """In place of an array of numpy's, of whose bytes nothing is made."""
+    """Stands in for an array of numpy. Its bytes are not looked at."""
 
     def __init__(self, *parts: Any) -> None: ...
 
@@ -63,16 +64,16 @@ ARRAYS = [
 def read_checkpoint(
     path: str | PathLike[str], what: str, map_location: Any = "cpu", past_arrays: bool = False
 ) -> Any:
-    """Read what ``torch.save`` wrote, of tensors and plain values (:data:`PLAIN`) alone.
+    """Read a file of ``torch.save`` that holds only tensors and plain values (:data:`PLAIN`).
 
     Args:
         path: the file.
-        what: the option that names it, for messages.
-        map_location: as ``torch.load`` takes it.
-        past_arrays: Whether arrays of numpy's come as :class:`Unread`; else they are refused.
+        what: name of the option that gives the file, for messages.
+        map_location: device or function, as ``torch.load`` takes it.
+        past_arrays: Whether to give arrays of numpy as :class:`Unread`, instead of refusing them.
 
     Raises:
-        RazorError: if it cannot be read, or holds anything else, of which nothing is run.
+        RazorError: if the file cannot be read or holds anything else. No code in it is run.
     """
     try:
         with safe_globals([*PLAIN, *(ARRAYS if past_arrays else ())]):
@@ -81,6 +82,6 @@ def read_checkpoint(
         lines = str(error).splitlines() or [type(error).__name__]
         gist = next((line for line in lines if "nsupported" in line), lines[0])
         raise RazorError(
-            f"{what}: cannot read tensors from {path}, and ran nothing that it says "
+            f"{what}: cannot read tensors from {path}, and no code in it was run "
             f"({gist.partition('. ')[0]}); give a file of tensors and plain values"
         ) from error

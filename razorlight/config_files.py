@@ -9,16 +9,16 @@ from razorlight.errors import RazorError
 
 
 def shipped_folder() -> Path:
-    """Where they are: inside an installed package, or at the top of a checkout."""
+    """The folder of the shipped configurations: in an installed package, or in a checkout."""
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def shipped_configs() -> list[str]:
-    """Their names, as ``--config`` takes them: ``seg_ade.yaml``, ``debug/fast.yaml`` ...
+    """The names of the shipped configurations, as ``--config`` takes them.
 
-    Without those in ``parts/``, which others name and no one runs.
+    Files in ``parts/`` are left out: other configurations include them, and nobody runs them alone.
     """
     folder = shipped_folder()
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
@@ -33,10 +33,10 @@ def find_config(name: str) -> str:
             ``debug/fast.yaml``.
 
     Returns:
-        Its path.
+        The path of the file.
 
     Raises:
-        RazorError: if there is neither; it gives the nearest names.
+        RazorError: if there is no such file. The message gives the nearest names.
     """
     for path in (Path(name), shipped_folder() / name):
         if path.is_file():
@@ -46,14 +46,14 @@ def find_config(name: str) -> str:
 
 
 def copy_config(name: str, target: Path) -> Path:
-    """Copy a configuration, to be edited, with the parts that it names beside it.
+    """Copy a configuration to edit, and put the parts that it names beside it.
 
     Args:
-        name: as :func:`find_config` takes it.
+        name: path or name of the configuration, as :func:`find_config` takes it.
         target: the new file, or the folder to put it into.
 
     Returns:
-        The new file.
+        The path of the new file.
 
     Raises:
         RazorError: if there is no such configuration, or the new file exists already.

@@ -1,4 +1,4 @@
-"""Files that are whole at every moment, whenever the process is killed or the disk is full."""
+"""Files that stay whole when the process is killed or the disk is full."""
 
 import os
 from collections.abc import Iterator
@@ -8,13 +8,16 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Give the place of a new file, which takes the place of ``path`` once it is whole.
+    """Replace ``path`` by a new file, once the new file is whole.
 
-    It lies beside ``path``: to move it from another file system would be to copy it, which can be
-    cut short.
+    The new file is written beside ``path``. A move from another file system would be a copy, which
+    can be cut short.
+
+    Yields:
+        The path to write to.
 
     Raises:
-        OSError: naming ``path``, which stays as it was; nothing is left beside it.
+        OSError: if the new file cannot be written. The error names ``path``, which stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
@@ -31,13 +34,13 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def relative(path: str | Path) -> Path:
-    """A path as seen from the working directory, if it lies below; else from the root."""
+    """The relative path of a file below the working directory; the absolute path of any other."""
     absolute = Path(path).absolute()
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut off what a write that was cut short left behind the last whole line of ``path``."""
+    """Remove an unfinished last line from ``path``, which a killed process may have left."""
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

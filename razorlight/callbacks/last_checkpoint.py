@@ -1,4 +1,4 @@
-"""Where a run can go on from."""
+"""The checkpoint that a run goes on from."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from razorlight.errors import RazorError
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt`` as of the last epoch, or of the step that an exception or a signal ended.
+    """Writes ``last.ckpt``, the checkpoint from which a run goes on.
 
-    Also as of each validation within an epoch. It stands beside a ``ModelCheckpoint`` that keeps
-    the best: with ``save_last=True`` that one would write ``last.ckpt`` only after epochs that are
-    among the best.
+    The file is written after each epoch, after each validation within an epoch, and at the step in
+    which an exception or a signal ends the run. Use this callback beside a ``ModelCheckpoint`` that
+    keeps the best: with ``save_last=True`` a ``ModelCheckpoint`` writes ``last.ckpt`` only after an
+    epoch that is among the best.
 
-    An epoch's is written to ``next.ckpt`` when the epoch ends, and becomes ``last.ckpt`` when
-    Lightning has logged what it logs after that: killed in between, a run resumes before that
-    epoch, and none is missing from its logs. Parameters that are not finite are never saved.
+    The checkpoint of an epoch is first called ``next.ckpt``. It becomes ``last.ckpt`` once
+    Lightning has logged the epoch. A run that is killed in between resumes before that epoch, so
+    no epoch is missing from its logs. Parameters that are not finite are never saved.
 
     Raises:
         RazorError: in a run, at the end of an epoch that left a parameter infinite or NaN.
@@ -43,11 +44,11 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="last")
-        self._written = False  # next.ckpt, and is not yet last.ckpt
+        self._written = False  # Whether there is a next.ckpt that is not last.ckpt yet
 
     @property
     def path(self) -> Path:
-        """The file, in the run's folder once that is set up."""
+        """The file. It is in the run's folder once the run is set up."""
         return Path(self.dirpath or "") / "last.ckpt"
 
     @override
@@ -69,7 +70,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # at the end of an epoch more is to come
+        # after the last batch on_train_epoch_end writes the checkpoint
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self.on_exception(trainer, pl_module)
 
@@ -80,11 +81,11 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException | None = None
     ) -> None:
-        # of an epoch that is at its end not all is logged yet, and a resumed run would not log it
+        # an epoch that just ended is not logged in full, and a resumed run would not log it either
         epochs: Any = trainer.fit_loop.epoch_progress.current
         if epochs.processed != epochs.completed:
             return
-        if self._written:  # SIGTERM, heard between two epochs
+        if self._written:  # SIGTERM came between two epochs
             self._make_last(trainer)
         elif not _not_finite(trainer, pl_module):
             self._write(trainer, "last.ckpt")
@@ -93,7 +94,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # a run that goes on in its own folder finds its best there, wherever that was before
+        # the folder of a run may have been moved: its best checkpoints are beside this one
         folder = Path(str(trainer.ckpt_path)).absolute().parent
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(callback.state_key)
@@ -102,7 +103,7 @@ class LastCheckpoint(ModelCheckpoint):
                 _move(state, dirpath)
 
     def _write(self, trainer: Trainer, name: str) -> bool:
-        """Write a checkpoint, unless this step's has been, or the run is a trial."""
+        """Write a checkpoint, unless one of this step exists or the run is a trial."""
         if self._should_skip_saving_checkpoint(trainer):
             return False
         self._save_checkpoint(trainer, str(self.path.with_name(name)))
@@ -119,7 +120,7 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 def _move(state: dict[str, Any], folder: str) -> None:
-    """Let the state of a ``ModelCheckpoint`` speak of the files of its folder in ``folder``."""
+    """Let the state of a ``ModelCheckpoint`` name the files of its folder in ``folder``."""
 
     def moved(path: str) -> str:
         return str(Path(folder, Path(path).name)) if path and Path(path).parent == old else path
@@ -131,7 +132,7 @@ def _move(state: dict[str, Any], folder: str) -> None:
 
 
 def _not_finite(trainer: Trainer, pl_module: LightningModule) -> str:
-    """The name of a parameter that holds what is not finite, or nothing; on any rank."""
+    """The name of a parameter with infinite or NaN entries on any rank; empty if there is none."""
     names = [name for name, p in pl_module.named_parameters() if not p.isfinite().all()]
     finite = trainer.strategy.reduce_boolean_decision(not names, all=True)
     return "" if finite else next(iter(names), "a parameter")

@@ -24,7 +24,7 @@ from razorlight.memory.torch_internals import tree_leaves
 
 
 class MemoryProfiler(Callback):
-    """Measures what a run needs, and writes it down.
+    """Measures the memory of a run, and writes it down.
 
     * Each epoch and phase (train, val, test): peak allocated; for train also the most that was
       stored between forward and backward, parameters, gradients and optimizer state. Logged as
@@ -35,8 +35,8 @@ class MemoryProfiler(Callback):
       copies of the module: weights, buffers, metrics, logs and random state stay untouched.
     * A table of all that at the end of fit (the one step is rank zero's).
 
-    On CUDA the allocator is read over all of a phase, whatever is allocated; its peak statistics,
-    which are the process's, are reset at the borders of phases. On the CPU live storages are
+    On CUDA the allocator is read over all of a phase, whatever is allocated. Its peak statistics,
+    which the process shares, are reset when a phase begins. On the CPU live storages are
     counted over the first steps of each phase in each epoch: parameters, buffers, gradients,
     optimizer state, the batch, and whatever the step makes, but not the scratch of PyTorch's own
     kernels. A counted step of a small CNN takes 1.4 times its usual time, every other step what it
@@ -47,17 +47,17 @@ class MemoryProfiler(Callback):
 
     Args:
         steps: optimizer steps of each epoch, and validation or test batches of each dataloader,
-            that are measured: on the CPU all of it, on CUDA only what is stored.
-        compare: whether to measure one step dense and razor. On CUDA the copy's parameters need
-            memory beside the run's own; a step that finds none is shown as "out of memory".
+            that are measured: on the CPU all their memory, on CUDA only what is stored.
+        compare: Whether to measure one step dense and razor. On CUDA the copy's parameters need
+            memory beside the run's own. A step for which there is none is shown as "out of memory".
 
     Attributes:
-        compared: the one step measured, "razor" and "dense", since the first batch of a fit; None
-            for one that ran out of memory.
+        compared: memory of the first batch's step, "razor" and "dense"; None for a step that ran
+            out of memory. It is empty before the first batch of a fit.
 
     Raises:
         RazorError: if ``steps`` is below 1; at the start of a run, if the device is neither a CPU
-            nor a CUDA device, or ``memory.csv`` there is some other file; at its first batch, if
+            nor a CUDA device, or ``memory.csv`` is a file of another kind; at its first batch, if
             the module cannot be copied or its training step returns no loss.
 
     Example:

@@ -1,4 +1,4 @@
-"""What a network predicts, in the formats that other programs read."""
+"""Predictions as files, in formats that other programs read."""
 
 import csv
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from razorlight.data.predict_folder import COVERED
 from razorlight.protocols import Palette
 
 TOP = 5
-"""Classes named for each image."""
+"""The most classes that are named for each image."""
 
 MILLIMETRES = 1000
 
@@ -29,9 +29,9 @@ def append_classes(
     Args:
         path: the CSV; where there is none yet it begins with the names of the columns: ``file``,
             ``class``, ``probability``, ``class_2``, ``probability_2`` and so on up to five.
-        files: of the images, one for each row of ``probabilities``.
+        files: files of the images, one for each row of ``probabilities``.
         probabilities: float (B, classes).
-        names: of the classes.
+        names: names of the classes.
     """
     top = probabilities.topk(min(TOP, len(names)))
     begins = not path.exists()
@@ -57,22 +57,22 @@ def save_mask(path: Path, labels: Tensor, palette: Palette) -> None:
 def save_depth(path: Path, metres: Tensor) -> None:
     """Write a depth map, float (H, W), as a grey PNG of 16 bits in millimetres.
 
-    What is farther than 65.535 m becomes that.
+    Depths above 65.535 m are written as 65.535 m.
     """
     steps = (metres.float() * MILLIMETRES).round().clamp(0, np.iinfo(np.uint16).max)
     Image.fromarray(steps.numpy().astype(np.uint16)).save(path)
 
 
 def at_own_size(values: Tensor, region: Tensor, size: Sequence[int]) -> Tensor:
-    """Undo for a prediction what a pipeline did to its image: cut off the padding, and resize.
+    """Bring a prediction to the size of its image file: cut the padding off, and resize.
 
     Args:
         values: class ids (resized by nearest neighbours) or metres (bilinearly), (H, W).
-        region: what the pipeline made of the mask that :class:`PredictFolder` gives, (H, W).
-        size: height and width of the image as it is in its file.
+        region: the mask of :class:`PredictFolder` as the pipeline returned it, (H, W).
+        size: height and width of the image in its file.
 
     Returns:
-        Of that size, and of the dtype of ``values``.
+        The prediction, (height, width), of the dtype of ``values``.
     """
     rows, columns = torch.where(region == COVERED)
     shown = values[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]

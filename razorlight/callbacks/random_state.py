@@ -13,11 +13,11 @@ class RandomState(Callback):
     """Keeps the states of the random generators in checkpoints, and sets them when fit resumes.
 
     A run resumed from the end of an epoch then shuffles, drops out and augments as if it had never
-    stopped. Not so are augmentations in the workers of a loader (they draw from generators of their
-    own), and the rest of an epoch that was interrupted: it is shuffled anew.
+    stopped. Two things differ: workers of a loader augment by generators of their own, and the rest
+    of an interrupted epoch is shuffled anew.
 
-    The states are those of torch (the CPU's and every CUDA device's), NumPy and Python; rank zero's
-    stand for all.
+    The generators are those of torch (on the CPU and on each CUDA device), NumPy and Python. Every
+    rank gets the states of rank zero.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""What a run is, when it starts, and what it left, when it ends."""
+"""What is printed when a run starts, and when it ends."""
 
 import shlex
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ Row = tuple[str, str]
 
 
 class RunSummary(Callback):
-    """Prints what a run is, when it starts, and what it left, when it ends; on rank zero.
+    """Prints on rank zero what a run consists of when it starts, and what it left when it ends.
 
     * At the first batch of fit: network and parameters, the samples of each split, recipe and
       converted layers, and the memory of one step, where :class:`MemoryProfiler` has measured it.
@@ -51,7 +51,7 @@ class RunSummary(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # asked by every rank: at the end, or after Ctrl-C, this one may be alone
+        # every rank must ask for log_dir: at the end, or after Ctrl-C, this rank may be alone
         self._folder = relative(trainer.log_dir or trainer.default_root_dir)
         # last among callbacks: others measure and write in the hooks in which this one prints
         others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
@@ -96,7 +96,7 @@ class RunSummary(Callback):
 
 
 def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
-    """The one that keeps the best comes first, if there is one."""
+    """The checkpoint callbacks. One that keeps the best comes first, if there is one."""
     return [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
 
 
@@ -148,7 +148,7 @@ def _best_rows(trainer: Trainer) -> Iterator[Row]:
 
 
 def _file_rows(trainer: Trainer, folder: Path) -> Iterator[Row]:
-    if trainer.loggers and folder.is_dir():  # else it is the working directory
+    if trainer.loggers and folder.is_dir():  # without a logger it is the working directory
         files = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
         yield "written", f"{folder}/"
         yield "", ", ".join(files)

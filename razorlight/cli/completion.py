@@ -16,7 +16,7 @@ _PREAMBLES = {
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--print_completion SHELL``, which prints the script to be sourced."""
+    """Add ``--print_completion SHELL``, which prints a script for the shell to source."""
     parser.add_argument(
         "--print_completion",
         action=_Print,

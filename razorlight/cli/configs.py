@@ -10,8 +10,15 @@ from lightning.pytorch.cli import SaveConfigCallback
 from omegaconf.errors import OmegaConfBaseException
 from typing_extensions import override
 
+from razorlight import callbacks, data, tasks
 from razorlight.config_files import find_config
 from razorlight.files import replaced
+
+NAMESPACES = (callbacks, data, tasks)
+"""Modules whose classes have short names in configurations, such as ``class_path: BackRazor``.
+
+jsonargparse looks for a short name among the classes that are imported, so these must be.
+"""
 
 
 class ConfigFile(ActionConfigFile):

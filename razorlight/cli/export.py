@@ -1,4 +1,4 @@
-"""``razorlight export``: the network out of a checkpoint of Lightning."""
+"""``razorlight export``: the network of a checkpoint, as a file of its own."""
 
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,24 @@ from razorlight.errors import RazorError
 from razorlight.files import replaced
 
 _NET = "net."
-"""Before the names of the network's tensors in every task."""
+"""The prefix of the names of the network's tensors, in every task."""
 
 
 def export_network(checkpoint: Path, out: Path) -> str:
     """Write the network of a checkpoint as plain tensors, which timm or smp load strictly.
 
-    What is taken is ``state_dict``, what ``razorlight test`` would score: where weights were
-    averaged in training (Lightning's ``WeightAveraging``, ``EMAWeightAveraging``), the averages.
+    The tensors are those of ``state_dict``, which ``razorlight test`` scores too. They are averages
+    if training averaged weights (Lightning's ``WeightAveraging``, ``EMAWeightAveraging``).
 
     Args:
-        checkpoint: a checkpoint of one of razorlight's tasks, read without running code from it.
-        out: the new file, in the safetensors format.
+        checkpoint: checkpoint of one of razorlight's tasks. No code in it is run.
+        out: path of the new file, in the safetensors format.
 
     Returns:
-        What was written, in one line.
+        One line on the file that was written.
 
     Raises:
-        RazorError: if there is no such checkpoint, it is none of a task, or ``out`` exists.
+        RazorError: if there is no such file, it is no checkpoint of a task, or ``out`` exists.
     """
     if out.exists():
         raise RazorError(f"export: {out} exists already; give another --out, or move it away")
@@ -48,7 +48,7 @@ def _network(checkpoint: Path) -> dict[str, Tensor]:
             f"export: {checkpoint} holds no network of a task (names that begin with {_NET!r}); "
             "give a checkpoint that `razorlight fit` wrote"
         )
-    # safetensors takes neither shared memory nor strides
+    # safetensors refuses tensors that share memory or are not contiguous
     return {name: t.clone(memory_format=torch.contiguous_format) for name, t in net.items()}
 
 

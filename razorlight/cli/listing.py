@@ -1,4 +1,4 @@
-"""``razorlight list``: what there is to choose from."""
+"""``razorlight list``: the names that can be chosen, each with a line."""
 
 import ast
 import re
@@ -15,18 +15,18 @@ from razorlight.config_files import find_config, shipped_configs
 from razorlight.errors import RazorError
 
 Groups = Mapping[str, Mapping[str, str]]
-"""By heading: names, and what each is in one line of its own docstring or first comment."""
+"""By heading, the names and a line on each, out of its own docstring or first comment."""
 
 
 def show(kind: str, pattern: str = "*") -> None:
-    """Print the names of a kind and what each is, a line each.
+    """Print the names of a kind, a line each.
 
     Args:
         kind: a key of :data:`KINDS`.
-        pattern: a glob over the names.
+        pattern: glob over the names.
 
     Raises:
-        RazorError: if no name matches; it gives the nearest.
+        RazorError: if no name matches. The message gives the nearest names.
     """
     groups = KINDS[kind]()
     names = [name for group in groups.values() for name in group]
@@ -42,7 +42,7 @@ def show(kind: str, pattern: str = "*") -> None:
 
 
 def _print_columns(group: Mapping[str, str]) -> None:
-    # cut to the window where a person reads, whole where a program does
+    # a person gets lines that fit the window, a program gets them whole
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     column = min(32, max(map(len, group), default=0))
     for name, text in group.items():
@@ -102,4 +102,4 @@ KINDS: Mapping[str, Callable[[], Groups]] = {
     "recipes": _recipes,
     "codecs": _codecs,
 }
-"""What can be listed, and how it is found."""
+"""The kinds that can be listed, and the functions that find them."""

@@ -54,7 +54,7 @@ class WholeCSVLogger(CSVLogger):
     @override
     @rank_zero_experiment
     def experiment(self) -> _ExperimentWriter:
-        """The writer; made, with its folder, when first asked for."""
+        """The writer. It is made, with its folder, on first use."""
         if self._experiment is None:
             self._experiment = _MetricsFile(self.log_dir)
         return self._experiment
@@ -63,7 +63,7 @@ class WholeCSVLogger(CSVLogger):
 class _MetricsFile(ExperimentWriter):
     @override
     def _check_log_dir_exists(self) -> None:
-        """Take up the columns of a file that is there."""
+        """Go on with the columns of a file that is there."""
         path = Path(self.metrics_file_path)
         if path.is_file():
             drop_torn_line(path)

@@ -1,4 +1,4 @@
-"""What jsonargparse found wrong in arguments and configurations, in one line."""
+"""The errors of jsonargparse and omegaconf, in plain words."""
 
 import re
 from difflib import get_close_matches
@@ -7,17 +7,14 @@ from inspect import signature
 
 from lightning.pytorch import Trainer
 
-from razorlight import callbacks, data, tasks
-
-NAMESPACES = (callbacks, data, tasks)
-"""What configurations may call by short names: ``class_path: BackRazor``."""
+from razorlight.cli.configs import NAMESPACES
 
 
 def explain(message: str) -> str:
-    """The key and what is wrong with it, and the nearest name where one is unknown.
+    """The key that is wrong and why, and the nearest known name if a name is unknown.
 
     Args:
-        message: of an error of jsonargparse or omegaconf.
+        message: message of an error of jsonargparse or omegaconf.
     """
     gist = _gist(message)
     near = _nearest(gist)
@@ -39,14 +36,14 @@ _PLAIN = {
     r", (?:fit|validate|test|predict)\.": ", ",
     r' in "<unicode string>",': " in",
 }
-"""Its wording that speaks of parsers and classes, and plainer words."""
+"""Wording of jsonargparse, by regular expression, and plainer words for it."""
 
 
 def _gist(message: str) -> str:
-    """What was found wrong, out of the account of all that was tried.
+    """The reason of an error, out of a message with all types that were tried.
 
-    Where a value may be of several types jsonargparse lists why each refused, as nested bullets;
-    the first of each list is the type that was meant. The first value named is the innermost.
+    If a value may have several types, jsonargparse lists why each of them refused it, as nested
+    bullets. The first of each list is the type that was meant. The first value is the innermost.
     """
     kept, depth = [], -1
     for line in message.splitlines():
@@ -65,7 +62,7 @@ def _gist(message: str) -> str:
 
 
 def _nearest(gist: str) -> str:
-    """The known name that is nearest to the unknown one in ``gist``, if there are both."""
+    """The known name that is nearest to the unknown name in ``gist``; empty if there is none."""
     unknown = re.search(r"(?:[Oo]ption '|path string: |no attribute '|arguments: --)([\w.]+)", gist)
     if unknown is None:
         return ""

@@ -15,10 +15,10 @@ from razorlight.errors import RazorError
 from razorlight.files import relative
 
 CONFIG = "config.yaml"
-"""What the command line saves of its configuration in a run's folder."""
+"""The name of the copy of the configuration in a run's folder."""
 
 _FREE = ("weights", "optimizer", "schedule", "layer_decay", "lr_multipliers")
-"""What of a model may differ between runs of one configuration."""
+"""The arguments of a model that may differ between runs of one configuration."""
 
 
 class Resumed(NamedTuple):
@@ -67,10 +67,10 @@ def find_checkpoint(
 
 
 def run_of_configs(configs: Sequence[str]) -> Path | None:
-    """The run in whose folder a configuration lies, the last such one; None if there is none.
+    """The folder of the run that one of these configurations was saved by; None if there is none.
 
     Args:
-        configs: the paths that ``--config`` was given.
+        configs: paths that ``--config`` was given. The last in the folder of a run counts.
     """
     folders = [Path(config).absolute().parent for config in configs if Path(config).name == CONFIG]
     runs = [
@@ -82,17 +82,17 @@ def run_of_configs(configs: Sequence[str]) -> Path | None:
 
 
 def newest_run(trainer: Trainer, config: Mapping[str, Any]) -> Path | None:
-    """The newest run of a configuration with a ``last.ckpt``, among those of the trainer's folder.
+    """The newest run of a configuration that has a ``last.ckpt``, by the folder of the trainer.
 
-    Lightning itself looks into the folder of the new run alone, which has none yet.
+    Lightning itself looks only into the folder of the new run, which has no checkpoint yet.
 
     Args:
-        trainer: whose logger says where runs are.
-        config: of this run, as plain values. Another run is of the same one if network and data
-            are the same; the trainer, batches and rates may differ.
+        trainer: its logger says where runs are.
+        config: configuration of this run, as plain values. Another run has the same configuration
+            if network and data are the same. The trainer, batches and rates may differ.
 
     Returns:
-        Its folder; None if there is none, or the logger keeps its runs in its own way.
+        The folder of the run; None if there is none, or the logger writes no folders of runs.
     """
     logger = trainer.logger
     if isinstance(logger, CSVLogger | TensorBoardLogger):
@@ -106,7 +106,7 @@ def newest_run(trainer: Trainer, config: Mapping[str, Any]) -> Path | None:
 
 
 def last_of(run: Path) -> Path | None:
-    """The checkpoint of a run that it goes on from; None if there is none."""
+    """The last checkpoint of a run; None if there is none."""
     last = run / "checkpoints" / "last.ckpt"
     return last if last.exists() else None
 
@@ -115,7 +115,7 @@ def best_of(run: Path) -> Path:
     """The checkpoint of a run that scored best.
 
     Raises:
-        RazorError: if it kept none.
+        RazorError: if the run kept none.
     """
     folder = run / "checkpoints"
     last = last_of(run)
@@ -125,7 +125,7 @@ def best_of(run: Path) -> Path:
         for key, state in states.items()
         if key.startswith("ModelCheckpoint") and state.get("best_model_path")
     ]
-    # the folder may have been moved since
+    # the run's folder may have been moved since
     found = [path for best in named for path in (folder / best.name, best) if path.exists()]
     if not found:
         raise RazorError(
@@ -139,7 +139,7 @@ def _read(config: Path) -> Any:
 
 
 def _gist(config: Any) -> Any:
-    """What makes two configurations the same one: the network, and the data that it learns."""
+    """The part of a configuration that two runs must share: the network, and its data."""
     if not isinstance(config, Mapping):
         return None
     model, data = config.get("model") or {}, config.get("data") or {}

@@ -23,8 +23,8 @@ from razorlight.errors import Terminated
 class RazorCLI(LightningCLI):
     """Lightning's command line over any task and data module, linked by the number of classes.
 
-    Every run has a :class:`RunSummary` in place of Lightning's, and what it takes to go on with it:
-    a :class:`RandomState` and, unless checkpoints are off, a :class:`LastCheckpoint`.
+    Every run has a :class:`RunSummary` in place of Lightning's. So that it can go on later, it also
+    has a :class:`RandomState` and, unless checkpoints are off, a :class:`LastCheckpoint`.
     """
 
     def __init__(self, args: ArgsType = None, run: bool = True) -> None:
@@ -42,7 +42,7 @@ class RazorCLI(LightningCLI):
             trainer_defaults={"enable_model_summary": False},
             save_config_callback=WholeConfig,
             seed_everything_default=0,
-            # else it would make an optimizer before callbacks and configure_model see the model
+            # by default Lightning makes an optimizer before callbacks and configure_model run
             auto_configure_optimizers=False,
             parser_kwargs={"prog": "razorlight", **common, **parsers},
             args=args,
@@ -84,7 +84,7 @@ class RazorCLI(LightningCLI):
         return trainer
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the configuration to its user: Lightning's takes a checkpoint's word instead."""
+        """Do nothing: Lightning would replace the user's options by those of the checkpoint."""
 
     def fit(self, **kwargs: Any) -> None:
         """Train; after Ctrl-C or SIGTERM, say how to go on.
@@ -94,7 +94,7 @@ class RazorCLI(LightningCLI):
         """
         try:
             self.trainer.fit(**kwargs)
-        # how Lightning leaves a run that was interrupted; the loaders may have been told too
+        # Lightning leaves an interrupted run by SystemExit; a worker of a loader may fail at once
         except (SystemExit, RuntimeError) as leaving:
             terminated = self.trainer.received_sigterm
             interrupted = terminated or isinstance(leaving.__context__, KeyboardInterrupt)
@@ -120,7 +120,7 @@ class RazorCLI(LightningCLI):
         if which not in ("last", "best"):
             return
         files = [path.absolute for path in self.config[command].get("config") or ()]
-        # as its copy in a run's folder says it
+        # plain values, as in the copy of a configuration in a run's folder
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))[command]
         begins = command == "fit" and which == "last"
         resumed = find_checkpoint(which, files, config, self.trainer, may_begin=begins)

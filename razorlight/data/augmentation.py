@@ -1,4 +1,4 @@
-"""What classification does to its images, one by one and a batch at a time."""
+"""Augmentation for classification: of each image, and of a whole batch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,12 @@ from razorlight.errors import RazorError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied, on top of a random crop and a flip.
+    """How training images are varied, beside a random crop and a flip.
 
     Attributes:
         min_area: least share of an image that a crop covers before it is resized, in (0, 1]; 0.22
-            in Back Razor's experiments. If None, what is usual for the data set: 0.08, as for
-            ImageNet, or a shift by an eighth of the side where images are small.
+            in Back Razor's experiments. If None, the usual for the data set: 0.08, as for ImageNet,
+            or a shift by an eighth of the side where images are small.
         randaugment: magnitude, 0 to 30, of RandAugment's two operations per image (Cubuk et al.,
             2020); 9 is usual, 0 leaves it out.
         mixup: alpha of MixUp (Zhang et al., 2018), 0 to leave it out.
@@ -45,7 +45,7 @@ class Augmentation:
                 raise RazorError(f"augment: {name} is {getattr(self, name)}; it must be 0 or more")
 
     def mixing(self, num_classes: int) -> v2.Transform | None:
-        """What mixes the images of a batch, and their classes into shares; None for nothing."""
+        """A transform that mixes the images of a batch, and their classes into shares; or None."""
         mixers: list[v2.Transform] = []
         if self.mixup:
             mixers.append(v2.MixUp(alpha=self.mixup, num_classes=num_classes))
@@ -60,13 +60,13 @@ BASIC = Augmentation()
 def classification(
     size: int, mean: Channels, std: Channels, augment: Augmentation = BASIC
 ) -> Pipelines:
-    """Random resized crop and flip to train; shorter side to 8/7 of ``size``, its centre, to judge.
+    """Training: random resized crop and flip. Evaluation: shorter side to 8/7 of ``size``, centre.
 
     Args:
         size: side of the images that come out, in pixels.
-        mean: of the normalisation, per channel, for values in 0..1.
-        std: likewise.
-        augment: what else is done to train.
+        mean: mean of each channel that the normalisation subtracts, for values in 0..1.
+        std: standard deviation of each channel, likewise.
+        augment: further augmentation in training.
     """
     crop = v2.RandomResizedCrop(size, scale=(augment.min_area or 0.08, 1.0))
     judge = [v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size)]
@@ -78,15 +78,15 @@ def classification(
 def small_images(
     native: int, size: int, mean: Channels, std: Channels, augment: Augmentation = BASIC
 ) -> Pipelines:
-    """For images of few pixels: shifted by up to an eighth and flipped to train, whole to judge.
+    """For images of few pixels. Training: shift by up to an eighth, and flip. Evaluation: whole.
 
     Args:
         native: side of the images on disk, in pixels.
         size: side that they are resized to.
-        mean: of the normalisation, per channel, for values in 0..1.
-        std: likewise.
-        augment: what else is done to train; with its ``min_area``, random resized crops take the
-            place of the shift.
+        mean: mean of each channel that the normalisation subtracts, for values in 0..1.
+        std: standard deviation of each channel, likewise.
+        augment: further augmentation in training. If it has a ``min_area``, random resized crops
+            take the place of the shift.
     """
     resize = v2.Resize((size, size))
     if augment.min_area is None:
@@ -103,7 +103,7 @@ class MixingCollate:
     """Collates samples, then mixes the batch.
 
     Args:
-        mixing: takes and gives ``(images, targets)``.
+        mixing: transform from ``(images, targets)`` to ``(images, targets)``.
     """
 
     def __init__(self, mixing: v2.Transform) -> None:

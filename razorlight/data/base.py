@@ -40,10 +40,11 @@ class RazorDataModule(LightningDataModule, ABC):
     Args:
         batch_size: samples per batch and process.
         num_workers: loader processes; 0 loads in the training process.
-        mean: of the normalisation, per channel, for values in 0..1; the encoder's own.
-        std: likewise.
-        predict_folder: a folder of any images, at any depth, for ``predict`` to take in place of a
-            split; one at a time, for their sizes may differ.
+        mean: mean of each channel that the normalisation subtracts, for values in 0..1; the
+            encoder's own.
+        std: standard deviation of each channel, likewise.
+        predict_folder: folder of any images, at any depth, that ``predict`` takes in place of a
+            split. It takes one image at a time, since their sizes may differ.
 
     Raises:
         RazorError: for a batch size below 1 or a negative number of workers.
@@ -87,7 +88,7 @@ class RazorDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def samples(self, split: Split) -> Samples:
-        """The untransformed ``(image, target)`` of a split; reads the disk.
+        """The samples ``(image, target)`` of a split, untransformed; reads the disk.
 
         Raises:
             RazorError: if the data are missing.
@@ -152,7 +153,7 @@ class RazorDataModule(LightningDataModule, ABC):
             warn_of_unseen_classes(type(self).__name__, train, self.class_names)
 
     def find(self, stage: str) -> None:
-        """Find now what a stage reads, to say at once if it is missing.
+        """Find the data of a stage now, so that a run says at once if they are missing.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -190,11 +191,11 @@ class RazorDataModule(LightningDataModule, ABC):
 
     @cached_property
     def predict_images(self) -> PredictFolder | None:
-        """What ``predict_folder`` holds; targets of its batches are as that class says."""
+        """The images of ``predict_folder``, each with the mask of that class as its target."""
         return PredictFolder(Path(self.predict_folder)) if self.predict_folder else None
 
     def train_collate(self) -> Callable[[list[Any]], Any] | None:
-        """What makes a training batch of samples; None for torch's own way."""
+        """The function that collates samples to a training batch; None for torch's own."""
         return None
 
     @property
@@ -241,13 +242,13 @@ class _Transformed(Dataset[Any]):
 
 
 def hold_out(total: int, split: Split, fraction: float, seed: int) -> list[int]:
-    """Divide a training set that comes without a validation split, at random but always alike.
+    """Divide a training set without a validation split, at random but always in the same way.
 
     Args:
-        total: how many samples there are.
-        split: which part to give, ``train`` or ``val``.
+        total: number of samples.
+        split: part that is wanted, ``train`` or ``val``.
         fraction: share of the samples held out for validation, in (0, 1).
-        seed: of the permutation.
+        seed: seed of the permutation.
 
     Returns:
         The indices of the part.

@@ -14,13 +14,13 @@ from razorlight.data.transforms import Pipelines
 class ClassificationData(RazorDataModule):
     """Images with one class each.
 
-    Targets are class ids, int64 (B,); where MixUp or CutMix is asked for, those of training batches
-    are shares of the classes, float32 (B, classes).
+    Targets are class ids, int64 (B,). With MixUp or CutMix, those of training batches are shares of
+    the classes, float32 (B, classes).
 
     Args:
         root: the folder that holds the data.
         image_size: side of the square images, in pixels.
-        augment: how training images are varied.
+        augment: variation of the training images.
         **kwargs: see :class:`RazorDataModule`.
 
     Attributes:
@@ -51,11 +51,11 @@ class ClassificationData(RazorDataModule):
         return len(self.class_names)
 
     def pipelines(self) -> Pipelines:
-        """Random resized crops to train, the centre to judge."""
+        """Random resized crops in training, the centre in evaluation."""
         return classification(self.image_size, self.mean, self.std, self.augment)
 
     def train_collate(self) -> Callable[[list[Any]], Any] | None:
-        """MixUp or CutMix, where they are asked for."""
+        """MixUp or CutMix, if they are asked for."""
         mixing = self.augment.mixing(self.num_classes)
         return mixing and MixingCollate(mixing)
 

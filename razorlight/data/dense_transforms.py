@@ -13,31 +13,31 @@ from torchvision.transforms import v2
 from razorlight.data.transforms import IGNORE_INDEX, Channels, Pipelines, pipeline
 
 Size = int | tuple[int, int]
-"""Of an image, in pixels: height and width, or the side of a square."""
+"""Size of an image in pixels: height and width, or the side of a square."""
 
 Fill = dict[type, Any]
-"""What to pad with, by type of input."""
+"""The value that padding has, by type of input."""
 
 
 def segmentation(
     size: Size, mean: Channels, std: Channels, full_resolution: bool = False
 ) -> Pipelines:
-    """The usual recipe of scene parsing to train; whole images to judge.
+    """Training: the usual recipe of scene parsing. Evaluation: whole images.
 
-    That of mmsegmentation, without its second draw for crops that one class fills: scale jitter,
-    uniform in 0.5 to 2, a random crop (padded where the image is smaller), a flip, and a
-    photometric distortion. At factor 1 the shorter side of the image is that of the crop. To judge,
-    the image is resized to fit into ``size`` and padded there, so that images of any shape collate
-    and no pixel goes unseen. Scores are thus of masks at that resolution.
+    The recipe is that of mmsegmentation, without its second draw for crops that one class fills:
+    scale jitter, uniform in 0.5 to 2, a random crop (padded if the image is smaller), a flip, and a
+    photometric distortion. At factor 1 the shorter side of the image is that of the crop. For
+    evaluation, the image is resized to fit into ``size`` and padded there, so that images of any
+    shape collate and no pixel goes unseen. Scores are thus of masks at that resolution.
 
-    At full resolution factor 1 is the image as it is, to train as to judge, and what is judged is
+    At full resolution, factor 1 is the image as it is, and images are evaluated as they are,
     neither resized nor padded.
 
     Args:
-        size: of the crops and, unless at full resolution, of the images that are judged.
-        mean: of the normalisation, per channel, for values in 0..1.
-        std: likewise.
-        full_resolution: work at the images' own scale.
+        size: size of the crops and, unless at full resolution, of the images in evaluation.
+        mean: mean of each channel that the normalisation subtracts, for values in 0..1.
+        std: standard deviation of each channel, likewise.
+        full_resolution: Whether to work at the images' own scale.
     """
     fill = _fill(mean, IGNORE_INDEX)
     crop = _height_width(size)
@@ -53,7 +53,7 @@ def segmentation(
 
 
 def depth(size: Size, mean: Channels, std: Channels) -> Pipelines:
-    """Shifts, flips and photometric distortion to train; whole images to judge.
+    """Training: shifts, flips and photometric distortion. Evaluation: whole images.
 
     Both resize the image to fit into ``size``. There is no scale jitter: a camera that magnifies
     twice shows things as if at half their distance, so that a network that learnt from zoomed
@@ -61,9 +61,9 @@ def depth(size: Size, mean: Channels, std: Channels) -> Pipelines:
     eighth of ``size``, is the crop that keeps the scale, and a flip is the same scene in a mirror.
 
     Args:
-        size: of the images and depths that come out; 0 is the depth where an image is padded.
-        mean: of the normalisation, per channel, for values in 0..1.
-        std: likewise.
+        size: size of the resulting images and depths; 0 is the depth where an image is padded.
+        mean: mean of each channel that the normalisation subtracts, for values in 0..1.
+        std: standard deviation of each channel, likewise.
     """
     fill = _fill(mean, 0)
     height, width = _height_width(size)
@@ -83,8 +83,8 @@ class Letterbox(v2.Transform):
     """Resize to the largest that fits into ``size``, and pad on the right and below.
 
     Args:
-        size: of what comes out.
-        fill: what to pad with.
+        size: size of the result.
+        fill: value that padding has, by type of input.
     """
 
     def __init__(self, size: Size, fill: Fill) -> None:
@@ -106,7 +106,7 @@ class RandomScale(v2.Transform):
     """Resize by one random factor, uniform in ``factors``.
 
     Args:
-        factors: the least and the greatest.
+        factors: the least and the greatest factor.
     """
 
     def __init__(self, factors: tuple[float, float]) -> None:

@@ -31,7 +31,7 @@ class DepthFolder(RazorDataModule):
 
     Targets are depths in metres, float32 (B, H, W), 0 where nothing was measured or the image is
     padded. They are resized by nearest neighbours, so that no depth between two surfaces is made
-    up, and what augments images leaves metres as they are (see
+    up, and augmentation keeps metres as they are (see
     :func:`razorlight.data.dense_transforms.depth`).
 
     Cite, where these are the data: NYUv2, Silberman et al., "Indoor Segmentation and Support
@@ -40,9 +40,9 @@ class DepthFolder(RazorDataModule):
 
     Args:
         root: the folder that holds ``images`` and ``depths``.
-        image_size: of what comes out, in pixels: the side of a square, or height and width; images
-            are resized to fit and padded.
-        scale: steps of the PNG in a metre: 1000 for millimetres, 256 for KITTI.
+        image_size: size of the resulting images in pixels: the side of a square, or height and
+            width. Images are resized to fit and padded.
+        scale: steps of the PNG per metre: 1000 for millimetres, 256 for KITTI.
         **kwargs: see :class:`RazorDataModule`.
 
     Raises:
@@ -80,7 +80,7 @@ class DepthFolder(RazorDataModule):
         return PairedImages(pair_by_stem(images, depths, remedy), DepthCoding(self.scale))
 
     def pipelines(self) -> Pipelines:
-        """Shifts, flips and distortion to train, whole images to judge."""
+        """Shifts, flips and distortion in training; whole images in evaluation."""
         return depth(self.image_size, self.mean, self.std)
 
     def show_target(self, target: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class DepthCoding:
     """How the numbers in a depth file stand for metres.
 
     Attributes:
-        scale: steps in a metre; 0 is no measurement.
+        scale: steps per metre. A number of 0 stands for no measurement.
     """
 
     scale: float

@@ -1,4 +1,4 @@
-"""Finding the files of a data set: what is a sample of it, what is missing, what lies beside it."""
+"""The files of a data set: its samples, files that are missing, and files of other programs."""
 
 import os
 import traceback
@@ -31,8 +31,8 @@ _LEFT_BEHIND = {
 def is_left_behind(name: str) -> bool:
     """Whether a tool left a file or folder of this name beside the user's own.
 
-    That is whatever is hidden (``.ipynb_checkpoints``, ``.DS_Store``, ``._photo.jpg``) and a few
-    names that are known. Such a folder is no class, and nothing in it is a sample.
+    That is any hidden name (``.ipynb_checkpoints``, ``.DS_Store``, ``._photo.jpg``) and a few
+    known names. Such a folder is no class, and nothing in it is a sample.
     """
     return name.startswith(".") or name.lower() in _LEFT_BEHIND
 
@@ -41,8 +41,8 @@ def files_in(folder: Path, suffixes: Sequence[str] = IMG_EXTENSIONS) -> list[Pat
     """The user's own files in a folder, sorted.
 
     Args:
-        folder: where to look; not below it.
-        suffixes: what the names end with, in lower case; the files may have it in any case.
+        folder: folder to look in; not below it.
+        suffixes: ends of the names, in lower case; the files may have them in any case.
     """
     return [folder / entry.name for entry in _own(folder) if _ends(entry, suffixes)]
 
@@ -56,8 +56,8 @@ def images_below(folder: Path, follow_links: bool = False) -> list[Path]:
     """The user's own image files at any depth, sorted.
 
     Args:
-        folder: where to look; need not be there.
-        follow_links: Whether to look into folders behind symbolic links, also in a circle.
+        folder: folder to look in; it may be missing.
+        follow_links: Whether to look into folders behind symbolic links.
     """
     found = []
     for place, folders, files in os.walk(folder, followlinks=follow_links):
@@ -83,7 +83,7 @@ def pair_by_stem(images: Path, maps: Path, remedy: str) -> list[tuple[Path, Path
     Args:
         images: folder of image files.
         maps: folder of masks or depth maps.
-        remedy: how to get the two folders, for the message.
+        remedy: way to get the two folders, for the message.
 
     Returns:
         Pairs ``(image, map)``, sorted by the image's name.
@@ -133,11 +133,11 @@ def require_images(images: Sequence[Path], folder: Path, remedy: str) -> None:
 
 
 def require_pairs(pairs: Sequence[tuple[Path, Path]], remedy: str) -> None:
-    """Refuse pairs, as a list of the data set names them, of which a file is not there.
+    """Refuse pairs of files that a list of the data set names, if a file is missing.
 
     Args:
-        pairs: an image and its map each.
-        remedy: how to get the data.
+        pairs: image and map of each sample.
+        remedy: way to get the data, for the message.
 
     Raises:
         RazorError: naming the first missing files.
@@ -148,10 +148,10 @@ def require_pairs(pairs: Sequence[tuple[Path, Path]], remedy: str) -> None:
 
 
 def require_below(root: Path, path: str | Path) -> Path:
-    """Refuse a file that a list of a data set names, and that is not below the data's folder.
+    """Refuse a file that a list of a data set names, if it is not below the data's folder.
 
-    Symbolic links are followed wherever they lead: they are of those who made the folder, and a
-    list may be of others.
+    Symbolic links may lead anywhere: whoever made the folder made them, while a list may come from
+    somebody else.
 
     Raises:
         RazorError: naming the file.
@@ -163,12 +163,12 @@ def require_below(root: Path, path: str | Path) -> Path:
 
 @contextmanager
 def missing_data(what: str, root: Path, remedy: str) -> Iterator[None]:
-    """Turn what torchvision raises for absent or damaged data into one line.
+    """Turn any error over absent or damaged data into one line.
 
     Args:
         what: name of the data set.
-        root: the folder that was looked into.
-        remedy: how to get the data.
+        root: folder of the data.
+        remedy: way to get the data, for the message.
 
     Raises:
         RazorError: in place of a failed download, a missing file, or one that does not parse.

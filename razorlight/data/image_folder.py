@@ -62,7 +62,7 @@ class ImageFolder(ClassificationData):
         return ("train", "val", "test") if self.folder("test").is_dir() else ("train", "val")
 
     def folder(self, split: Split) -> Path:
-        """Where the images of a split are."""
+        """The folder of the images of a split."""
         return self.root / split
 
     def samples(self, split: Split) -> LabelledImages:
@@ -88,7 +88,7 @@ class ImageFolder(ClassificationData):
 
 
 def _require_once(folders: Sequence[str]) -> None:
-    """Refuse folders that are one and the same: symbolic links are followed, also in a circle."""
+    """Refuse two paths of one folder: a symbolic link may lead back to it, also in a circle."""
     seen: dict[str, str] = {}
     for folder in folders:
         first = seen.setdefault(os.path.realpath(folder), folder)

@@ -21,8 +21,8 @@ class LabelCoding:
     """How the numbers in a mask file, 0 to 65535, stand for classes.
 
     Attributes:
-        numbers: of class 0, 1, ... in the file.
-        ignored: what becomes 255, the label that no loss or metric counts.
+        numbers: numbers of class 0, 1, ... in the file.
+        ignored: numbers that become 255, the label that no loss or metric counts.
     """
 
     numbers: Sequence[int]
@@ -41,7 +41,7 @@ class LabelCoding:
                 f"mask {path} has {numbers.shape[2]} channels; "
                 "save it as an indexed or grey PNG whose values are class ids"
             )
-        inside = numbers.astype(np.uint16)  # others come out as some number that they are not
+        inside = numbers.astype(np.uint16)  # a number beyond 16 bits changes, and is found below
         labels = self._labels[inside]
         stray = numbers[(labels == _STRAY) | (inside != numbers)]
         if stray.size:

@@ -17,7 +17,7 @@ GUTTER = 4
 """Pixels between the panels of a picture."""
 
 OPACITY = 0.5
-"""Of the colours laid over a photograph."""
+"""Opacity of the colours that are laid over a photograph."""
 
 
 def denormalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -25,8 +25,8 @@ def denormalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
     Args:
         image: float (3, H, W).
-        mean: of the normalisation, per channel, for values in 0..1.
-        std: likewise.
+        mean: mean of each channel that the normalisation subtracts, for values in 0..1.
+        std: standard deviation of each channel, likewise.
     """
     shift, scale = (torch.tensor(channels).view(3, 1, 1) for channels in (mean, std))
     return ((image.float().cpu() * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8)
@@ -47,7 +47,7 @@ def colour_depths(depths: Tensor, farthest: float | None = None) -> Tensor:
 
     Args:
         depths: metres, float (H, W), 0 where nothing was measured.
-        farthest: the depth that is bluest; that of the farthest point if None.
+        farthest: depth of the bluest colour; that of the farthest point if None.
     """
     metres = depths.float().cpu()
     shares = metres / (farthest or metres.max().clamp(min=1e-6))

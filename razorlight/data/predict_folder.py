@@ -1,4 +1,4 @@
-"""A folder of any images, to be predicted."""
+"""A folder of any images, for ``predict``."""
 
 from pathlib import Path
 
@@ -11,22 +11,22 @@ from razorlight.data.files import images_below, require_folder, require_images
 from razorlight.data.reading import read_image
 
 COVERED = 1
-"""Value of the mask that goes with an image: what a pipeline pads has another."""
+"""Value of the mask of an image. Where a pipeline pads the image, the mask has another."""
 
 
 class PredictFolder(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
     """All images below a folder; gives ``(image uint8 (3, H, W), mask uint8 (H, W))``.
 
-    The mask is :data:`COVERED` everywhere. It passes through a pipeline with the image, and tells
-    afterwards which part of what came out shows the image.
+    The mask is :data:`COVERED` everywhere. It passes through a pipeline with the image, and shows
+    afterwards which part of the result is the image, and which is padding.
 
     Args:
-        folder: where to look, at any depth.
+        folder: folder of the images, which may be at any depth.
 
     Attributes:
         files: the images, sorted.
-        names: what to call that which is made of each: its path below ``folder`` without the
-            suffix; with it, if that leaves two alike.
+        names: names for the predictions, by image: its path below ``folder``, without the suffix
+            unless two names would be equal.
 
     Raises:
         RazorError: if there is no such folder, or no image in it.

@@ -18,16 +18,16 @@ from razorlight.errors import RazorError
 class PublicSet(ClassificationData):
     """A public data set that its authors divided into images to train and images to test.
 
-    A subclass says how many classes there are (their names are read from the data), what the
-    official parts are, and which class of torchvision downloads and reads them; or else how they
-    are read (:meth:`read`).
+    A subclass gives the number of classes (their names are read from the data), the official parts,
+    and the class of torchvision that downloads and reads them. If torchvision has none, it reads
+    the parts itself (:meth:`read`).
 
     Args:
-        root: the folder that holds the data set's own.
+        root: folder that holds the data set's own folder.
         image_size: side of the square images, in pixels.
         val_fraction: share of the training images that is held out for validation, at random but
-            always alike, in (0, 1); official validation images are training images then. If None,
-            the official validation images, or a tenth where there are none.
+            always alike, in (0, 1); official validation images count as training images then. If
+            None, the official validation images, or a tenth if there are none.
         split_seed: seed of that division.
         download: Whether to fetch the data if they are not there.
         **kwargs: see :class:`ClassificationData`.
@@ -73,7 +73,7 @@ class PublicSet(ClassificationData):
         return tuple(self._part("train").classes)
 
     def prepare_data(self) -> None:
-        """Download the data where that is wanted, and check that they are there.
+        """Download the data if that is wanted, and check that they are there.
 
         Raises:
             RazorError: if they are missing or damaged.
@@ -99,7 +99,7 @@ class PublicSet(ClassificationData):
         return read_image(require_below(self.root, path))
 
     def _part(self, part: Split) -> LabelledSamples:
-        """One copy of each part serves all that need it."""
+        """A part, read once."""
         if part not in self._read:
             with missing_data(type(self).__name__, self.root, self.remedy):
                 source = self.read(part)

@@ -16,7 +16,7 @@ from razorlight.errors import RazorError
 Values = NDArray[Any]
 
 AS_IT_IS = 1
-"""The EXIF orientation of a picture that is stored as it is shown."""
+"""The EXIF orientation of a picture that is stored the way up that it is shown."""
 
 _TURNS: dict[object, Callable[[Values], Values]] = {
     2: lambda values: values[:, ::-1],
@@ -27,11 +27,11 @@ _TURNS: dict[object, Callable[[Values], Values]] = {
     7: lambda values: values.swapaxes(0, 1)[::-1, ::-1],
     8: lambda values: np.rot90(values),
 }
-"""What shows a stored picture (H, W, ...) upright, by its EXIF orientation."""
+"""Functions that turn a stored picture (H, W, ...) upright, by its EXIF orientation."""
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open an image file by its content, if it is of a format that data sets come in.
+    """Open an image file of a format that data sets come in, which its content tells.
 
     PIL knows some fifty more, among them EPS, which it hands to another program to run.
 
@@ -50,7 +50,7 @@ def readable(what: str, path: str | Path) -> Iterator[None]:
         path: the file.
 
     Raises:
-        RazorError: if the file is missing, truncated, absurdly large, or not what it should be.
+        RazorError: if the file is missing, truncated, absurdly large, or of another kind.
     """
     try:
         yield
@@ -63,8 +63,8 @@ def readable(what: str, path: str | Path) -> Iterator[None]:
 def read_image(path: str | Path) -> tv_tensors.Image:
     """Decode any image file to RGB uint8 (3, H, W), as a viewer shows it.
 
-    Every stage reads images by this function. They are turned as their EXIF data say, grey of 16
-    bits is brought to 8, and transparency is dropped.
+    Every stage reads images by this function. It turns them as their EXIF data say, brings grey of
+    16 bits to 8, and drops transparency.
 
     Raises:
         RazorError: if the file is missing, truncated or no image, or its values are neither of 8
@@ -83,7 +83,7 @@ def read_numbers(what: str, path: Path) -> Values:
         path: the file.
 
     Returns:
-        Of the file's own dtype; of a file with colours (H, W, C).
+        The numbers, of the file's own dtype; (H, W, C) for a file with colours.
 
     Raises:
         RazorError: if the file cannot be read.
@@ -98,7 +98,7 @@ def upright(values: Values, orientation: object) -> Values:
 
 
 def orientation_of(image: Image.Image) -> object:
-    """What is left to turn of a loaded image: Pillow turns TIFFs itself when it loads them."""
+    """The EXIF orientation that a loaded image still has; Pillow turns TIFFs when it loads them."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, AS_IT_IS)
     except Exception:  # of any kind: viewers show a picture with damaged EXIF data too
@@ -106,7 +106,7 @@ def orientation_of(image: Image.Image) -> object:
 
 
 def read_orientation(path: Path) -> object:
-    """The EXIF orientation that a file has, 1 to 8; 1 if it says none or is no image."""
+    """The EXIF orientation of a file, 1 to 8; 1 if it states none or is no image."""
     try:
         with open_image(path) as image:
             orientation = orientation_of(image)

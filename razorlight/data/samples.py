@@ -1,4 +1,4 @@
-"""Samples: what a data set gives, and the two kinds of samples that lie in files."""
+"""Samples of a data set: pairs of image and target, and the two kinds that lie in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,13 +29,13 @@ class LabelledSamples(Samples, Protocol):
 
 
 class MapReader(Protocol):
-    """How files are read that hold a number for each pixel."""
+    """Reads files that hold a number for each pixel."""
 
     def read(self, path: Path) -> tv_tensors.Mask:
-        """Read a file to (H, W), of the reader's own dtype.
+        """Read a file to a map (H, W), of the reader's own dtype.
 
         Raises:
-            RazorError: if the file cannot be read or is not what it should be.
+            RazorError: if the file cannot be read or is of another kind.
         """
 
 
@@ -66,12 +66,12 @@ class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
 class PairedImages(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
     """Image files with a map of the same size each; gives ``(image uint8 (3, H, W), map (H, W))``.
 
-    Both come as a viewer shows them. A map without an EXIF orientation may also lie as its image is
-    stored: if only so it has the size of the image, it is turned with it.
+    Both come the way up that a viewer shows them. A map without an EXIF orientation may have been
+    drawn on the stored image: if it has the size of the image only then, it is turned alike.
 
     Args:
         pairs: the files of images and maps.
-        reader: of the maps: a :class:`LabelCoding`, for masks.
+        reader: reader of the maps, for masks a :class:`razorlight.data.label_coding.LabelCoding`.
     """
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]], reader: MapReader) -> None:
@@ -99,9 +99,9 @@ class PairedImages(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):
 
 
 def _turned_alike(target: tv_tensors.Mask, image: Path, map: Path) -> tv_tensors.Mask:
-    """A map that says nothing of its orientation, turned as the image beside it says.
+    """A map without an EXIF orientation, turned as its image is.
 
-    It was drawn on that picture as it is stored, by a tool that heeds no EXIF data.
+    A tool that ignores EXIF data drew such a map on the stored image.
     """
     if read_orientation(map) != AS_IT_IS:
         return target

@@ -14,16 +14,17 @@ from razorlight.protocols import Palette
 
 
 class SegmentationData(RazorDataModule):
-    """Images with masks: random crops to train, whole images to judge.
+    """Images with masks: random crops in training, whole images in evaluation.
 
     Targets are class ids, int64 (B, H, W), 255 where a pixel counts for nothing.
 
     Args:
         root: the folder that holds the data.
-        image_size: of the crops and of the images that are judged, in pixels: the side of a square,
-            or height and width. What is judged is resized to fit and padded.
-        full_resolution: judge images one at a time, neither resized nor padded, and train on crops
-            at that scale (see :func:`razorlight.data.dense_transforms.segmentation`).
+        image_size: size of the crops and of the images in evaluation, in pixels: the side of a
+            square, or height and width. In evaluation images are resized to fit and padded.
+        full_resolution: Whether to evaluate images one at a time, neither resized nor padded, and
+            to train on crops at that scale (see
+            :func:`razorlight.data.dense_transforms.segmentation`).
         **kwargs: see :class:`RazorDataModule`.
 
     Attributes:
@@ -66,7 +67,7 @@ class SegmentationData(RazorDataModule):
         return 1 if self.full_resolution else self.batch_size
 
     def pipelines(self) -> Pipelines:
-        """Scale jitter, crops, flips and distortion to train, whole images to judge."""
+        """Scale jitter, crops, flips and distortion in training; whole images in evaluation."""
         return segmentation(self.image_size, self.mean, self.std, self.full_resolution)
 
     def show_target(self, target: Tensor) -> Tensor:

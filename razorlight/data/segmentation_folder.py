@@ -52,17 +52,17 @@ class SegmentationFolder(SegmentationData):
 
     @property
     def folder(self) -> Path:
-        """The one that holds ``images`` and ``masks``."""
+        """The folder that holds ``images`` and ``masks``."""
         return self.root
 
     @property
     def coding(self) -> LabelCoding:
-        """What the numbers in the masks mean."""
+        """The classes that the numbers in the masks stand for."""
         return LabelCoding(range(self.num_classes))
 
     @property
     def remedy(self) -> str:
-        """How to get the data, for messages."""
+        """The way to get the data, for messages."""
         return "SegmentationFolder reads root/{images,masks}/{train,val[,test]}: set root"
 
     def samples(self, split: Split) -> PairedImages:

@@ -13,7 +13,7 @@ from razorlight.data.transforms import IGNORE_INDEX
 from razorlight.errors import RazorError
 
 MASKS = 300
-"""Masks that are read at most, in a second or a few."""
+"""The most masks that are read, within a few seconds."""
 
 
 @rank_zero_only
@@ -22,8 +22,8 @@ def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str]) -> None
 
     Args:
         what: name of the data, for the message.
-        source: the training samples. Those that cannot give a target without its image are not
-            looked at.
+        source: the training samples. Kinds of samples that cannot give a target without its image
+            are skipped.
         names: the names of the classes.
     """
     unseen, looked, pixels, void = set(range(len(names))), 0, 0, 0
@@ -32,7 +32,7 @@ def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str]) -> None
         try:
             target = _target(source, index)
         except RazorError:
-            return  # training says it, when it meets the file
+            return  # training will say so when it meets the file
         if target is None or not unseen:
             return
         looked += 1

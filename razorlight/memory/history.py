@@ -11,13 +11,13 @@ from razorlight.files import drop_torn_line
 
 @dataclass(frozen=True)
 class PhaseMemory:
-    """Measured memory of one phase in one epoch; sizes in MiB, None where there is none.
+    """Measured memory of one phase in one epoch. Sizes are in MiB, or None if not measured.
 
     Attributes:
         epoch: the epoch, from 0.
         phase: "train", "val" or "test".
         peak_mib: peak allocated.
-        stored_mib: most that was stored after a forward.
+        stored_mib: the most that was stored between a forward and its backward.
         parameters_mib: parameters of the model.
         gradients_mib: their gradients, after a training step.
         optimizer_mib: state of the optimizers at the end of the epoch.
@@ -32,7 +32,7 @@ class PhaseMemory:
     optimizer_mib: float | None = None
 
     def sizes(self) -> dict[str, float]:
-        """The sizes there are, by name."""
+        """The sizes that were measured, by name."""
         return {k: v for k, v in asdict(self).items() if k.endswith("_mib") and v is not None}
 
 

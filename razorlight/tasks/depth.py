@@ -31,8 +31,8 @@ class DepthTask(FineTuningTask):
         encoder: one of smp's encoders, or one of timm's as ``tu-<name>``.
         weights: see :class:`SegmentationTask`.
         model_args: further arguments of the network, such as ``decoder_channels``.
-        max_depth: in metres: what is measured farther away counts for nothing, and no prediction
-            exceeds it; None for no limit.
+        max_depth: limit in metres. Points measured farther away count for nothing, and no
+            prediction exceeds the limit; None for no limit.
         silog_lambda: see :class:`SILogLoss`.
         **kwargs: see :class:`FineTuningTask`.
 
@@ -104,11 +104,11 @@ class SILogLoss(nn.Module):
     ``mean(d**2) - weight * mean(d)**2``; the mean of that over the images.
 
     Args:
-        weight: their lambda, how far an error of the whole image's scale is forgiven, in [0, 1]:
-            0.5 there, 0.85 since Lee et al. 2019 ("From big to small").
+        weight: lambda of the paper, in [0, 1], how far an error of the whole image's scale is
+            forgiven: 0.5 in the paper, 0.85 since Lee et al. 2019 ("From big to small").
 
     Raises:
-        RazorError: for a weight outside of that.
+        RazorError: for a weight outside of [0, 1].
     """
 
     def __init__(self, weight: float) -> None:
@@ -140,7 +140,7 @@ class WithinFactor(Metric):
     """Share of the predictions within a factor of the truth; both positive, of one shape.
 
     Args:
-        factor: above 1.
+        factor: the factor, above 1.
     """
 
     is_differentiable = False

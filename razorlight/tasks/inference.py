@@ -13,22 +13,22 @@ OVERLAP = 1 / 3
 
 
 def pad_to_stride(images: Tensor, net: Any) -> Tensor:
-    """Make the sides of images multiples of what an smp network asks for.
+    """Pad images until the stride of an smp network divides their sides.
 
     Args:
-        images: float (B, 3, H, W); padded on the right and below by 0, the mean colour.
-        net: of segmentation_models_pytorch.
+        images: images, float (B, 3, H, W); padded on the right and below by 0, the mean colour.
+        net: network of segmentation_models_pytorch.
     """
     stride = net.encoder.output_stride if net.requires_divisible_input_shape else 1
     below, right = (-size % stride for size in images.shape[-2:])
-    # where nothing is to be added the batch itself: pad would copy it
+    # without padding return the batch itself, which pad would copy
     return pad(images, (0, right, 0, below)) if below or right else images
 
 
 def crop_like(outputs: Tensor, images: Tensor) -> Tensor:
     """Undo a padding: ``outputs`` (B, channels, ...) cut to the height and width of ``images``."""
     height, width = images.shape[-2:]
-    # where nothing is to be cut the tensor itself, for its record does not follow a view
+    # without a cut return the tensor itself, since its record does not follow a view
     return outputs if outputs.shape[-2:] == (height, width) else outputs[..., :height, :width]
 
 
@@ -38,10 +38,11 @@ def slide(
     """Outputs by square windows that overlap by at least a third, averaged where they do.
 
     Args:
-        forward: maps float (B, 3, window, window) to (B, channels, window, window).
-        images: float (B, 3, H, W); padded as by :func:`pad_to_stride` where the window is larger.
-        window: side, in pixels.
-        channels: of the outputs.
+        forward: function that maps float (B, 3, window, window) to (B, channels, window, window).
+        images: images, float (B, 3, H, W); padded as by :func:`pad_to_stride` where the window is
+            larger.
+        window: side of the windows, in pixels.
+        channels: number of channels of the outputs.
 
     Returns:
         Float32 (B, channels, H, W).

@@ -23,9 +23,9 @@ class LabelTask(FineTuningTask):
     Args:
         net: see :class:`FineTuningTask`.
         metrics: see :class:`FineTuningTask`.
-        num_classes: how many.
-        score: which figure the report gives of each class.
-        ignore_index: a target that counts for nothing.
+        num_classes: number of classes.
+        score: figure that the report gives of each class.
+        ignore_index: target that counts for nothing.
         **kwargs: see :class:`FineTuningTask`.
     """
 
@@ -64,7 +64,7 @@ class LabelTask(FineTuningTask):
     def _report_classes(self, stage: str) -> None:
         confusion = self.confusion.compute().cpu()
         self.confusion.reset()
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # asked by every rank
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # every rank must ask
         if not self.trainer.is_global_zero:
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Networks by the names of timm and segmentation_models_pytorch, with their first weights."""
+"""Networks of timm and segmentation_models_pytorch by name, with their first weights."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,11 +25,11 @@ def timm_network(
     """Make a network of timm that classifies.
 
     Args:
-        model: its name, with or without a tag of its weights.
-        num_classes: outputs of the head.
-        weights: ``none``, ``pretrained``, or a source of :func:`read_weights`; a head of another
-            number of classes is left as initialised.
-        model_args: passed on to ``timm.create_model``.
+        model: name of the network, with or without a tag of its weights.
+        num_classes: number of outputs of the head.
+        weights: ``none``, ``pretrained``, or a source of :func:`read_weights`. A head with another
+            number of classes stays as initialised.
+        model_args: further arguments of ``timm.create_model``.
 
     Raises:
         RazorError: for an unknown model or argument, or weights that cannot be had or do not fit.
@@ -54,11 +54,11 @@ def smp_network(
     Args:
         architecture: name of its class, in any case, such as ``Unet``.
         encoder: one of smp's, or one of timm's as ``tu-<name>``.
-        num_classes: channels of the logits.
+        num_classes: number of channels of the logits.
         weights: ``none``; ``pretrained`` for the encoder's ImageNet weights; or a source of
             :func:`read_weights`, either of the whole network (the head is left as initialised if
             its number of classes differs) or of the encoder alone.
-        model_args: passed on to ``smp.create_model``.
+        model_args: further arguments of ``smp.create_model``.
 
     Raises:
         RazorError: for an unknown name or argument, or weights that cannot be had or do not fit.
@@ -69,7 +69,7 @@ def smp_network(
         raise _unknown("architecture", architecture, known)
     _check_encoder(encoder, pretrained)
     _check_model_args(architecture, encoder, model_args)
-    # smp's own encoders call their ImageNet weights by name, those of timm have just one set
+    # smp's own encoders name their sets of weights, timm's have one set each
     initial = (encoder.startswith(TIMM_ENCODER) or "imagenet") if pretrained else None
     with _creation_errors(f"{architecture} with {encoder}"):
         net = smp.create_model(
@@ -81,7 +81,7 @@ def smp_network(
 
 
 def _heads(config: dict[str, Any]) -> list[str]:
-    """Where timm's configuration of a network says its classifiers are: one name, many or none."""
+    """The names of a network's classifiers, by timm's configuration: one, several or none."""
     heads = config["classifier"] or ()
     return [heads] if isinstance(heads, str) else list(heads)
 
@@ -110,7 +110,7 @@ def _check_encoder(encoder: str, pretrained: bool) -> None:
 
 
 def _check_model_args(architecture: str, encoder: str, model_args: dict[str, Any]) -> None:
-    # smp hands what it does not know to the encoder: timm's refuse it, its own drop it in silence
+    # smp passes unknown arguments to the encoder: timm's refuse them, smp's own ignore them
     known = signature(smp.MODEL_ARCHITECTURES_MAPPING[architecture.lower()]).parameters
     unknown = [name for name in model_args if name not in known]
     if unknown and not encoder.startswith(TIMM_ENCODER):

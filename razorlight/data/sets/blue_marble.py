@@ -23,7 +23,7 @@ BLOCK = 450
 """Width in pixels of the blocks of longitude that the splits take turns in: 30 degrees."""
 
 GAP = 16
-"""Pixels at the eastern end of each block that no tile covers."""
+"""Width in pixels of the eastern end of each block, which no tile covers."""
 
 TURNS: tuple[Split, ...] = ("train", "val", "train", "test")
 """Splits of successive blocks, from 180 degrees west on."""
@@ -43,9 +43,9 @@ class BlueMarble(RazorDataModule):
     one split touches a tile of another. Training tiles overlap by half, the others not at all: 365,
     42 and 85 tiles of 128 pixels.
 
-    The image is made grey (three equal channels): in colour, water where blue exceeds red by more
-    than 15 leaves a network little to add. What needs no network reaches on the test tiles of 128
-    pixels, as mIoU and pixel accuracy, thresholds being the best on the training tiles:
+    The image is made grey (three equal channels). In colour the rule "water is where blue exceeds
+    red by more than 15" leaves a network little to add. On the test tiles of 128 pixels, rules
+    reach the following mIoU and pixel accuracy. Thresholds are the best on the training tiles:
 
     | rule                     | mIoU | accuracy |
     |--------------------------|------|----------|
@@ -63,8 +63,8 @@ class BlueMarble(RazorDataModule):
         tile_size: side of the tiles, in pixels; at most 434.
         batch_size: tiles per batch.
         num_workers: loader processes; the tiles are in memory, so 0 is fast.
-        mean: of the normalisation; the default is that of EfficientNet-Lite.
-        std: likewise.
+        mean: mean that the normalisation subtracts; the default is that of EfficientNet-Lite.
+        std: standard deviation, likewise.
         **kwargs: see :class:`RazorDataModule`.
 
     Raises:
@@ -111,7 +111,7 @@ class BlueMarble(RazorDataModule):
         return _Tiles(grey, land, tile_corners(land, split, self.tile_size), self.tile_size)
 
     def pipelines(self) -> Pipelines:
-        """The eight symmetries of the square to train."""
+        """The eight symmetries of the square in training."""
         symmetries = [
             v2.RandomHorizontalFlip(),
             v2.RandomVerticalFlip(),
@@ -156,12 +156,12 @@ def read_earth() -> tuple[Tensor, Tensor]:
 
 
 def tile_corners(land: Tensor, split: Split, size: int) -> list[tuple[int, int]]:
-    """Where the tiles of a split lie.
+    """The places of the tiles of a split.
 
     Args:
         land: 1 on land, 0 elsewhere, (H, W) with W a multiple of :data:`BLOCK`.
-        split: which blocks to cut; training tiles overlap by half.
-        size: side of the tiles.
+        split: split whose blocks are cut; training tiles overlap by half.
+        size: side of the tiles, in pixels.
 
     Returns:
         ``(top, left)`` of each tile in pixels, by block, then from north to south.

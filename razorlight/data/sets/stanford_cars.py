@@ -43,7 +43,7 @@ class StanfordCars(PublicSet):
         super().__init__(root, image_size, download=False, **kwargs)  # nobody offers a download
 
     def read(self, part: Split) -> LabelledSamples:
-        """What torchvision reads of a part."""
+        """The images of a part, as torchvision reads them."""
         # the classes in the file are 8-bit, too short for a loss
         return datasets.StanfordCars(
             self.root, split=part, loader=self._read_image, target_transform=int

@@ -36,7 +36,7 @@ class VOC2012(SegmentationData):
 
     Args:
         root: the folder that holds ``VOCdevkit``.
-        download: fetch the data (2 GB) if they are not there.
+        download: Whether to fetch the data (2 GB) if they are not there.
         **kwargs: see :class:`SegmentationData`.
 
     Example:
@@ -60,7 +60,7 @@ class VOC2012(SegmentationData):
         return ("train", "val")
 
     def prepare_data(self) -> None:
-        """Download the data where that is wanted, and check that they are there.
+        """Download the data if that is wanted, and check that they are there.
 
         Raises:
             RazorError: if they are not.
@@ -70,7 +70,7 @@ class VOC2012(SegmentationData):
             datasets.VOCSegmentation(self.root, download=self.download and absent)
 
     def samples(self, split: Split) -> Samples:
-        """The images and masks of a split, as its list has them."""
+        """The images and masks of a split, in the order of its list."""
         return PairedImages(self._listed(split), LabelCoding(range(self.num_classes)))
 
     def _listed(self, split: Split) -> list[tuple[Path, Path]]:
@@ -105,7 +105,7 @@ class VOCAug(VOC2012):
 
     Args:
         root: the folder that holds ``VOCdevkit`` and ``sbd``.
-        download: fetch what is not there (2 GB and 1.4 GB).
+        download: Whether to fetch data that are not there (2 GB and 1.4 GB).
         **kwargs: see :class:`SegmentationData`.
 
     Example:
@@ -117,7 +117,7 @@ class VOCAug(VOC2012):
     """
 
     def prepare_data(self) -> None:
-        """Download the data of both where that is wanted, and check that they are there.
+        """Download the data of both if that is wanted, and check that they are there.
 
         Raises:
             RazorError: if they are not.
@@ -138,7 +138,7 @@ class VOCAug(VOC2012):
         )
 
     def _added(self, known: set[str]) -> list[tuple[Path, Path]]:
-        """What SBD has beside the stems that VOC lists."""
+        """The images and masks of SBD whose stems VOC does not list."""
         with self._explained():
             parts = [datasets.SBDataset(self.root / "sbd", part) for part in ("train", "val")]
             found = [pair for part in parts for pair in self._pairs(part)]
