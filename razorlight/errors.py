@@ -1,4 +1,4 @@
-"""The exceptions that the command line makes a line or an exit status of."""
+"""The exceptions of razorlight, which the command line turns into a line or an exit status."""
 
 
 class RazorError(ValueError):
@@ -17,4 +17,4 @@ class RazorError(ValueError):
 
 
 class Terminated(BaseException):
-    """A run that SIGTERM ended, from a scheduler or a container; it saved what it could."""
+    """SIGTERM, from a scheduler or a container, ended a run, which saved its state before."""

@@ -1,9 +1,12 @@
 """The command line: one line and a status for each mistake, and what a run leaves behind."""
 
+import ast
 import re
 import subprocess
 import sys
 import warnings
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -365,3 +368,14 @@ def test_completion_completes_in_bash(folder, capsys):
     command = ["bash", "-c", f'source ./script; {typed}; echo "${{COMPREPLY[@]}}"']
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["quickstart.yaml", "quick.yaml"]
+
+
+def test_imports_of_the_command_line_run_one_way():
+    imports = {}
+    for file in Path(training.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("razorlight.cli"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                imports.setdefault(file.stem, []).extend(name.split(".")[2] for name in names)
+    order = list(TopologicalSorter(imports).static_order())  # raises for a circle
+    assert order[-2:] == ["main", "__init__"]

@@ -52,7 +52,7 @@ def test_models_say_where_they_go(capsys):
 
 def test_a_pattern_without_match_is_an_error(capsys):
     assert main(["list", "recipes", "balancd"]) == 1
-    assert "error: list recipes: 'balancd' matches nothing; near are balanced" in (
+    assert "error: list recipes: 'balancd' matches nothing; the nearest names are balanced" in (
         capsys.readouterr().err
     )
 

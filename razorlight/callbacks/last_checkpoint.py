@@ -98,9 +98,10 @@ class LastCheckpoint(ModelCheckpoint):
         folder = Path(str(trainer.ckpt_path)).absolute().parent
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(callback.state_key)
-            dirpath = getattr(callback, "dirpath", None)
-            if state and dirpath and Path(dirpath).absolute() == folder:
-                _move(state, dirpath)
+            if not isinstance(callback, ModelCheckpoint) or not state or not callback.dirpath:
+                continue
+            if Path(callback.dirpath).absolute() == folder:
+                _move(state, str(callback.dirpath))
 
     def _write(self, trainer: Trainer, name: str) -> bool:
         """Write a checkpoint, unless one of this step exists or the run is a trial."""

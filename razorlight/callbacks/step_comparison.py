@@ -92,7 +92,7 @@ def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[Lig
     """Copies of module and batch; the module's logs nothing."""
     # what LightningCLI gives to make optimizers holds the whole command line, with the run
     factories = [value for value in vars(pl_module).values() if isinstance(value, partial)]
-    shared = (trainer, getattr(trainer, "datamodule", None), *factories)
+    shared = (trainer, trainer.datamodule, *factories)  # type: ignore[attr-defined]
     try:
         module, batch = deepcopy((pl_module, batch), {id(each): each for each in shared})
     except Exception as error:

@@ -64,8 +64,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         content = read_checkpoint(path, "ckpt_path", map_location)
         if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
             raise RazorError(
-                f"ckpt_path: {path} is no checkpoint of Lightning; weights alone are given to the "
-                "model, as --model.weights"
+                f"ckpt_path: {path} is no checkpoint of Lightning; if it holds weights alone, "
+                "give it as --model.weights"
             )
         return content
 

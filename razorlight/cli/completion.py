@@ -39,7 +39,7 @@ class _Print(argparse.Action):
             import shtab
         except ModuleNotFoundError as error:
             raise RazorError(
-                'completion is made by the package shtab; pip install "razorlight[completion]"'
+                'completion needs the package shtab; pip install "razorlight[completion]"'
             ) from error
         preamble = _PREAMBLES[values].format(name=_CONFIGS, configs=" ".join(shipped_configs()))
         print(shtab.complete(parser, shell=values, preamble=preamble))

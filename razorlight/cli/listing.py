@@ -33,7 +33,9 @@ def show(kind: str, pattern: str = "*") -> None:
     matching = {name for name in names if fnmatchcase(name, pattern)}
     if not matching:
         near = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0)
-        raise RazorError(f"list {kind}: {pattern!r} matches nothing; near are {', '.join(near)}")
+        raise RazorError(
+            f"list {kind}: {pattern!r} matches nothing; the nearest names are {', '.join(near)}"
+        )
     for heading, group in groups.items():
         chosen = {name: text for name, text in group.items() if name in matching}
         if heading and chosen:

@@ -62,7 +62,7 @@ class DepthFolder(RazorDataModule):
         super().__init__(**kwargs)
         require_size(image_size)
         if not scale > 0:
-            raise RazorError(f"scale is {scale}; it must be above 0, the steps in a metre")
+            raise RazorError(f"scale is {scale}; it must be above 0 (steps per metre)")
         self.root = Path(root)
         self.image_size = image_size
         self.scale = scale

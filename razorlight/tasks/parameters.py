@@ -1,8 +1,8 @@
 """Groups of parameters: the learning rate of each, and whether weight decay applies."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from timm.models import group_parameters
 from torch import nn
@@ -12,6 +12,22 @@ from razorlight.patterns import check_patterns, matches
 
 LR_SCALE = "lr_scale"
 """Key of a parameter group: its learning rate as a factor of the optimizer's."""
+
+
+@runtime_checkable
+class _WithLayers(Protocol):
+    """A network of timm that numbers its layers."""
+
+    def group_matcher(self, coarse: bool) -> Any:
+        """The regular expressions by which timm finds a parameter's layer."""
+
+
+@runtime_checkable
+class _WithUndecayed(Protocol):
+    """A network of timm with parameters that weight decay should leave alone."""
+
+    def no_weight_decay(self) -> Collection[str]:
+        """The names of these parameters."""
 
 
 def parameter_groups(
@@ -62,8 +78,8 @@ def _layer_scales(module: nn.Module, layer_decay: float) -> dict[str, float]:
     if not 0 < layer_decay <= 1:
         raise RazorError(f"layer_decay is {layer_decay}; it must be in (0, 1]")
     for prefix, part in _parts(module):
-        if matcher := getattr(part, "group_matcher", None):
-            layers = group_parameters(part, matcher(coarse=False), reverse=True)
+        if isinstance(part, _WithLayers):
+            layers = group_parameters(part, part.group_matcher(coarse=False), reverse=True)
             top = max(layers.values())
             return {prefix + name: layer_decay ** (top - layer) for name, layer in layers.items()}
     raise RazorError(
@@ -76,11 +92,11 @@ def _without_weight_decay(module: nn.Module) -> set[str]:
     return {
         prefix + name
         for prefix, part in _parts(module)
-        if hasattr(part, "no_weight_decay")
+        if isinstance(part, _WithUndecayed)
         for name in part.no_weight_decay()
     }
 
 
-def _parts(module: nn.Module) -> list[tuple[str, Any]]:
-    """All submodules, each with what the names of its parameters begin with."""
+def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All submodules, each with the prefix of its parameters' names."""
     return [(f"{name}." if name else "", part) for name, part in module.named_modules()]

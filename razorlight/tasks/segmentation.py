@@ -165,5 +165,5 @@ def _check_class_weights(weights: list[float] | None, num_classes: int, loss: Lo
         raise RazorError(f"class_weights: {len(weights)} given, for {num_classes} classes")
     if "ce" not in loss.split("+"):
         raise RazorError(
-            f"class_weights: loss {loss} takes none; they weigh cross-entropy, loss: ce"
+            f"class_weights: loss {loss} takes none; only cross-entropy does, loss: ce"
         )

@@ -45,7 +45,7 @@ def read_weights(source: str) -> State:
     if not Path(source).is_file() and "#" in source:
         file, _, name = source.rpartition("#")
     if not Path(file).is_file():
-        raise RazorError(f"weights: {file!r} is no file, nor one of none, pretrained, {LITE0}")
+        raise RazorError(f"weights: {file!r} is no file, nor none, pretrained or {LITE0}")
     return _choose(dict(_state_dicts(_read(file))), file, name)
 
 

@@ -73,3 +73,11 @@ def test_augmentation_by_its_numbers() -> None:
 def test_typo_is_refused() -> None:
     with pytest.raises(SystemExit):
         build(["--data=ADE20K", "--data.batchsize=3"])
+
+
+@pytest.mark.parametrize("name", data_package.__all__)
+def test_at_most_four_classes_deep(name: str) -> None:
+    chain = [
+        c for c in getattr(data_package, name).__mro__ if c.__module__.startswith("razorlight")
+    ]
+    assert len(chain) <= 4

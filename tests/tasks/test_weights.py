@@ -165,7 +165,9 @@ def test_package_that_is_not_there(monkeypatch):
 
 
 def test_missing_file_is_named():
-    with pytest.raises(RazorError, match=r"'nowhere.pth' is no file, nor one of none, pretrained"):
+    with pytest.raises(
+        RazorError, match=r"'nowhere.pth' is no file, nor none, pretrained or effic"
+    ):
         read_weights("nowhere.pth")
 
 
