@@ -36,11 +36,11 @@ class MemoryProfiler(Callback):
     * A table of all that at the end of fit (the one step is rank zero's).
 
     On CUDA the allocator is read over all of a phase, whatever is allocated. Its peak statistics,
-    which the process shares, are reset when a phase begins. On the CPU live storages are
-    counted over the first steps of each phase in each epoch: parameters, buffers, gradients,
-    optimizer state, the batch, and whatever the step makes, but not the scratch of PyTorch's own
-    kernels. A counted step of a small CNN takes 1.4 times its usual time, every other step what it
-    takes without the profiler (measured by ``python tools/profiler_cost.py``).
+    which the process shares, are reset when a phase begins. On the CPU live storages are counted
+    over the first steps of each phase in each epoch: parameters, buffers, gradients, optimizer
+    state, the batch, and all that the step makes, but not the scratch memory of PyTorch's own
+    kernels. A counted step of a small CNN takes 1.4 times its usual time, and every other step
+    the time that it takes without the profiler (measured by ``python tools/profiler_cost.py``).
 
     Under manual optimization nothing is stored "between forward and backward" and the step is not
     compared; nor is it under strategies other than a single device and DDP.
@@ -236,7 +236,7 @@ class MemoryProfiler(Callback):
         self._phases.leave()
         self._append(trainer, [self._record(trainer, pl_module, "test")])
 
-    # ---- what is written
+    # ---- rows
 
     def _enter_train(self, trainer: Trainer) -> None:
         self._phases.enter("train", self.steps * trainer.accumulate_grad_batches)

@@ -179,7 +179,7 @@ def kind_of(prediction: object) -> Kind:
     """What a prediction is, by its shape and dtype.
 
     Raises:
-        RazorError: for what is none of the three kinds.
+        RazorError: if the prediction is none of the three kinds.
     """
     kinds: dict[tuple[int, bool], Kind] = {
         (2, True): "classes",

@@ -28,12 +28,12 @@ def run_command(words: Sequence[str]) -> None:
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # whoever read the output has left, as `head` does; Python would complain once more at exit
+        # the reader of the output has left, as `head` does; Python would complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises what is wrong, in place of printing the usage."""
+    """Raises an error for a mistake, in place of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
         raise argparse.ArgumentError(None, message)
@@ -50,7 +50,7 @@ def _parser() -> _Parser:
     completion.add_option(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, help in TRAINING.items():
-        # for help and completion alone: to run them is Lightning's part
+        # known here for help and completion only: Lightning's command line runs them
         training = commands.add_parser(name, help=help, epilog=keys_help(name))
         completion.of_configs(training.add_argument("-c", "--config", help=CONFIG_HELP))
         training.add_argument("--ckpt_path", help="a checkpoint, or `last`, or `best`")

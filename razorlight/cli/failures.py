@@ -31,7 +31,7 @@ class Failure:
 
     Attributes:
         status: the exit status.
-        line: what to print; empty where the user ended the run and needs no word of it.
+        line: line to print; empty if the user ended the run.
     """
 
     status: int
@@ -73,7 +73,7 @@ def _failure_of_training(error: BaseException, words: Sequence[str]) -> Failure 
 
     if isinstance(error, argparse.ArgumentError | OmegaConfBaseException):
         message = explain(str(error))
-        # if a key is missing, it may belong into any of the files
+        # a missing key may belong into any of the files
         files = _config_files(words) if "required" in message else ""
         return Failure(MISUSED, _one_line(files + message))
     if isinstance(error, MisconfigurationException):
@@ -86,7 +86,7 @@ def _failure_of_training(error: BaseException, words: Sequence[str]) -> Failure 
 
 
 def _accident(error: OSError | RuntimeError) -> str | None:
-    """What befell a run from outside, and the way out; None for any other error."""
+    """An accident of the machine in one line, with the way out; None for any other error."""
     from razorlight.memory.shortage import is_shortage, way_out
 
     gist = next(iter(str(error).strip().splitlines()), "")

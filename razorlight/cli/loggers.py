@@ -25,7 +25,7 @@ def write_whole_metrics(trainer: Trainer) -> None:
 
 
 def log_into(run: Path, trainer: Trainer) -> None:
-    """Let a trainer write into the folder of an earlier run, beside what is there.
+    """Let a trainer write into the folder of an earlier run, beside the files of that run.
 
     The best checkpoint so far stays known, and metrics and memory go on in the same files. Only
     the copy of the configuration is written anew.

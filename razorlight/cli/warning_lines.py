@@ -9,15 +9,15 @@ from typing import Any
 
 
 def silence_others(command: str) -> None:
-    """Leave out what others say that is of no use to whoever runs a command.
+    """Leave out messages of Lightning and torch that a user of the command line cannot act on.
 
     Args:
-        command: one of those that train.
+        command: command that trains, such as ``fit``.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_banner)
     # Lightning's own use of torch; and frozen norms, which tasks leave in eval mode on purpose
     warnings.filterwarnings("ignore", message=".*LeafSpec|.*in eval mode at the start of training")
-    if command != "fit":  # then no checkpoint is written, in whatever folder
+    if command != "fit":  # other commands write no checkpoint, in whatever folder
         warnings.filterwarnings("ignore", message="The dirpath has changed")
 
 

@@ -55,12 +55,12 @@ class StorageMeter(TorchDispatchMode):
     """Counts the bytes of live tensor storages, exactly, on the CPU.
 
     Within the context, the storage of every operator's output counts from the operator's end until
-    it is freed, whoever holds it: Python, a view, or autograd. A storage that exists already counts
-    once :meth:`track` is told of it, or an operator returns a view of it. ``live`` goes on falling
-    after the context, as storages are freed. Custom operators (``torch.library``) are followed
-    inside; the scratch memory of PyTorch's own kernels, which are C++, is not seen, nor a storage
-    resized by its own method until an operator returns it. Code under ``torch.compile`` runs
-    eagerly within the context, and it is the eager memory that is counted.
+    it is freed, whether Python, a view or autograd holds it. A storage that existed before counts
+    once :meth:`track` is told of it, or an operator returns a view of it. After the context,
+    ``live`` still falls as storages are freed. The inside of custom operators (``torch.library``)
+    is followed. Two things are not seen: the scratch memory of PyTorch's own kernels, which are
+    C++, and a storage resized by its own method, until an operator returns it. Code under
+    ``torch.compile`` runs eagerly within the context, so its eager memory is counted.
 
     Attributes:
         live: bytes of the storages alive now.

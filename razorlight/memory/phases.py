@@ -76,7 +76,7 @@ class PhaseMeter:
         self._others = self._meter.live - storage_bytes(held())
 
     def note_stored(self) -> None:
-        """Note, between forward and backward of a measured step, what is alive beside ``held``."""
+        """Note the memory alive beside ``held``; call it between forward and backward of a step."""
         assert self._meter is not None
         assert self._held is not None
         stored = self._meter.live - self._others - storage_bytes(self._held())

@@ -1,4 +1,4 @@
-"""What all tasks share: what is trained, how, and how it is scored."""
+"""The base of all tasks: training, scoring and prediction of a network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
