@@ -4,14 +4,52 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from razorlight.api import *  # noqa: F403
+    from razorlight.callbacks import BackRazor, MemoryProfiler
+    from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
+    from razorlight.conversion import Plan, is_converted, razor_, restore_
+    from razorlight.errors import RazorError
+    from razorlight.layers import register
+    from razorlight.planning import RECIPES, Recipe, Role
+
+__all__ = [
+    "RECIPES",
+    "BackRazor",
+    "Codec",
+    "Dense",
+    "Mask",
+    "MemoryProfiler",
+    "Plan",
+    "RazorError",
+    "Recipe",
+    "Role",
+    "Slope",
+    "TopK",
+    "Uniform",
+    "is_converted",
+    "razor_",
+    "register",
+    "restore_",
+]
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "razorlight.callbacks": ("BackRazor", "MemoryProfiler"),
+    "razorlight.codecs": ("Codec", "Dense", "Mask", "Slope", "TopK", "Uniform"),
+    "razorlight.conversion": ("Plan", "is_converted", "razor_", "restore_"),
+    "razorlight.errors": ("RazorError",),
+    "razorlight.layers": ("register",),
+    "razorlight.planning": ("RECIPES", "Recipe", "Role"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    # torch is imported when a public name is first asked for: `razorlight --help` asks for none
-    api = import_module("razorlight.api")
-    if name == "__all__" or name in api.__all__:
-        return getattr(api, name)
+    # each name brings what it needs alone: `razor_` brings torch, callbacks bring Lightning
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -22,7 +22,8 @@ from razorlight import (
     register,
     restore_,
 )
-from razorlight.layers import REGISTRY, RazorLayer, Role
+from razorlight.layers import REGISTRY, RazorModule
+from razorlight.planning import Role
 
 
 def network():
@@ -44,7 +45,7 @@ def as_file(model):
 
 
 def codecs(model):
-    return {n: m.razor_storage.codec for n, m in model.named_modules() if isinstance(m, RazorLayer)}
+    return {n: m.razor_plan.codec for n, m in model.named_modules() if isinstance(m, RazorModule)}
 
 
 def reasons(report):
@@ -101,7 +102,7 @@ def test_last_override_wins_where_it_fits():
     razor_(model, overrides={"*": block, "3": TopK(0.7)})
     assert codecs(model)["1"] == TopK(0.5, "block")
     assert codecs(model)["3"] == TopK(0.7)
-    assert codecs(model)["2"] == Uniform(3, axis=-2, keeps="zeros", token_scale=True)
+    assert codecs(model)["2"] == Uniform(3, axis=-2, preserves="zeros", token_scale=True)
 
 
 def test_carriers_are_named_and_store_nothing():
@@ -273,11 +274,11 @@ class AsLinear:
 
 
 @pytest.mark.parametrize(
-    "same_as",
+    "equivalent",
     [lambda layer, x: squared(layer, x), partial(squared, bias=None), AsLinear()],
     ids=["function", "partial", "object"],
 )
-def test_register_by_path_what_is_written_out(same_as):
+def test_register_by_path_what_is_written_out(equivalent):
     torch.manual_seed(0)
     dense = nn.Sequential(nn.Linear(4, 4), Squared())
     razor = copy.deepcopy(dense)
@@ -285,7 +286,7 @@ def test_register_by_path_what_is_written_out(same_as):
         f"{Squared.__module__}.Squared",
         functions=[nn.functional.linear],
         role=Role.PRODUCT,
-        same_as=same_as,
+        equivalent=equivalent,
     )
     try:
         razor_(razor, "exact", include=["1"])
@@ -295,7 +296,7 @@ def test_register_by_path_what_is_written_out(same_as):
         assert torch.equal(*outputs)
         for out in outputs:
             out.square().sum().backward()
-        assert type(outputs[1].grad_fn).__name__ == "_OutputBackward"
+        assert type(outputs[1].grad_fn).__name__ == "_RazorBackward"
         for p, q in zip(dense.parameters(), razor.parameters(), strict=True):
             torch.testing.assert_close(p.grad, q.grad)
     finally:
@@ -321,7 +322,7 @@ def test_what_a_block_moves_by_keyword_is_left_alone():
         def forward(self, x):
             return torch.cat(tensors=[x, torch.flatten(input=x, start_dim=1).view(x.shape)], dim=1)
 
-    register(Doubled, role=Role.CARRIER)
+    register(Doubled, role=Role.VIEW)
     try:
         dense = nn.Sequential(nn.BatchNorm2d(3), Doubled(), nn.Conv2d(6, 4, 3))
         razor = copy.deepcopy(dense)

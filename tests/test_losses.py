@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from razorlight import razor_
-from razorlight.layers import REGISTRY, Role, register
+from razorlight.layers import REGISTRY, register
 from razorlight.memory import measure_step
+from razorlight.planning import Role
 
 CLASSES, SIDE = 12, 32
 IMAGES = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from razorlight import razor_, restore_
-from razorlight.layers import RazorLayer
+from razorlight.layers import RazorModule
 from razorlight.memory import measure_step
 from razorlight.planning import exact, paper
 
@@ -30,7 +30,7 @@ TIMM = {
 }
 EXACT = {  # each recipe, and what it would be without loss
     "balanced": exact(),
-    "compact": replace(exact(), reruns=math.inf),
+    "compact": replace(exact(), max_rerun_cost=math.inf),
     "paper": paper(0.0, "fp32"),
 }
 SMP = ("Unet", "FPN", "DeepLabV3Plus", "UPerNet", "Segformer")
@@ -87,7 +87,7 @@ def test_like_dense(name, recipe):
         assert torch.equal(value, dense.state_dict()[key]), key
 
     restore_(razor)
-    assert not any(isinstance(layer, RazorLayer) for layer in razor.modules())
+    assert not any(isinstance(layer, RazorModule) for layer in razor.modules())
     assert [type(layer) for layer in razor.modules()] == [type(layer) for layer in dense.modules()]
 
 

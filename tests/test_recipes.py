@@ -8,8 +8,10 @@ import yaml
 from razorlight import Dense, RazorError, Recipe, TopK, Uniform
 from razorlight.planning import RECIPES, compact, find_recipe, recipe_fields
 
-CHANGED = "{name: balanced, slope: {codec: uniform, bits: 4}, reruns: inf}"
-WHOLE = "{norm: dense, map_norm: dense, product: dense, attention: dense, slope: dense}"
+CHANGED = "{name: balanced, smooth_activation: {codec: uniform, bits: 4}, max_rerun_cost: inf}"
+WHOLE = (
+    "{norm: dense, channel_norm: dense, product: dense, operands: dense, smooth_activation: dense}"
+)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -24,7 +26,7 @@ def test_arguments_and_fields():
         0.7, "sample", "bf16"
     )
     changed = find_recipe(yaml.safe_load(CHANGED))
-    assert (changed.slope, changed.reruns) == (Uniform(4), math.inf)
+    assert (changed.smooth_activation, changed.max_rerun_cost) == (Uniform(4), math.inf)
     assert changed.norm == find_recipe("balanced").norm
     assert find_recipe(yaml.safe_load(WHOLE)) == Recipe(*[Dense()] * 5)
 
@@ -43,9 +45,15 @@ def test_plain_values_give_the_same_recipe_again(spec):
         ({"name": "compact", "bit": 4}, "recipe compact has no 'bit', only sparsity, bits, norm"),
         ({"name": "compact", "bits": 9}, "bits must be one of"),
         ({"name": "paper", "sparsity": "much"}, r"sparsity must be in \[0, 1\).*much"),
-        ({"name": "balanced", "slope": "topk"}, r"recipe: slope cannot be stored by TopK"),
-        ({"name": "balanced", "slope": 3}, "unknown codec in 3"),
-        ({"name": "balanced", "reruns": "many"}, "reruns must be a number, got 'many'"),
+        (
+            {"name": "balanced", "smooth_activation": "topk"},
+            r"recipe: smooth_activation cannot be stored by TopK",
+        ),
+        ({"name": "balanced", "smooth_activation": 3}, "unknown codec in 3"),
+        (
+            {"name": "balanced", "max_rerun_cost": "many"},
+            "max_rerun_cost must be a number, got 'many'",
+        ),
         ({"name": "balanced", "shares": 2}, "shares must be true or false, got 2"),
         ({"norm": "dense"}, "missing 4 required positional.*or a name, as in"),
         ({"norms": "dense"}, "recipe without a name has no 'norms'"),

@@ -17,7 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from razorlight import RECIPES, Recipe, Uniform, razor_
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import exact
-from razorlight.records import Record, _Kept, in_pieces
+from razorlight.records import as_it_is
+from razorlight.records.readers import _CACHE
 
 EIGHT = Uniform(8, axis=-2)
 LOSSLESS = exact()
@@ -141,7 +142,7 @@ def _fail(grad):
 @pytest.mark.parametrize("reruns", [False, True])
 @pytest.mark.parametrize("build", NETWORKS)
 def test_ways_to_step(build, reruns):
-    recipe = Recipe(*[EIGHT] * 5, reruns=math.inf if reruns else 0)
+    recipe = Recipe(*[EIGHT] * 5, max_rerun_cost=math.inf if reruns else 0)
     _, razor = pair(build, recipe)
     razor.eval()  # a batch norm in training would see each forward
     for layer in razor.modules():
@@ -299,8 +300,8 @@ def test_a_frozen_norm_lets_go_of_what_followed_has_read():
     seen = []
 
     def note(*_):
-        kept = (ref() for ref in _Kept._latest.owners)
-        seen.append(any(each is not None and each.value is not None for each in kept))
+        cached = (ref() for ref in _CACHE.readers)
+        seen.append(any(each is not None and each.value is not None for each in cached))
 
     for layer in (block[1], block[0]):  # in the order of backward
         layer.register_forward_hook(lambda layer, given, out: out.register_hook(note) and None)
@@ -333,7 +334,9 @@ def joined_maps():
 def test_large_values_are_derived_in_pieces(build, recipe, monkeypatch):
     _, razor = pair(build, recipe)
     whole = gradients(razor)
-    monkeypatch.setattr("razorlight.records._PIECE", 1000)  # fewer entries than a sample has
+    monkeypatch.setattr(
+        "razorlight.records.readers._PIECE", 1000
+    )  # fewer entries than a sample has
     assert (gradients(razor) - whole).abs().max() < 2e-5 * whole.abs().max()
 
 
@@ -352,7 +355,7 @@ def test_the_input_of_a_convolution_is_never_there_whole(monkeypatch):
 
     # else there are also what it is derived from, and the gradients of input and output
     assert peak_of_backward() > 4
-    monkeypatch.setattr("razorlight.records._PIECE", 2**14)
+    monkeypatch.setattr("razorlight.records.readers._PIECE", 2**14)
     assert peak_of_backward() < 3.6
 
 
@@ -367,13 +370,14 @@ def test_a_norm_of_all_dims_at_once_is_not_cut(recipe, monkeypatch):
         model(tokens).square().sum().backward()
 
     whole = gradients(razor, backward)
-    monkeypatch.setattr("razorlight.records._PIECE", 64)
+    monkeypatch.setattr("razorlight.records.readers._PIECE", 64)
     torch.testing.assert_close(gradients(razor, backward), whole)
 
 
 def test_what_a_small_value_is_derived_from_goes():
-    record = Record((torch.randn(4, 8),), lambda x: x * 2).then(torch.neg, by_sample=True)
+    doubled = as_it_is(torch.randn(4, 8)).then(lambda x: x * 2, returns_new=True)
+    record = doubled.then(torch.neg, within_samples=True)
     with StorageMeter() as meter:
-        _, value = in_pieces(record.read, record.tensors)
-        whole = value(slice(None))
+        _, read = record.in_pieces()
+        whole = read(slice(None))
         assert meter.live == whole.nbytes

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from razorlight.codecs import parse_codec
-from razorlight.conversion import Conversion
+from razorlight.conversion import Conversion, Plan, check_only_plan, choose_plan
 from razorlight.errors import RazorError
 from razorlight.memory.held import ValuesWatch
 from razorlight.memory.shortage import is_shortage, note_way_out
 from razorlight.planning import RecipeSpec, find_recipe, recipe_fields
-from razorlight.planning.plan import make_plan
-from razorlight.report import Report
 
 
 class BackRazor(Callback):
@@ -41,15 +40,19 @@ class BackRazor(Callback):
         exclude: globs of layer names that stay dense.
         overrides: ``{glob: codec}``, for example
             ``{"model.decoder.*": {"codec": "topk", "sparsity": 0.7}}``.
+        plan: a :class:`razorlight.Plan`, or the path of a ``plan.yaml`` of an earlier run, edited
+            by hand or not; in place of all other arguments.
 
     Attributes:
-        report: what was converted, once fit has begun; ``print(callback.report)`` names each layer.
+        plan: what becomes of each layer, once fit has begun; ``print(callback.plan)`` names each
+            layer. A run with a folder keeps it there, as ``plan.yaml``.
 
     Raises:
         RazorError: here for an argument out of its range; when fit sets up, if a glob matches
-            nothing, nothing would be converted, the strategy is DeepSpeed or FSDP's first version
-            (its second is ``ModelParallelStrategy``), or a BatchSizeFinder or LearningRateFinder
-            would try steps of layers that are made in ``configure_model``, dense by then.
+            nothing, nothing would be converted, the plan is one of another network, the strategy is
+            DeepSpeed or FSDP's first version (its second is ``ModelParallelStrategy``), or a
+            BatchSizeFinder or LearningRateFinder would try steps of layers that are made in
+            ``configure_model``, dense by then.
 
     Example:
         >>> import torch
@@ -71,19 +74,25 @@ class BackRazor(Callback):
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         overrides: Mapping[str, str | Mapping[str, Any]] | None = None,
+        plan: Plan | str | Path | None = None,
     ) -> None:
         find_recipe(recipe, sparsity)
+        if plan is not None:
+            check_only_plan(recipe, sparsity, include, exclude, overrides)
         self.overrides = {glob: parse_codec(spec) for glob, spec in (overrides or {}).items()}
         self.recipe, self.sparsity = recipe, sparsity
         self.include, self.exclude = include, exclude
-        self.report: Report | None = None
+        self.given_plan = plan if plan is None or isinstance(plan, Plan) else Plan.load(plan)
+        self.plan: Plan | None = None
         self._conversion: Conversion | None = None
         self._warned = False  # of what the first batch met
         self._watch: ValuesWatch | None = None  # in the first batch
 
     @property
     def recipe_name(self) -> str:
-        """The name of the recipe, with ``*`` if it is changed; "own" without a name."""
+        """The name of the recipe, with ``*`` if it is changed; "own" without one, or "by plan"."""
+        if self.given_plan is not None:
+            return "by plan"
         fields = recipe_fields(self.recipe)
         return fields if isinstance(fields, str) else f"{fields.get('name', 'own')}*"
 
@@ -99,16 +108,17 @@ class BackRazor(Callback):
         if is_overridden("configure_model", pl_module):  # its layers do not exist yet
             _refuse_finders(trainer, pl_module)
         else:
-            self._plan(pl_module)
+            self._make_plan(pl_module)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
-        report = self._plan(pl_module).report
+        plan = self._make_plan(pl_module).plan
         self._warned, self._watch = False, None
-        rank_zero_info(f"BackRazor: {report.summary()}")
+        rank_zero_info(f"BackRazor: {plan.summary()}")
+        _save_in_folder(plan, trainer)
         alike = defaultdict(list)
-        for line in report.only("near miss"):
+        for line in plan.only("near miss"):
             alike[line.layer, line.detail].append(line.name)
         for (layer, detail), names in alike.items():
             more = f", as do {len(names) - 1} more" if len(names) > 1 else ""
@@ -128,8 +138,8 @@ class BackRazor(Callback):
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self._convert(pl_module)
-        if self.report is not None and self._watch is None:
-            self._watch = ValuesWatch(pl_module, self.report)
+        if self.plan is not None and self._watch is None:
+            self._watch = ValuesWatch(pl_module, self.plan)
             if not _is_compiled(pl_module):
                 self._watch.start()
 
@@ -137,19 +147,19 @@ class BackRazor(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        if self.report is None or self._watch is None or not self._watch.active:
+        if self.plan is None or self._watch is None or not self._watch.active:
             return
-        self.report = replace(self.report, held=tuple(map(str, self._watch.held(loss))))
+        self.plan = replace(self.plan, held=tuple(map(str, self._watch.held(loss))))
         self._watch.stop()
-        for line in self.report.held:
+        for line in self.plan.held:
             rank_zero_warn(f"BackRazor: {line}")
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self._restore(pl_module)
-        if self.report is not None and not self._warned:
+        if self.plan is not None and not self._warned:
             self._warned = True
-            for line in self.report.never_called():
+            for line in self.plan.never_called():
                 rank_zero_warn(f"BackRazor: {line}")
 
     @override
@@ -172,6 +182,8 @@ class BackRazor(Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         # plain values: a checkpoint is read with weights_only=True
+        if self.given_plan is not None:
+            return {"plan": self.given_plan.summary()}
         return {"recipe": recipe_fields(self.recipe), "sparsity": self.sparsity}
 
     @override
@@ -182,19 +194,18 @@ class BackRazor(Callback):
                 f"this run goes on with {self.state_dict()}"
             )
 
-    def _plan(self, pl_module: LightningModule) -> Conversion:
-        plan = make_plan(
-            pl_module, self.recipe, self.sparsity, self.include, self.exclude, self.overrides
-        )
+    def _make_plan(self, pl_module: LightningModule) -> Conversion:
+        chosen = (self.recipe, self.sparsity, self.include, self.exclude, self.overrides or None)
+        plan = choose_plan(pl_module, *chosen, plan=self.given_plan)
         self._conversion = Conversion(pl_module, plan)
-        self.report = self._conversion.report
+        self.plan = self._conversion.plan
         return self._conversion
 
     def _convert(self, pl_module: LightningModule) -> None:
         conversion = self._conversion
         if conversion is None or not conversion.fits():  # layers were changed since
-            conversion = self._plan(pl_module)
-            rank_zero_info(f"BackRazor: layers were changed; {conversion.report.summary()}")
+            conversion = self._make_plan(pl_module)
+            rank_zero_info(f"BackRazor: layers were changed; {conversion.plan.summary()}")
         conversion.apply()
 
     def _restore(self, pl_module: LightningModule) -> None:
@@ -210,6 +221,13 @@ def _is_compiled(module: LightningModule) -> bool:
         isinstance(part, torch._dynamo.OptimizedModule) or part._compiled_call_impl is not None
         for part in module.modules()
     )
+
+
+def _save_in_folder(plan: Plan, trainer: Trainer) -> None:
+    """Keep the plan with the run, if the run has a folder of its own."""
+    is_tried_out = getattr(trainer, "fast_dev_run", False)
+    if trainer.is_global_zero and trainer.logger and trainer.log_dir and not is_tried_out:
+        plan.save(Path(trainer.log_dir) / "plan.yaml")
 
 
 def _refuse_strategies(trainer: Trainer) -> None:

@@ -126,8 +126,8 @@ def _samples(loaders: object) -> int | str:
 
 def _saving_rows(trainer: Trainer) -> Iterator[Row]:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, BackRazor) and callback.report:
-            converted, known = len(callback.report.only("converted")), len(callback.report.lines)
+        if isinstance(callback, BackRazor) and callback.plan:
+            converted, known = len(callback.plan.only("converted")), len(callback.plan.lines)
             yield "recipe", f"{callback.recipe_name}: {converted} of {known} layers converted"
         if isinstance(callback, MemoryProfiler):
             for size, label in (("stored", "stored by a step"), ("peak", "peak of a step")):

@@ -3,7 +3,7 @@
 from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.mask import Mask
-from razorlight.codecs.operators import decode, encode, encode_made
+from razorlight.codecs.operators import decode, encode, encode_in_chunks
 from razorlight.codecs.parsing import CODECS, codec_fields, parse_codec
 from razorlight.codecs.slope import Slope
 from razorlight.codecs.topk import TopK
@@ -20,7 +20,7 @@ __all__ = [
     "codec_fields",
     "decode",
     "encode",
-    "encode_made",
+    "encode_in_chunks",
     "parse_codec",
     "scale_and_shift",
 ]

@@ -28,7 +28,7 @@ class Codec(ABC):
         True
     """
 
-    def samples_together(self, shape: Sequence[int]) -> int | None:
+    def chunk_alignment(self, shape: Sequence[int]) -> int | None:
         """How many samples (of dim 0) at a time are encoded for themselves; None if it is all.
 
         The encodings of multiples of so many, joined in dim 0, are that of the whole.
@@ -39,7 +39,7 @@ class Codec(ABC):
         """Whether a tensor of ``dtype`` is stored as it is."""
         return False
 
-    def keeping(self, what: Literal["signs", "zeros"]) -> "Codec":
+    def preserving(self, what: Literal["signs", "zeros"]) -> "Codec":
         """The codec that keeps signs, or the zeros of what is rectified; itself if there is none.
 
         See :class:`~razorlight.codecs.Uniform`.

@@ -26,13 +26,13 @@ class Mask(Codec):
     """
 
     @override
-    def samples_together(self, shape: Sequence[int]) -> int | None:
+    def chunk_alignment(self, shape: Sequence[int]) -> int | None:
         together = 8 // math.gcd(8, math.prod(shape[1:]))  # so that they fill whole bytes
         return None if len(shape) < 2 or shape[0] % together else together
 
     def _rows(self, shape: Sequence[int]) -> tuple[int, int]:
         """The shape in which it is packed: so that the encodings of pieces join."""
-        together = self.samples_together(shape)
+        together = self.chunk_alignment(shape)
         count = shape[0] // together if together else 1
         return count, math.prod(shape) // max(1, count)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from razorlight._torch import is_traced
 from razorlight.codecs.base import Codec
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
@@ -30,9 +31,9 @@ def encode(
         x: the value, any shape.
         of: gives what is encoded in place of ``x``, sample by sample in its shape.
     """
-    if not torch.compiler.is_compiling():
+    if not is_traced():
         made = of or (lambda part: part)
-        return encode_made(
+        return encode_in_chunks(
             codec, x.shape, x.device, lambda samples: made(x[samples] if x.ndim else x)
         )
     value = of(x) if of else x
@@ -41,7 +42,7 @@ def encode(
     return tuple(_encode(value, _spec(codec)))
 
 
-def encode_made(
+def encode_in_chunks(
     codec: Codec, shape: torch.Size, device: torch.device, make: Callable[[slice], Tensor]
 ) -> tuple[Tensor, ...]:
     """Encode a value that need not exist as a whole.
@@ -61,7 +62,7 @@ def encode_made(
 
 def _pieces(codec: Codec, shape: Sequence[int], device: torch.device) -> list[slice]:
     """The samples that are encoded or decoded at a time."""
-    together = codec.samples_together(shape) if device.type == "cpu" else None
+    together = codec.chunk_alignment(shape) if device.type == "cpu" else None
     if together is None:
         return [slice(None)]
     count = together * max(1, _PIECE // max(1, together * math.prod(shape[1:])))
@@ -74,7 +75,7 @@ def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: tor
     """``codec.decode(*stored, shape=shape, dtype=dtype)``, opaque to a compiler."""
     if codec.is_identity(dtype):
         return codec.decode(*stored, shape=shape, dtype=dtype)
-    if torch.compiler.is_compiling():
+    if is_traced():
         return _decode(list(stored), _spec(codec), shape, dtype)
     pieces = _pieces(codec, shape, stored[0].device)
     if len(pieces) == 1:

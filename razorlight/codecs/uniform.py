@@ -65,7 +65,7 @@ class Uniform(Codec):
             channel over tokens; where that is short, over those of up to eight samples, and where
             these are fewer than 32 entries, as for None: in the order in memory, across rows.
         stochastic: round up or down at random, such that the mean is right; else to the nearest.
-        keeps: "ends": the lowest and highest entry of a group are levels; "signs": zero lies
+        preserves: "ends": the lowest and highest entry of a group are levels; "signs": zero lies
             between two levels, so that positive entries stay so and no other becomes one, and
             negative entries and zeros, which a rectifier behind does not let through, are kept in
             steps twice as wide; "zeros": what is stored is the entry rectified, ``max(x, 0)``, and
@@ -79,9 +79,9 @@ class Uniform(Codec):
             large ones.
 
     Raises:
-        RazorError: for other ``bits``, a ``group`` below 1, stochastic rounding of what keeps signs
-            or zeros, or a scale of tokens without an ``axis``; in use, for a value without that
-            ``axis``.
+        RazorError: for other ``bits``, a ``group`` below 1, stochastic rounding that
+            preserves signs or zeros, or a scale of tokens without an ``axis``; in use, for a value
+            without that ``axis``.
 
     Example:
         >>> import torch
@@ -94,7 +94,7 @@ class Uniform(Codec):
     group: int = 256
     axis: int | None = None
     stochastic: bool = False
-    keeps: Literal["ends", "signs", "zeros"] = "ends"
+    preserves: Literal["ends", "signs", "zeros"] = "ends"
     token_scale: bool = False
     companded: bool = False
 
@@ -103,23 +103,25 @@ class Uniform(Codec):
             raise RazorError(f"Uniform: bits must be one of {list(PLANES)}, got {self.bits}")
         if self.group < 1:
             raise RazorError(f"Uniform: group must be at least 1, got {self.group}")
-        if self.keeps not in ("ends", "signs", "zeros"):
-            raise RazorError(f"Uniform: keeps must be ends, signs or zeros, got {self.keeps!r}")
-        if self.stochastic and self.keeps != "ends":
-            raise RazorError(f"Uniform: stochastic rounding does not keep {self.keeps}")
+        if self.preserves not in ("ends", "signs", "zeros"):
+            raise RazorError(
+                f"Uniform: preserves must be ends, signs or zeros, got {self.preserves!r}"
+            )
+        if self.stochastic and self.preserves != "ends":
+            raise RazorError(f"Uniform: stochastic rounding does not keep {self.preserves}")
         if self.token_scale and self.axis is None:
             raise RazorError("Uniform: token_scale needs the axis along which tokens follow")
 
     @override
-    def samples_together(self, shape: Sequence[int]) -> int | None:
+    def chunk_alignment(self, shape: Sequence[int]) -> int | None:
         layout = self._layout(shape)
         samples = layout.outer * layout.block
         return None if not samples or samples % 8 else samples // layout.codes[0]
 
     @override
-    def keeping(self, what: Literal["signs", "zeros"]) -> "Uniform":
+    def preserving(self, what: Literal["signs", "zeros"]) -> "Uniform":
         # itself where it does: of one that is made while it traces a compiler sees no fields
-        return self if self.keeps == what else replace(self, keeps=what, stochastic=False)
+        return self if self.preserves == what else replace(self, preserves=what, stochastic=False)
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -159,10 +161,10 @@ class Uniform(Codec):
     def _ends(self, groups: Tensor) -> tuple[Tensor, ...]:
         """What is stored of each group besides the codes: of its lowest level, and the step."""
         highest = groups.amax(4, keepdim=True).amax(1, keepdim=True)
-        if self.keeps == "zeros":
+        if self.preserves == "zeros":
             return (self._step(highest.clamp_(min=0)),)
         lowest = groups.amin(4, keepdim=True).amin(1, keepdim=True)
-        if self.keeps == "signs":
+        if self.preserves == "signs":
             highest, lowest = _narrowed(highest), _narrowed(lowest)
             reach = torch.maximum(highest, -lowest)
             levels = torch.int16 if self.bits > 8 else torch.int8
@@ -179,9 +181,9 @@ class Uniform(Codec):
     def _codes(self, groups: Tensor, *ends: Tensor) -> Tensor:
         """The number of each entry's level, to be truncated."""
         divisor = _divisor(ends[-1])
-        if self.keeps == "zeros":
+        if self.preserves == "zeros":
             return (groups / divisor).ceil_().clamp_(min=0)
-        if self.keeps == "signs":
+        if self.preserves == "signs":
             # a level holds its upper end: zero goes with what is below it, as in a rectifier
             return _narrowed(groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
         first = -ends[0].float() / divisor
@@ -200,9 +202,9 @@ class Uniform(Codec):
         codes = unpack(packed, self.bits, layout.codes)
         values = codes.view(outer, block, between, count, size, inner).float()
         scale_and_shift(values, ends[-1].float(), self._lowest_level(*ends), out=values)
-        if self.keeps == "zeros":
+        if self.preserves == "zeros":
             values.clamp_(min=0)
-        if self.keeps == "signs":
+        if self.preserves == "signs":
             F.leaky_relu_(values, _WIDER)
         values = values.flatten(3, 4)[:, :, :, :line]
         if self.companded:
@@ -213,9 +215,9 @@ class Uniform(Codec):
 
     def _lowest_level(self, *ends: Tensor) -> Tensor:
         step = ends[-1].float()
-        if self.keeps == "zeros":
+        if self.preserves == "zeros":
             return step / -2  # and so zero, rectified
-        if self.keeps == "signs":
+        if self.preserves == "signs":
             return (ends[0] + 0.5) * step
         return ends[0].float()
 
@@ -224,7 +226,7 @@ class Uniform(Codec):
         layout = self._layout(shape)
         rows, n = layout.codes
         ends = layout.outer * layout.between * layout.groups * layout.inner
-        bits = {"ends": 32, "signs": 32 if self.bits > 8 else 24, "zeros": 16}[self.keeps]
+        bits = {"ends": 32, "signs": 32 if self.bits > 8 else 24, "zeros": 16}[self.preserves]
         within = math.prod(shape[dim] for dim in self._within_token(shape))
         scales = 8 * math.prod(shape) // within if self._scales_tokens(shape) else 0
         return rows * packed_bits(n, self.bits) + ends * bits + scales
@@ -236,7 +238,7 @@ class Uniform(Codec):
             axis = self.axis % len(shape)
             line, inner = shape[axis], math.prod(shape[axis + 1 :])
             samples = shape[0] if axis else 1
-            # of eight, which is what a piece of a batch holds (razorlight.codecs.encode_made)
+            # of eight, which is what a piece of a batch holds (razorlight.codecs.encode_in_chunks)
             blocks = [b for b in (8, 4, 2) if samples % b == 0 and b * line <= self.group]
             block = blocks[0] if blocks else 1
             if block * line >= _SHORT:

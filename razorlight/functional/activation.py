@@ -1,20 +1,35 @@
 """Smooth activations: the input is stored, or the output where the slope follows from that."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
 from razorlight.codecs import Slope
 from razorlight.codecs.slope import Curve
-from razorlight.functional.backward import once_differentiable
-from razorlight.functional.linear import LinearOutput
-from razorlight.records import Read, Record, read_last, record_of
-from razorlight.sharing import Storage, find, leave, origin_of, store
+from razorlight.functional.operation import (
+    Gradients,
+    Needs,
+    Operation,
+    Result,
+    Saved,
+    run,
+    run_in_place,
+)
+from razorlight.planning.layer_plan import LayerPlan
+from razorlight.records import (
+    LinearOutput,
+    Record,
+    attach_record,
+    find,
+    made_from,
+    record_of,
+    store,
+)
 
 aten = torch.ops.aten
 
@@ -22,34 +37,27 @@ aten = torch.ops.aten
 _SLOPES = {(bits, curve): Slope(bits, curve) for bits in (2, 3, 4) for curve in get_args(Curve)}
 
 
-class _Activation(Function):
-    """An elementwise function, and its gradient from the output's gradient and a stored value."""
+@dataclass(frozen=True)
+class _Activation(Operation):
+    """An elementwise function.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        function: Callable[..., Tensor],
-        gradient: Callable[..., Tensor],
-        inplace: bool,
-        read: Read,
-        *stored: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(*stored)
-        ctx.gradient, ctx.read = gradient, read
-        if inplace:
-            ctx.mark_dirty(x)
-            function(x, inplace=True)
-            return x
-        return function(x)
+    Attributes:
+        function: of the input.
+        gradient: of the input, from that of the output and a stored value.
+    """
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        stored = ctx.saved_tensors
-        value, owned = read_last(ctx.read, stored)  # what followed has read it before
-        d_x = ctx.gradient(grad, value, **({"grad_input": value} if owned else {}))
-        return d_x, None, None, None, None, *(None,) * len(stored)
+    function: Callable[..., Tensor]
+    gradient: Callable[..., Tensor]
+
+    def forward(self, needs: Needs, x: Tensor) -> Result:
+        return Result(self.function(x))
+
+    def forward_in_place(self, x: Tensor) -> None:
+        self.function(x, inplace=True)
+
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        value, is_owned = record.take()  # what follows has read the value before
+        return (self.gradient(grad, value, **({"grad_input": value} if is_owned else {})),)
 
 
 def activate(
@@ -60,17 +68,13 @@ def activate(
     record: Record,
 ) -> Tensor:
     """Apply ``function``, whose ``gradient`` reads ``record``."""
-    if inplace and torch.compiler.is_compiling():
-        # the compiled graph of a Function that overwrites its input may have a wrong gradient
-        # (torch 2.14); copied back, it is right, and the compiler makes it in place again
-        out = _Activation.apply(x, function, gradient, False, record.read, *record.tensors)
-        return x.copy_(out)
-    return _Activation.apply(x, function, gradient, inplace, record.read, *record.tensors)
+    operation = _Activation(function, gradient)
+    return run_in_place(operation, record, x) if inplace else run(operation, record, x)
 
 
 def channels_of(x: Tensor) -> int:
     """The dim of the channels: the last one of tokens, and behind a Linear."""
-    return -1 if x.ndim == 3 or isinstance(origin_of(x), LinearOutput) else 1
+    return -1 if x.ndim == 3 or isinstance(made_from(x), LinearOutput) else 1
 
 
 def _hardswish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = None) -> Tensor:
@@ -79,13 +83,13 @@ def _hardswish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = Non
     return aten.hardswish_backward(grad, x, out=grad_input)
 
 
-def times_slope(grad: Tensor, slopes: Tensor) -> Tensor:
-    """``slopes * grad``, in the place of ``slopes``."""
+def times_slope(grad: Tensor, slopes: Tensor, grad_input: Tensor | None = None) -> Tensor:
+    """``slopes * grad``, in the place of ``slopes``, which are new at each reading."""
     return slopes.mul_(grad)
 
 
 def _smooth(
-    storage: Storage,
+    plan: LayerPlan,
     x: Tensor,
     function: Callable[..., Tensor],
     gradient: Callable[..., Tensor],
@@ -95,7 +99,7 @@ def _smooth(
     """An activation whose slope follows from its input.
 
     Args:
-        storage: how the input is stored. By the codec :class:`~razorlight.codecs.Slope` the slope
+        plan: how the input is stored. By the codec :class:`~razorlight.codecs.Slope` the slope
             is, of a ``curve``; of any other function the input, in as many bits.
         x: the input.
         function: the activation.
@@ -103,18 +107,18 @@ def _smooth(
         inplace: change ``x``.
         curve: which of the functions that Slope knows this is.
     """
-    if curve is not None and isinstance(storage.codec, Slope) and find(x, storage) is None:
-        slopes = record_of(x.detach(), _SLOPES[storage.codec.bits, curve], x.dtype)
+    if curve is not None and isinstance(plan.codec, Slope) and find(x, plan) is None:
+        slopes = record_of(x.detach(), _SLOPES[plan.codec.bits, curve], x.dtype)
         return activate(x, function, times_slope, inplace, slopes)
-    record = store(x, storage, overwritten=inplace, channels=channels_of(x))
-    if storage.shares:  # the product that follows reads it just before
-        record = record.for_neighbours()
+    record = store(x, plan, overwritten=inplace, channels=channels_of(x))
+    if plan.shares:  # the product that follows reads it just before
+        record = record.cached()
     out = activate(x, function, gradient, inplace, record)
-    leave(out, record.then(function, fresh=True, by_sample=True), storage)
+    attach_record(out, record.then(function, returns_new=True, within_samples=True), plan)
     return out
 
 
-def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
+def gelu(plan: LayerPlan, input: Tensor, approximate: str = "none") -> Tensor:
     """:func:`torch.nn.functional.gelu`, both forms; the input is stored.
 
     The codec must not prune: the slope at 0 is one half, so a zero put in would pass a gradient.
@@ -122,7 +126,7 @@ def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
     record; what follows then stores for itself.
     """
     return _smooth(
-        storage,
+        plan,
         input,
         partial(F.gelu, approximate=approximate),
         partial(aten.gelu_backward, approximate=approximate),
@@ -130,56 +134,56 @@ def gelu(storage: Storage, input: Tensor, approximate: str = "none") -> Tensor:
     )
 
 
-def silu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
+def silu(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.silu`; the input is stored as in :func:`gelu`."""
-    return _smooth(storage, input, F.silu, aten.silu_backward, inplace, "silu")
+    return _smooth(plan, input, F.silu, aten.silu_backward, inplace, "silu")
 
 
-def hardswish(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
+def hardswish(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.hardswish`; the input is stored as in :func:`gelu`."""
-    return _smooth(storage, input, F.hardswish, _hardswish_gradient, inplace, "hardswish")
+    return _smooth(plan, input, F.hardswish, _hardswish_gradient, inplace, "hardswish")
 
 
-def mish(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
+def mish(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.mish`; the input is stored as in :func:`gelu`."""
-    return _smooth(storage, input, F.mish, _mish_gradient, inplace)
+    return _smooth(plan, input, F.mish, _mish_gradient, inplace)
 
 
 def _mish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = None) -> Tensor:
     return aten.mish_backward(grad, x)
 
 
-def softplus(storage: Storage, input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+def softplus(plan: LayerPlan, input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """:func:`torch.nn.functional.softplus`; the input is stored as in :func:`gelu`."""
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         # as autocast does, inside the Function too late
         input = input.to(torch.promote_types(input.dtype, torch.float32))
     function = partial(F.softplus, beta=beta, threshold=threshold)
     gradient = partial(aten.softplus_backward, beta=beta, threshold=threshold)
-    return _smooth(storage, input, function, gradient)
+    return _smooth(plan, input, function, gradient)
 
 
-def elu(storage: Storage, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+def elu(plan: LayerPlan, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.elu`; the input is stored as in :func:`gelu`."""
-    return _exponential(storage, input, partial(F.elu, alpha=alpha), inplace, alpha)
+    return _exponential(plan, input, partial(F.elu, alpha=alpha), inplace, alpha)
 
 
-def celu(storage: Storage, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+def celu(plan: LayerPlan, input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.celu`; the input is stored as in :func:`gelu`."""
     function = partial(F.celu, alpha=alpha)
-    return _exponential(storage, input, function, inplace, alpha, steepness=1 / alpha)
+    return _exponential(plan, input, function, inplace, alpha, steepness=1 / alpha)
 
 
-def selu(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
+def selu(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
     """:func:`torch.nn.functional.selu`; the input is stored as in :func:`gelu`."""
-    return _exponential(storage, input, F.selu, inplace, _SELU_ALPHA, _SELU_SCALE)
+    return _exponential(plan, input, F.selu, inplace, _SELU_ALPHA, _SELU_SCALE)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # torch's own
 
 
 def _exponential(
-    storage: Storage,
+    plan: LayerPlan,
     x: Tensor,
     function: Callable[..., Tensor],
     inplace: bool,
@@ -189,7 +193,7 @@ def _exponential(
 ) -> Tensor:
     """``scale * x`` above zero, and ``scale * alpha * (exp(steepness * x) - 1)`` below."""
     gradient = partial(_exponential_gradient, options=(alpha, scale, steepness, False))
-    return _smooth(storage, x, function, gradient, inplace)
+    return _smooth(plan, x, function, gradient, inplace)
 
 
 def _exponential_gradient(
@@ -200,13 +204,13 @@ def _exponential_gradient(
     return aten.elu_backward(grad, *options, x, grad_input=grad_input)
 
 
-def glu(storage: Storage, input: Tensor, dim: int = -1) -> Tensor:
+def glu(plan: LayerPlan, input: Tensor, dim: int = -1) -> Tensor:
     """:func:`torch.nn.functional.glu`; the input is stored."""
-    record = store(input, storage, channels=channels_of(input))
+    record = store(input, plan, channels=channels_of(input))
     function = partial(F.glu, dim=dim)
     out = activate(input, function, partial(_glu_gradient, dim=dim), False, record)
-    by_sample = input.ndim > 1 and dim % input.ndim != 0
-    leave(out, record.then(function, fresh=True, by_sample=by_sample), storage)
+    within_samples = input.ndim > 1 and dim % input.ndim != 0
+    attach_record(out, record.then(function, returns_new=True, within_samples=within_samples), plan)
     return out
 
 
@@ -214,18 +218,18 @@ def _glu_gradient(grad: Tensor, x: Tensor, dim: int, grad_input: Tensor | None =
     return aten.glu_backward(grad, x, dim)  # which cannot overwrite what it reads
 
 
-def sigmoid(storage: Storage, input: Tensor) -> Tensor:
+def sigmoid(plan: LayerPlan, input: Tensor) -> Tensor:
     """:func:`torch.sigmoid`; the output is stored, for its slope follows from that."""
-    return _bounded(storage, input, torch.sigmoid, aten.sigmoid_backward, lowest=0.0)
+    return _bounded(plan, input, torch.sigmoid, aten.sigmoid_backward, lowest=0.0)
 
 
-def tanh(storage: Storage, input: Tensor) -> Tensor:
+def tanh(plan: LayerPlan, input: Tensor) -> Tensor:
     """:func:`torch.tanh`; the output is stored, for its slope follows from that."""
-    return _bounded(storage, input, torch.tanh, aten.tanh_backward, lowest=-1.0)
+    return _bounded(plan, input, torch.tanh, aten.tanh_backward, lowest=-1.0)
 
 
 def _bounded(
-    storage: Storage,
+    plan: LayerPlan,
     x: Tensor,
     function: Callable[..., Tensor],
     gradient: Callable[..., Tensor],
@@ -236,20 +240,20 @@ def _bounded(
     The output is stored; behind what has a record it is derived from that. Stored as it is, it is
     left to torch, which keeps the same tensor.
     """
-    known = find(x, storage)
+    known = find(x, plan)
     if known is not None:
-        record = known.then(function, fresh=True, by_sample=True)
-    elif storage.codec.is_identity(x.dtype):
+        record = known.then(function, returns_new=True, within_samples=True)
+    elif plan.codec.is_identity(x.dtype):
         return function(x)
     else:
-        codec = storage.codec.of_values()
+        codec = plan.codec.of_values()
         record = record_of(x.detach(), codec, x.dtype, channels_of(x), of=function)
         # a codec's level may lie beyond, where the slope has the wrong sign
-        record = record.then(partial(_within, lowest=lowest), fresh=True, by_sample=True)
-    if storage.shares:  # the product that follows reads it just before
-        record = record.for_neighbours()
+        record = record.then(partial(_within, lowest=lowest), returns_new=True, within_samples=True)
+    if plan.shares:  # the product that follows reads it just before
+        record = record.cached()
     out = activate(x, function, gradient, False, record)
-    leave(out, record, storage)
+    attach_record(out, record, plan)
     return out
 
 

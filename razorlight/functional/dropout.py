@@ -2,81 +2,81 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
-from razorlight.functional.backward import once_differentiable
+from razorlight.functional.operation import (
+    Gradients,
+    Needs,
+    Operation,
+    Result,
+    Saved,
+    run,
+    run_in_place,
+)
 from razorlight.functional.rectifier import mask_of
-from razorlight.records import Read, Record, as_it_is, join, product_of
-from razorlight.sharing import Storage, find, hand_on, leave
-
-
-class _Dropout(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        noise: Tensor,
-        scale: float,
-        inplace: bool,
-        read: Read,
-        *stored: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(*stored)
-        ctx.scale, ctx.read = scale, read
-        if inplace:
-            ctx.mark_dirty(x)
-            x.mul_(noise)
-            return x
-        return x * noise
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        stored = ctx.saved_tensors
-        grad = ctx.read(*stored).mul_(ctx.scale).mul_(grad)
-        return grad, None, None, None, None, *(None,) * len(stored)
+from razorlight.planning.layer_plan import LayerPlan
+from razorlight.records import (
+    Record,
+    as_it_is,
+    attach_record,
+    carry_record,
+    find,
+    join,
+    product_of,
+)
 
 
 def dropout(
-    storage: Storage, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    plan: LayerPlan, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """:func:`torch.nn.functional.dropout`, with torch's own draw; one bit an entry is stored."""
     if p == 0 or not training:
         out = F.dropout(input, p, training, inplace)
-        hand_on(input, out)
+        carry_record(input, out)
         return out
     # torch draws the noise of its shape, whatever the values: ones give the noise itself
     noise = F.dropout(torch.ones_like(input, requires_grad=False), p)
     mask = mask_of(torch.Tensor.bool, noise)
-    known = find(input, storage)
+    known = find(input, plan)
     scale = 1 / (1 - p) if p < 1 else 0.0
     out = _drop(input, noise, scale, inplace, mask)
     if known:
         both = join(known, mask)
-        leave(out, both.then(partial(_dropped, scale=scale), fresh=True), storage)
+        attach_record(out, both.then(partial(_dropped, scale=scale), returns_new=True), plan)
     return out
 
 
 def _drop(x: Tensor, noise: Tensor, scale: float, inplace: bool, mask: Record) -> Tensor:
-    if inplace and torch.compiler.is_compiling():  # as in activate
-        out = _Dropout.apply(x, noise, scale, False, mask.read, *mask.tensors)
-        return x.copy_(out)
-    return _Dropout.apply(x, noise, scale, inplace, mask.read, *mask.tensors)
+    operation = _Dropout(scale)
+    return (run_in_place if inplace else run)(operation, mask, x, noise)
 
 
-def _dropped(value_and_kept: Sequence[Tensor], scale: float) -> Tensor:
-    value, kept = value_and_kept
-    return kept.mul_(scale).mul_(value)
+@dataclass(frozen=True)
+class _Dropout(Operation):
+    scale: float
+
+    def forward(self, needs: Needs, x: Tensor, noise: Tensor) -> Result:
+        return Result(x * noise)
+
+    def forward_in_place(self, x: Tensor, noise: Tensor) -> None:
+        x.mul_(noise)
+
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        return record.read().mul_(self.scale).mul_(grad), None
+
+
+def _dropped(value_and_mask: Sequence[Tensor], scale: float) -> Tensor:
+    value, mask = value_and_mask
+    return mask.mul_(scale).mul_(value)
 
 
 def feature_dropout(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     p: float = 0.5,
     training: bool = True,
@@ -87,7 +87,7 @@ def feature_dropout(
     """:func:`torch.nn.functional.dropout2d` (1d, 3d), with torch's own draw; a number a channel.
 
     Args:
-        storage: whether a record of the input goes on.
+        plan: whether a record of the input goes on.
         input: ``(batch, channels, ...)`` or ``(channels, ...)``.
         p: probability that a channel is dropped.
         training: as in torch, like ``inplace``.
@@ -96,9 +96,9 @@ def feature_dropout(
     """
     if p == 0 or not training:
         out = function(input, p, training, inplace)
-        hand_on(input, out)
+        carry_record(input, out)
         return out
-    known = find(input, storage)
+    known = find(input, plan)
     # a channel has the same noise everywhere: the first entry is enough
     everywhere = function(torch.ones_like(input, requires_grad=False), p)
     for dim in range(2, input.ndim):
@@ -107,7 +107,7 @@ def feature_dropout(
     out = input.mul_(noise) if inplace else input * noise
     if known:
         both = join(known, as_it_is(noise))
-        leave(out, both.then(product_of, fresh=True, by_sample=True), storage)
+        attach_record(out, both.then(product_of, returns_new=True, within_samples=True), plan)
     return out
 
 
@@ -115,28 +115,28 @@ _ALPHA = 1.7580993408473766  # torch's own
 
 
 def alpha_dropout(
-    storage: Storage, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+    plan: LayerPlan, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
     """:func:`torch.nn.functional.alpha_dropout`, with torch's own draw; one bit an entry."""
     if not (training and 0 < p < 1):
         return F.alpha_dropout(input, p, training, inplace)
     # of zeros torch gives what it adds: above zero where an entry passes, else below
     shift = F.alpha_dropout(torch.zeros_like(input, requires_grad=False), p, True)
-    mask = mask_of(_passes, shift)
+    mask = mask_of(_is_passed, shift)
     scale = 1 / math.sqrt((_ALPHA**2 * p + 1) * (1 - p))
-    noise = _passes(shift).to(shift.dtype).mul_(scale)
+    noise = _is_passed(shift).to(shift.dtype).mul_(scale)
     out = _drop(input, noise, scale, inplace, mask).add_(shift)
-    if known := find(input, storage):
+    if known := find(input, plan):
         function = partial(_alpha_dropped, p=p, scale=scale)
-        leave(out, join(known, mask).then(function, fresh=True), storage)
+        attach_record(out, join(known, mask).then(function, returns_new=True), plan)
     return out
 
 
-def _passes(shift: Tensor) -> Tensor:
+def _is_passed(shift: Tensor) -> Tensor:
     return shift > 0
 
 
-def _alpha_dropped(value_and_kept: Sequence[Tensor], p: float, scale: float) -> Tensor:
-    value, kept = value_and_kept
-    shift = (kept - (1 - p)) * (_ALPHA * scale)
-    return kept.mul_(scale).mul_(value).add_(shift)
+def _alpha_dropped(value_and_mask: Sequence[Tensor], p: float, scale: float) -> Tensor:
+    value, mask = value_and_mask
+    shift = (mask - (1 - p)) * (_ALPHA * scale)
+    return mask.mul_(scale).mul_(value).add_(shift)

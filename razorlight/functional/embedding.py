@@ -3,12 +3,12 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight.records import Record
-from razorlight.sharing import Storage, leave
+from razorlight.planning.layer_plan import LayerPlan
+from razorlight.records import as_it_is, attach_record
 
 
 def embedding(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     weight: Tensor,
     padding_idx: int | None = None,
@@ -20,7 +20,7 @@ def embedding(
     """:func:`torch.nn.functional.embedding`; whoever needs its output looks it up again.
 
     Args:
-        storage: whether records are shared.
+        plan: whether records are shared.
         input: indices, any shape, int32 or int64.
         weight: ``(entries, width)``.
         padding_idx: as in torch, like the rest.
@@ -34,5 +34,6 @@ def embedding(
     """
     out = F.embedding(input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if max_norm is None:
-        leave(out, Record((input, weight.detach()), F.embedding, fresh=True), storage)
+        record = as_it_is(input).then(F.embedding, weight, returns_new=True)
+        attach_record(out, record, plan)
     return out

@@ -1,35 +1,31 @@
-"""Linear maps without a weight: their gradient needs nothing of their input but its shape."""
+"""Linear maps without a weight: their gradient needs nothing of the input but its shape."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from razorlight.functional.backward import once_differentiable, vjp
-from razorlight.sharing import no_view
-
-
-class _LinearMap(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.shape, ctx.strides, ctx.function = x.shape, x.stride(), function
-        out = function(x)
-        # a compiler cannot ask
-        return no_view(out) if torch.compiler.is_compiling() or out._is_view() else out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # the gradient is the same at any input
-        anywhere = grad.new_empty_strided(ctx.shape, ctx.strides)
-        differentiate = torch.func.vjp if torch.compiler.is_compiling() else vjp
-        pull_back = differentiate(ctx.function, anywhere)[1]
-        return pull_back(grad)[0], None
+from razorlight._torch import vjp
+from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
+from razorlight.records import NOTHING, Record
 
 
 def linear_map(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``function(x)``, which must be linear; torch would keep ``x``."""
-    out: Tensor = _LinearMap.apply(x, function)
-    return out
+    """``function(x)``, which must be linear, without ``x``, which torch would keep."""
+    return run(_LinearMap(function, x.shape, x.stride()), NOTHING, x)
+
+
+@dataclass(frozen=True)
+class _LinearMap(Operation):
+    function: Callable[[Tensor], Tensor]
+    shape: torch.Size
+    strides: tuple[int, ...]
+
+    def forward(self, needs: Needs, x: Tensor) -> Result:
+        return Result(self.function(x))
+
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        # the gradient is the same at any input
+        anywhere = grad.new_empty_strided(self.shape, self.strides)
+        return vjp(self.function, anywhere)[1](grad)

@@ -1,82 +1,49 @@
-"""Losses that store the logits, or derive them, and run again in backward."""
+"""Losses, which store the logits, or derive them, and run again in backward."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from razorlight.functional.backward import once_differentiable
-from razorlight.records import Read, read_last
-from razorlight.sharing import Storage, no_view, store
+from razorlight._torch import is_traced
+from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
+from razorlight.planning.layer_plan import LayerPlan
+from razorlight.records import Record, store
 from razorlight.tensors import find_other_kind
 
 
-class _Loss(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        loss: Callable[[Tensor, Sequence[Tensor]], Tensor],
-        count: int,
-        read: Read,
-        *tensors: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        ctx.loss, ctx.count, ctx.read = loss, count, read
-        device = x.device.type
-        ctx.autocast = partial(
-            torch.autocast,
-            device,
-            torch.get_autocast_dtype(device),
-            torch.is_autocast_enabled(device),
-        )
-        return no_view(loss(x, tensors[:count]))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors
-        others, stored = tensors[: ctx.count], tensors[ctx.count :]
-        x = read_last(ctx.read, stored)[0].detach().requires_grad_()
-        with torch.enable_grad(), ctx.autocast():
-            loss = ctx.loss(x, others)
-        return torch.autograd.grad(loss, x, grad)[0], *(None,) * (3 + len(tensors))
-
-
 def run_loss(
-    storage: Storage, loss: Callable[..., Tensor], args: Sequence[Any], kwargs: dict[str, Any]
+    plan: LayerPlan, loss: Callable[..., Tensor], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Tensor:
-    """``loss(*args, **kwargs)``; of all that it computes only the logits are stored.
+    """``loss(*args, **kwargs)``; of all that the loss computes only the logits are stored.
 
-    The gradient is exact by the codec Dense. A loss written out keeps several maps as large as the
-    logits, and torch's cross-entropy the logarithms of the probabilities; the logits are often held
-    anyway, or are an enlarged map that follows from a smaller one. (Under ``torch.compile`` it is
-    left to torch.)
+    The gradient is exact by the codec Dense. A loss that is written out keeps several maps as large
+    as the logits, and torch's cross-entropy keeps the logarithms of the probabilities; the logits
+    are often held anyway, or are an enlarged map that follows from a smaller one. Under
+    ``torch.compile`` the loss is left to torch.
 
     Args:
-        storage: how the logits are stored.
+        plan: how the logits are stored.
         loss: gives the same each time, and a gradient to nothing but its arguments.
-        args: with one tensor that needs a gradient, the logits, here or in ``kwargs``; if there are
+        args: with one tensor that needs a gradient, the logits, here or in ``kwargs``. If there are
             several, or others than plain tensors, the loss is left as it is.
         kwargs: the rest.
     """
     leaves, spec = tree_flatten((tuple(args), kwargs))
     tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     logits = [i for i in tensors if leaves[i].requires_grad]
-    storable = find_other_kind(leaves) is None and all(leaves[i].numel() for i in tensors)
-    if len(logits) != 1 or not storable or torch.compiler.is_compiling():
+    is_storable = find_other_kind(leaves) is None and all(leaves[i].numel() for i in tensors)
+    if len(logits) != 1 or not is_storable or is_traced():
         return loss(*args, **kwargs)
-    x = leaves[logits[0]]
     places = [*logits, *(i for i in tensors if i not in logits)]
-    others = [leaves[i] for i in places[1:]]
     constants = [None if i in tensors else leaf for i, leaf in enumerate(leaves)]
-    record = store(x, storage)
-    again = partial(_call, loss, spec, constants, places)
-    return _Loss.apply(x, again, len(others), record.read, *others, *record.tensors)
+    call = partial(_call, loss, spec, constants, places)
+    x, *others = (leaves[i] for i in places)
+    return run(_Loss(call, _autocast_of(x.device)), store(x, plan), x, *others)
 
 
 def _call(
@@ -84,11 +51,39 @@ def _call(
     spec: TreeSpec,
     constants: Sequence[Any],
     places: Sequence[int],
-    x: Tensor,
-    others: Sequence[Tensor],
+    *tensors: Tensor,
 ) -> Tensor:
     leaves = [*constants]
-    for place, tensor in zip(places, (x, *others), strict=True):
+    for place, tensor in zip(places, tensors, strict=True):
         leaves[place] = tensor
     args, kwargs = tree_unflatten(leaves, spec)
     return loss(*args, **kwargs)
+
+
+def _autocast_of(device: torch.device) -> Callable[[], torch.autocast]:
+    """What enters autocast as it is now."""
+    kind = device.type
+    dtype, is_enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+    return partial(torch.autocast, kind, dtype, is_enabled)
+
+
+@dataclass(frozen=True)
+class _Loss(Operation):
+    """A loss of the logits and other tensors.
+
+    Attributes:
+        loss: of all tensors.
+        autocast: gives the context in which the forward ran.
+    """
+
+    loss: Callable[..., Tensor]
+    autocast: Callable[[], torch.autocast]
+
+    def forward(self, needs: Needs, x: Tensor, *others: Tensor) -> Result:
+        return Result(self.loss(x, *others), others)
+
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        x = record.take()[0].detach().requires_grad_()
+        with torch.enable_grad(), self.autocast():
+            loss = self.loss(x, *saved)
+        return *torch.autograd.grad(loss, x, grad), *(None for _ in saved)

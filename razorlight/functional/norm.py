@@ -1,25 +1,29 @@
-"""Normalisations: one record of the normalised input, for their backward and what follows."""
+"""Norms of batches, instances, layers and groups, and by the root mean square."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
-from razorlight.functional.backward import once_differentiable
+from razorlight._torch import (
+    batch_norm_with_statistics,
+    check_batch_size,
+    check_spatial_size,
+)
 from razorlight.functional.normalise import Norm, Reading, normalise
-from razorlight.records import NOTHING, Read, release
-from razorlight.sharing import Storage, find, leave, no_view, store
+from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
+from razorlight.planning.layer_plan import LayerPlan
+from razorlight.records import NOTHING, Record, attach_record, find, store
 
 aten = torch.ops.aten
 
 
-@dataclass
+@dataclass(frozen=True)
 class _BatchNorm(Norm):
     running: tuple[Tensor | None, Tensor | None]
     momentum: float
@@ -28,14 +32,12 @@ class _BatchNorm(Norm):
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # what F.batch_norm itself calls; it hands out the batch's mean and 1/std besides
-        cudnn = torch.backends.cudnn.enabled
-        out, mean, rstd, *_ = torch._batch_norm_impl_index(
-            x, weight, bias, *self.running, True, self.momentum, self.eps, cudnn
+        out, mean, rstd = batch_norm_with_statistics(
+            x, weight, bias, self.running, self.momentum, self.eps
         )
         return out, mean.view(self.affine_shape(x)), rstd.view(self.affine_shape(x))
 
-    def again(
+    def recompute(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
         # by the statistics at hand; the running ones have seen this batch before
@@ -52,21 +54,18 @@ class _BatchNorm(Norm):
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
-    ) -> tuple[Tensor | None, ...]:
-        value, mean, step, rest = reading
-        scale = weight
-        if rest is not None:
-            scale = rest.flatten() if weight is None else rest.flatten() * weight
-        step = step.flatten()
-        mean = mean.flatten().expand_as(step).contiguous()
-        gradients: tuple[Tensor | None, ...] = aten.native_batch_norm_backward(
-            grad, value, scale, None, None, mean, step, True, self.eps, needs
+    ) -> Gradients:
+        scale, missing = reading.scale.flatten(), reading.missing_scale
+        if missing is not None:
+            weight = missing.flatten() if weight is None else missing.flatten() * weight
+        mean = reading.mean.flatten().expand_as(scale).contiguous()
+        return aten.native_batch_norm_backward(
+            grad, reading.value, weight, None, None, mean, scale, True, self.eps, needs
         )
-        return gradients
 
 
 def batch_norm(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -87,66 +86,64 @@ def batch_norm(
         The shape of ``input``, bit for bit that of torch.
     """
     if training:
-        F._verify_batch_size(input.shape)  # type: ignore[attr-defined]
+        check_batch_size(input.shape)
         norm = _BatchNorm((running_mean, running_var), momentum, eps)
-        return normalise(storage, input, weight, bias, norm)
-    needed = weight is not None and weight.requires_grad
-    record = store(input, storage, channels=1) if needed else find(input, storage) or NOTHING
-    stored = record if needed else NOTHING
-    out: Tensor = _FrozenBatchNorm.apply(
-        input, weight, bias, running_mean, running_var, eps, record.read, *stored.tensors
-    )
-    if record.read:
+        return normalise(plan, input, weight, bias, norm)
+    is_needed = weight is not None and weight.requires_grad
+    known = store(input, plan, channels=1) if is_needed else find(input, plan) or NOTHING
+    # a frozen scale needs no value, but what is cached for those behind can go when it is passed
+    record = known if is_needed else Record((), known.reader)
+    operation = _FrozenBatchNorm(eps, input.shape)
+    out = run(operation, record, input, weight, bias, running_mean, running_var)
+    if known.reader:
         function = partial(F.batch_norm, eps=eps)
         more = (running_mean, running_var, weight, bias)
-        leave(out, record.then(function, *more, fresh=True), storage)
+        attach_record(out, known.then(function, *more, returns_new=True), plan)
     return out
 
 
-class _FrozenBatchNorm(Function):
+@dataclass(frozen=True)
+class _FrozenBatchNorm(Operation):
     """Batch norm by its running statistics: affine, so its input's gradient needs no value."""
 
-    @staticmethod
+    eps: float
+    shape: torch.Size
+
     def forward(
-        ctx: Any,
+        self,
+        needs: Needs,
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        running_mean: Tensor,
-        running_var: Tensor,
-        eps: float,
-        read: Read | None,
-        *stored: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(weight, running_mean, running_var, *stored)
-        ctx.eps, ctx.read, ctx.shape = eps, read, x.shape
-        return F.batch_norm(x, running_mean, running_var, weight, bias, False, 0.0, eps)
+        mean: Tensor,
+        var: Tensor,
+    ) -> Result:
+        out = F.batch_norm(x, mean, var, weight, bias, False, 0.0, self.eps)
+        return Result(out, (weight, mean, var))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, mean, var, *stored = ctx.saved_tensors
-        x = ctx.read(*stored) if stored else grad.new_empty(()).expand(ctx.shape)
-        release(ctx.read)  # what followed has read it before
-        gradients = aten.native_batch_norm_backward(
-            grad, x, weight, mean, var, None, None, False, ctx.eps, list(ctx.needs_input_grad[:3])
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        weight, mean, var = saved
+        x = record.read() if record.tensors else grad.new_empty(()).expand(self.shape)
+        record.release()  # what follows has read the value before
+        d_x, d_weight, d_bias = aten.native_batch_norm_backward(
+            grad, x, weight, mean, var, None, None, False, self.eps, [*needs[:3]]
         )
-        return *gradients, None, None, None, None, *(None,) * len(stored)
+        return d_x, d_weight, d_bias, None, None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _LayerNorm(Norm):
-    shape: list[int]
+    shape: tuple[int, ...]
     eps: float
 
     channels: ClassVar[int] = -1
-    rectified: ClassVar[bool] = False
+    may_be_rectified: ClassVar[bool] = False
 
     def population(self, x: Tensor) -> int:
         return math.prod(self.shape)
 
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
-        return tuple(self.shape)
+        return self.shape
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -160,18 +157,16 @@ class _LayerNorm(Norm):
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
-    ) -> tuple[Tensor | None, ...]:
-        value, mean, step, rest = reading
-        mean = mean.expand_as(step).contiguous()
+    ) -> Gradients:
+        mean = reading.mean.expand_as(reading.rstd).contiguous()
         d_x, d_weight, d_bias = aten.native_layer_norm_backward(
-            grad, value, self.shape, mean, step, weight, bias, needs
+            grad, reading.value, [*self.shape], mean, reading.scale, weight, bias, needs
         )
-        scaled = needs[0] and rest is not None
-        return (d_x.mul_(rest) if scaled else d_x), d_weight, d_bias
+        return _scaled(d_x, reading.missing_scale), d_weight, d_bias
 
 
 def layer_norm(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
@@ -183,10 +178,10 @@ def layer_norm(
     1/std is kept exactly; the gradients of ``input`` and ``weight`` are approximate where the codec
     is, that of ``bias`` is exact. The output is bit for bit that of torch.
     """
-    return normalise(storage, input, weight, bias, _LayerNorm(list(normalized_shape), eps))
+    return normalise(plan, input, weight, bias, _LayerNorm(tuple(normalized_shape), eps))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _RMSNorm(_LayerNorm):
     """``weight * x * rstd``, with 1/std about zero."""
 
@@ -205,9 +200,10 @@ class _RMSNorm(_LayerNorm):
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
-    ) -> tuple[Tensor | None, ...]:
-        value, _, step, rest = reading
-        normalised = value * step if rest is None else value
+    ) -> Gradients:
+        normalised = reading.value
+        if not reading.is_normalised:
+            normalised = normalised * reading.rstd
         product = grad * normalised
         d_weight = product.sum_to_size(self.shape) if needs[1] else None
         if not needs[0]:
@@ -215,8 +211,7 @@ class _RMSNorm(_LayerNorm):
         if weight is not None:
             # not in place: of a single token, the product is the weight's gradient
             grad, product = grad * weight, product * weight
-        rstd = step if rest is None else rest
-        d_x = (grad - normalised * product.mean(self._dims, keepdim=True)) * rstd
+        d_x = (grad - normalised * product.mean(self._dims, keepdim=True)) * reading.rstd
         return d_x, d_weight, None
 
     @property
@@ -225,7 +220,7 @@ class _RMSNorm(_LayerNorm):
 
 
 def rms_norm(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
@@ -237,10 +232,10 @@ def rms_norm(
     """
     if eps is None:
         eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
-    return normalise(storage, input, weight, None, _RMSNorm(list(normalized_shape), eps))
+    return normalise(plan, input, weight, None, _RMSNorm(tuple(normalized_shape), eps))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _GroupNorm(Norm):
     groups: int
     eps: float
@@ -266,20 +261,20 @@ class _GroupNorm(Norm):
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
-    ) -> tuple[Tensor | None, ...]:
-        value, mean, step, rest = reading
-        if rest is None:
-            mean, step = self._of_groups(mean), self._of_groups(step)
-        else:  # whose centre is one of each channel
-            value = ((value - mean) * step).to(grad.dtype)
-            rest = rest * step
-            mean = step.new_zeros(grad.shape[0], self.groups)
-            step = mean + 1
+    ) -> Gradients:
+        value, mean, scale = reading.value, reading.mean, reading.scale
+        missing = None
+        if reading.is_normalised:  # about a centre of each channel, not of each group
+            value = ((value - mean) * scale).to(grad.dtype)
+            missing = reading.rstd * scale
+            mean = scale.new_zeros(grad.shape[0], self.groups)
+            scale = mean + 1
+        else:
+            mean, scale = self._of_groups(mean), self._of_groups(scale)
         d_x, d_weight, d_bias = aten.native_group_norm_backward(
-            grad.contiguous(), value, mean, step, weight, *self._geometry(grad), needs
+            grad.contiguous(), value, mean, scale, weight, *self._geometry(grad), needs
         )
-        scaled = needs[0] and rest is not None
-        return (d_x.mul_(rest) if scaled else d_x), d_weight, d_bias
+        return _scaled(d_x, missing), d_weight, d_bias
 
     def _of_groups(self, of_channels: Tensor) -> Tensor:
         batch, channels = of_channels.shape[:2]
@@ -291,7 +286,7 @@ class _GroupNorm(Norm):
 
 
 def group_norm(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     num_groups: int,
     weight: Tensor | None = None,
@@ -302,13 +297,14 @@ def group_norm(
 
     Stored, and approximate, as in :func:`layer_norm`.
     """
-    F._verify_batch_size([math.prod(input.shape[:2]) // num_groups, num_groups, *input.shape[2:]])  # type: ignore[attr-defined]
+    batch = math.prod(input.shape[:2]) // num_groups
+    check_batch_size([batch, num_groups, *input.shape[2:]])
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
         input = input.float()  # autocast does so for F.group_norm, not for the native operation
-    return normalise(storage, input, weight, bias, _GroupNorm(num_groups, eps))
+    return normalise(plan, input, weight, bias, _GroupNorm(num_groups, eps))
 
 
-@dataclass
+@dataclass(frozen=True)
 class _InstanceNorm(_BatchNorm):
     """A batch norm to which each channel of each sample is a channel of its own, as in torch."""
 
@@ -326,9 +322,9 @@ class _InstanceNorm(_BatchNorm):
             if value is not None and updated is not None:
                 value.copy_(updated.view(batch, -1).mean(0))
         mean, rstd = (value.view(batch, *self._of_channels(x)) for value in statistics)
-        return no_view(out.view(x.shape)), mean, rstd
+        return out.view(x.shape), mean, rstd
 
-    def again(
+    def recompute(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
         # by the statistics of ``x``, of which there may be some samples alone
@@ -341,10 +337,14 @@ class _InstanceNorm(_BatchNorm):
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
-    ) -> tuple[Tensor | None, ...]:
+    ) -> Gradients:
         batch = len(grad)
-        value, mean, step, rest = reading
-        reading = Reading(_as_one_sample(value), mean.expand_as(step), step, rest)
+        reading = Reading(
+            _as_one_sample(reading.value),
+            reading.mean.expand_as(reading.rstd),
+            reading.rstd,
+            reading.is_normalised,
+        )
         d_x, *others = super().backward(
             _as_one_sample(grad), reading, _repeated(weight, batch), _repeated(bias, batch), needs
         )
@@ -353,6 +353,10 @@ class _InstanceNorm(_BatchNorm):
 
     def _of_channels(self, x: Tensor) -> tuple[int, ...]:
         return (x.shape[1], *(1,) * (x.ndim - 2))
+
+
+def _scaled(d_x: Tensor | None, scale: Tensor | None) -> Tensor | None:
+    return d_x if d_x is None or scale is None else d_x.mul_(scale)
 
 
 def _as_one_sample(x: Tensor) -> Tensor:
@@ -364,7 +368,7 @@ def _repeated(of_channels: Tensor | None, batch: int) -> Tensor | None:
 
 
 def instance_norm(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
@@ -380,7 +384,7 @@ def instance_norm(
     """
     if not use_input_stats:
         statistics = (running_mean, running_var)
-        return batch_norm(storage, input.contiguous(), *statistics, weight, bias, False, eps=eps)
-    F._verify_spatial_size(input.shape)  # type: ignore[attr-defined]
+        return batch_norm(plan, input.contiguous(), *statistics, weight, bias, False, eps=eps)
+    check_spatial_size(input.shape)
     norm = _InstanceNorm((running_mean, running_var), momentum, eps)
-    return normalise(storage, input, weight, bias, norm)
+    return normalise(plan, input, weight, bias, norm)

@@ -1,56 +1,78 @@
-"""Norms by the statistics of their input: one record of it, normalised."""
+"""Norms by the statistics of their input: one record of the input, normalised."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from razorlight.codecs import Codec, Dense, encode, encode_made, scale_and_shift
-from razorlight.functional.backward import once_differentiable
-from razorlight.records import NOTHING, Read, Record, encoded_record, in_memory, read_last
-from razorlight.sharing import Storage, find, leave, one_of_several, store
+from razorlight._torch import is_traced
+from razorlight.codecs import Codec, Dense, encode, encode_in_chunks, scale_and_shift
+from razorlight.functional.operation import (
+    Gradients,
+    Needs,
+    Operation,
+    Result,
+    Saved,
+    run_with_by_products,
+)
+from razorlight.planning.layer_plan import LayerPlan
+from razorlight.records import (
+    NOTHING,
+    Reader,
+    Record,
+    as_stored_layout,
+    attach_record,
+    encoded_record,
+    find,
+    store,
+)
 
 _FEW = 4
 """Values whose norm has hardly a gradient, so that a codec's error would make all of it."""
-_AS_IT_IS = Storage(Dense())
+_AS_IT_IS = LayerPlan(Dense())
+_FARTHEST_CENTRE = 8.0
+"""Standard deviations. A centre beyond has all values on one side of it anyway."""
 
-_FARTHEST = 8.0  # standard deviations: what lies beyond is on one side of the centre anyway
+
+class Reading(NamedTuple):
+    """What the backward of a norm reads. The normalised input is ``(value - mean) * scale``.
+
+    Attributes:
+        value: the input, or the normalised input less its centre.
+        mean: to be taken from the value; it broadcasts to the value.
+        rstd: 1/std of the input, with the sign that the normalised input was stored with.
+        is_normalised: Whether the value is the normalised input.
+    """
+
+    value: Tensor
+    mean: Tensor
+    rstd: Tensor
+    is_normalised: bool
+
+    @property
+    def scale(self) -> Tensor:
+        """1/std of the value: of a normalised one 1 or -1."""
+        return self.rstd.sign() if self.is_normalised else self.rstd
+
+    @property
+    def missing_scale(self) -> Tensor | None:
+        """By what a gradient that follows from the value's scale is still to be multiplied."""
+        return self.rstd if self.is_normalised else None
 
 
 class Norm(ABC):
-    """A kind of norm by batch statistics: ``weight * (x - mean) * rstd + bias``.
+    """A kind of norm by the statistics of its input: ``weight * (x - mean) * rstd + bias``.
 
-    Where a rectifier may follow, what is stored goes the way of the output and is zero with it, so
-    that a codec that keeps signs keeps the gate: ``(x - mean) * rstd - centre``, with ``rstd``
-    negative where ``weight`` is.
+    Where a rectifier may follow, the stored value is zero where the output is, and has its sign, so
+    that a codec that preserves signs preserves the gate: ``(x - mean) * rstd - centre``, with
+    ``rstd`` negative where ``weight`` is.
     """
 
     channels: ClassVar[int] = 1
-    rectified: ClassVar[bool] = True
-
-    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
-        """The shape in which weight and bias broadcast to ``x``: of channels first."""
-        return (-1, *(1,) * (x.ndim - 2))
-
-    def turned(
-        self, weight: Tensor | None, bias: Tensor | None, rstd: Tensor, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """1/std with its sign, and the centre."""
-        if not self.rectified or weight is None:
-            return rstd, rstd.new_zeros(())
-        weight = weight.to(rstd.dtype)
-        rstd = rstd * torch.where(weight < 0, -1, 1).view(self.affine_shape(x))
-        if bias is None:
-            return rstd, rstd.new_zeros(())
-        zero = torch.where(weight == 0, 0, -bias / weight.abs()).clamp(-_FARTHEST, _FARTHEST)
-        return rstd, zero.to(rstd.dtype).view(self.affine_shape(x))
-
-    def population(self, x: Tensor) -> int:
-        """Over how many values a mean is taken."""
-        return x.numel() // max(1, x.shape[1])
+    may_be_rectified: ClassVar[bool] = True
 
     @abstractmethod
     def forward(
@@ -58,86 +80,55 @@ class Norm(ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The output, and mean and 1/std in shapes that broadcast to ``x``."""
 
-    def again(
-        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
-    ) -> Tensor:
-        """The output once more, of the input as read back."""
-        return self.forward(x, weight, bias)[0]
-
     @abstractmethod
     def backward(
         self,
         grad: Tensor,
-        reading: "Reading",
+        reading: Reading,
         weight: Tensor | None,
         bias: Tensor | None,
         needs: list[bool],
-    ) -> tuple[Tensor | None, ...]:
+    ) -> Gradients:
         """The gradients of input, weight and bias, where needed, from what was stored."""
 
+    def recompute(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        """The output once more, of the input as it is read."""
+        return self.forward(x, weight, bias)[0]
 
-class Reading(NamedTuple):
-    """What backward reads: the normalised input is ``(value - mean) * step``.
+    def affine_shape(self, x: Tensor) -> tuple[int, ...]:
+        """The shape in which weight and bias broadcast to ``x``: by default that of channels."""
+        return (-1, *(1,) * (x.ndim - 2))
 
-    Attributes:
-        value: the input, or what was stored in its place.
-        mean: broadcasts to it.
-        step: of the input 1/std, else 1 or -1.
-        rest: what is missing to 1/std, ``step * rest``; None if nothing is.
-    """
+    def population(self, x: Tensor) -> int:
+        """Over how many values a mean is taken."""
+        return x.numel() // max(1, x.shape[1])
 
-    value: Tensor
-    mean: Tensor
-    step: Tensor
-    rest: Tensor | None
-
-
-class _Normalise(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        norm: Norm,
-        codec: Codec,
-        form: Record,
-        read: Read | None,
-        *stored: Tensor,
-    ) -> tuple[Tensor, ...]:
-        out, mean, rstd = norm.forward(x, weight, bias)
-        encoded: tuple[Tensor, ...] = ()
-        if not read:
-            rstd, centre = norm.turned(weight, bias, rstd, x)
-            encoded = _encode(codec, x, mean + centre / rstd, rstd, norm)
-            mean = -centre
-        ctx.save_for_backward(weight, bias, mean, rstd, *stored, *encoded)
-        ctx.norm, ctx.read, ctx.stored = norm, read or form.read, len(stored)
-        ctx.of_input = read is not None
-        ctx.mark_non_differentiable(mean, rstd, *encoded)
-        return out, mean, rstd, *encoded
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias, mean, rstd, *stored = ctx.saved_tensors
-        value = read_last(ctx.read, stored)[0].to(grad.dtype)  # what followed has read it before
-        if ctx.of_input:
-            reading = Reading(value, mean, rstd, None)
-        else:
-            reading = Reading(value, mean, rstd.sign(), rstd)
-        gradients = ctx.norm.backward(grad, reading, weight, bias, list(ctx.needs_input_grad[:3]))
-        return *gradients, None, None, None, None, *(None,) * ctx.stored
+    def sign_aligned(
+        self, weight: Tensor | None, bias: Tensor | None, rstd: Tensor, x: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """1/std with the sign of the weight, and the centre."""
+        if not self.may_be_rectified or weight is None:
+            return rstd, rstd.new_zeros(())
+        weight = weight.to(rstd.dtype)
+        rstd = rstd * torch.where(weight < 0, -1, 1).view(self.affine_shape(x))
+        if bias is None:
+            return rstd, rstd.new_zeros(())
+        zero = torch.where(weight == 0, 0, -bias / weight.abs())
+        zero = zero.clamp(-_FARTHEST_CENTRE, _FARTHEST_CENTRE)
+        return rstd, zero.to(rstd.dtype).view(self.affine_shape(x))
 
 
 def normalise(
-    storage: Storage, x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: Norm
+    plan: LayerPlan, x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: Norm
 ) -> Tensor:
-    """``x`` normalised, scaled and shifted, and a record of it that lies on the output.
+    """``x`` normalised, scaled and shifted, with a record attached to the output.
 
     Args:
-        storage: how the normalised input is stored, or the input if it is stored as it is, or
-            nothing is shared.
+        plan: how the normalised input is stored. The input itself is stored if it is stored as it
+            is, or if nothing is shared, as published: the entries of a normalised input are of one
+            size, whatever the scale of the input.
         x: ``(batch, channels, ...)`` or ``(..., channels)``, as ``norm`` says.
         weight: the scale, or None.
         bias: the shift, or None.
@@ -146,38 +137,85 @@ def normalise(
     Returns:
         The shape of ``x``, bit for bit that of torch.
     """
-    codec = storage.codec.of_values()
-    # as published, the input is what is stored; where records are shared, the normalised input is:
-    # its entries are of one size, whatever the scale of the input
-    of_input = not storage.shares or codec.is_identity(x.dtype)
+    codec = plan.codec.of_values()
     if norm.population(x) <= _FEW:
         known: Record | None = store(x, _AS_IT_IS, channels=norm.channels)
-    elif of_input:
-        known = store(x, storage, channels=norm.channels)
+    elif not plan.shares or codec.is_identity(x.dtype):
+        known = store(x, plan, channels=norm.channels)
     else:
-        known = find(x, storage)
-    source = known or NOTHING
-    form = encoded_record((), x, codec, x.dtype, norm.channels)
-    if storage.shares:  # the product behind reads it just before
-        form = form.for_neighbours()
-    out, mean, rstd, *encoded = _Normalise.apply(
-        x, weight, bias, norm, codec, form, source.read, *source.tensors
-    )
-    out = one_of_several(out)
-    by_sample = len(norm.affine_shape(x)) < x.ndim
-    if source.read:
-        again = partial(_again, norm=norm, dtype=out.dtype)
-        record = source.then(again, mean, rstd, weight, bias, fresh=True, by_sample=by_sample)
+        known = find(x, plan)
+    normalised = encoded_record((), x, codec, x.dtype, norm.channels)
+    if plan.shares:  # the product behind the norm reads the value just before the norm does
+        normalised = normalised.cached()
+    operation = _Normalise(norm, None if known else codec, normalised.known_reader)
+    out, statistics = run_with_by_products(operation, known or NOTHING, x, weight, bias)
+    mean, rstd, *encoded = statistics
+    within_samples = len(norm.affine_shape(x)) < x.ndim
+    if known:
+        function = partial(_recompute, norm=norm, dtype=out.dtype)
+        more = (mean, rstd, weight, bias)
+        record = known.then(function, *more, returns_new=True, within_samples=within_samples)
     else:
-        record = form._replace(tensors=tuple(encoded))
         affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
-        function = partial(_affine, dtype=out.dtype, turned=norm.rectified)
-        record = record.then(function, mean, *affine, fresh=True, by_sample=by_sample)
-    leave(out, record, storage)
+        function = partial(_affine, dtype=out.dtype, is_sign_aligned=norm.may_be_rectified)
+        record = normalised._replace(tensors=tuple(encoded)).then(
+            function, mean, *affine, returns_new=True, within_samples=within_samples
+        )
+    attach_record(out, record, plan)
     return out
 
 
-def _again(
+@dataclass(frozen=True)
+class _Normalise(Operation):
+    """A norm, and the encoding of its normalised input if there is a codec for that."""
+
+    norm: Norm
+    codec: Codec | None
+    normalised: Reader
+
+    def forward(
+        self, needs: Needs, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> Result:
+        out, mean, rstd = self.norm.forward(x, weight, bias)
+        encoded: tuple[Tensor, ...] = ()
+        if self.codec is not None:
+            rstd, centre = self.norm.sign_aligned(weight, bias, rstd, x)
+            encoded = _encode(self.codec, x, mean + centre / rstd, rstd, self.norm.channels)
+            mean = -centre
+        return Result(out, (weight, bias), (mean, rstd, *encoded))
+
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        weight, bias, mean, rstd, *encoded = saved
+        assert mean is not None
+        assert rstd is not None
+        is_normalised = self.codec is not None
+        if is_normalised:
+            record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
+        value = record.take()[0].to(grad.dtype)  # what follows has read the value before
+        reading = Reading(value, mean, rstd, is_normalised)
+        return self.norm.backward(grad, reading, weight, bias, [*needs])
+
+
+def _encode(
+    codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, channels: int
+) -> tuple[Tensor, ...]:
+    shape = as_stored_layout(x, channels).shape
+    if is_traced() or shape[0] != len(x):
+        return encode(codec, as_stored_layout(_standardise(x, mean, rstd), channels, like=x))
+
+    def make(samples: slice) -> Tensor:
+        some = (value[samples] if value.ndim == x.ndim else value for value in (mean, rstd))
+        return as_stored_layout(_standardise(x[samples], *some), channels, like=x)
+
+    return encode_in_chunks(codec, shape, x.device, make)
+
+
+def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return (x.to(wide) - mean).mul_(rstd).to(x.dtype)
+
+
+def _recompute(
     x: Tensor,
     mean: Tensor,
     rstd: Tensor,
@@ -186,25 +224,7 @@ def _again(
     norm: Norm,
     dtype: torch.dtype,
 ) -> Tensor:
-    return norm.again(x, mean, rstd, weight, bias).to(dtype)
-
-
-def _encode(codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, norm: Norm) -> tuple[Tensor, ...]:
-    shape = in_memory(x, norm.channels).shape
-    if torch.compiler.is_compiling() or shape[0] != len(x):
-        return encode(codec, in_memory(_standardise(x, mean, rstd), norm.channels, like=x))
-    statistics = (mean, rstd)
-
-    def make(samples: slice) -> Tensor:
-        some = (value[samples] if value.ndim == x.ndim else value for value in statistics)
-        return in_memory(_standardise(x[samples], *some), norm.channels, like=x)
-
-    return encode_made(codec, shape, x.device, make)
-
-
-def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return (x.to(wide) - mean).mul_(rstd).to(x.dtype)
+    return norm.recompute(x, mean, rstd, weight, bias).to(dtype)
 
 
 def _affine(
@@ -213,12 +233,12 @@ def _affine(
     weight: Tensor | None,
     bias: Tensor | None,
     dtype: torch.dtype,
-    turned: bool,
+    is_sign_aligned: bool,
 ) -> Tensor:
     if weight is None:
         out = centred.to(dtype, copy=True)
         return out if bias is None else out.add_(bias)
-    weight = weight.abs() if turned else weight
-    # where the centre is that of the output, nothing is left to add, and signs stay
+    weight = weight.abs() if is_sign_aligned else weight
+    # if the centre is where the output is zero, the shift is zero and signs are preserved exactly
     shift = -mean * weight if bias is None else bias - mean * weight
     return scale_and_shift(centred, weight, shift).to(dtype)

@@ -2,19 +2,34 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from razorlight.codecs.packing import pack, unpack
-from razorlight.functional.backward import once_differentiable
 from razorlight.functional.linear_map import linear_map
+from razorlight.functional.operation import (
+    Gradients,
+    Needs,
+    Operation,
+    Result,
+    Saved,
+    run_with_by_products,
+)
 from razorlight.functional.sizes import Size, each
-from razorlight.records import Record, join
-from razorlight.sharing import Storage, find, hand_on, leave, one_of_several
+from razorlight.planning.layer_plan import LayerPlan
+from razorlight.records import (
+    NOTHING,
+    Reader,
+    Record,
+    attach_record,
+    carry_record,
+    find,
+    join,
+)
 
 
 class _Windows(NamedTuple):
@@ -82,25 +97,24 @@ def _strides(sizes: Sequence[int]) -> list[int]:
     return [math.prod(sizes[dim + 1 :]) for dim in range(len(sizes))]
 
 
-class _MaxPool(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, windows: _Windows, ceil: bool) -> tuple[Tensor, ...]:
-        out, index = _POOLS[windows.rank](x, *windows, ceil)
-        packed = pack(windows.places(index, x.shape[-windows.rank :]).flatten(), windows.bits)
-        ctx.save_for_backward(*packed)
-        ctx.mark_non_differentiable(*packed)
-        ctx.windows, ctx.shape = windows, x.shape
-        return out, *packed
+@dataclass(frozen=True)
+class _MaxPool(Operation):
+    windows: _Windows
+    ceil: bool
+    shape: torch.Size
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        windows, rank = ctx.windows, ctx.windows.rank
-        sizes = ctx.shape[-rank:]
-        index = _index(*ctx.saved_tensors, windows=windows, shape=grad.shape, sizes=sizes)
-        d_x = grad.new_zeros(*ctx.shape[:-rank], math.prod(sizes))
+    def forward(self, needs: Needs, x: Tensor) -> Result:
+        windows = self.windows
+        out, index = _POOLS[windows.rank](x, *windows, self.ceil)
+        packed = pack(windows.places(index, x.shape[-windows.rank :]).flatten(), windows.bits)
+        return Result(out, by_products=tuple(packed))
+
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        rank = self.windows.rank
+        index = _Index(self.windows, grad.shape, self.shape[-rank:])(*saved)  # type: ignore[arg-type]
+        d_x = grad.new_zeros(*self.shape[:-rank], math.prod(self.shape[-rank:]))
         d_x.scatter_add_(-1, index.flatten(-rank), grad.flatten(-rank))
-        return d_x.view(ctx.shape), None, None
+        return (d_x.view(self.shape),)
 
 
 _POOLS: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
@@ -109,9 +123,23 @@ _POOLS: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
 }
 
 
-def _index(*packed: Tensor, windows: _Windows, shape: torch.Size, sizes: Sequence[int]) -> Tensor:
-    places = unpack(packed, windows.bits, [math.prod(shape)]).view(shape)
-    return windows.indices(places, sizes)
+@dataclass(frozen=True)
+class _Index(Reader):
+    """Reads the index of each maximum in its map, int64, from its place in its window.
+
+    Attributes:
+        windows: of the pooling.
+        shape: of the output.
+        sizes: of the input's spatial dims.
+    """
+
+    windows: _Windows
+    shape: torch.Size
+    sizes: torch.Size
+
+    def __call__(self, *stored: Tensor) -> Tensor:
+        places = unpack(stored, self.windows.bits, [math.prod(self.shape)]).view(self.shape)
+        return self.windows.indices(places, self.sizes)
 
 
 def _pick(value_and_index: list[Tensor], rank: int) -> Tensor:
@@ -120,7 +148,7 @@ def _pick(value_and_index: list[Tensor], rank: int) -> Tensor:
 
 
 def max_pool(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     kernel_size: Size,
     stride: Size | None = None,
@@ -134,7 +162,7 @@ def max_pool(
     """:func:`torch.nn.functional.max_pool2d` (and 3d), by ``rank``; exact.
 
     Two, four or eight bits an output entry are stored (its place in the window), where torch keeps
-    the input and int64 indices. The window must have at most 256 entries; ``storage`` says only
+    the input and int64 indices. The window must have at most 256 entries; ``plan`` says only
     whether a record of the input goes on.
     """
     sizes = (each(size, rank) for size in (kernel_size, stride or kernel_size, padding, dilation))
@@ -142,17 +170,17 @@ def max_pool(
     if rank == 3 and not input.is_cuda and torch.is_autocast_enabled(input.device.type):
         # autocast does so for F.max_pool3d, not for the native operation
         input = input.to(torch.promote_types(input.dtype, torch.float32))
-    out, *packed = _MaxPool.apply(input, windows, ceil_mode)
-    out = one_of_several(out)
-    if known := find(input, storage):
-        index = partial(_index, windows=windows, shape=out.shape, sizes=input.shape[-rank:])
+    operation = _MaxPool(windows, ceil_mode, input.shape)
+    out, packed = run_with_by_products(operation, NOTHING, input)
+    if known := find(input, plan):
+        index = Record(tuple(packed), _Index(windows, out.shape, input.shape[-rank:]))
         pick = partial(_pick, rank=rank)
-        leave(out, join(known, Record(tuple(packed), index)).then(pick, fresh=True), storage)
+        attach_record(out, join(known, index).then(pick, returns_new=True), plan)
     return out
 
 
 def max_pool1d(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     kernel_size: Size,
     stride: Size | None = None,
@@ -165,11 +193,11 @@ def max_pool1d(
     (kernel,), (step,) = each(kernel_size, 1), each(stride or kernel_size, 1)
     (margin,), (spacing,) = each(padding, 1), each(dilation, 1)
     rows = input.unsqueeze(-2)
-    hand_on(input, rows, _one_row)
+    carry_record(input, rows, _one_row)
     sizes = ((1, kernel), (1, step), (0, margin), (1, spacing))
-    pooled = max_pool(storage, rows, *sizes, ceil_mode, rank=2)
+    pooled = max_pool(plan, rows, *sizes, ceil_mode, rank=2)
     out = pooled.squeeze(-2)
-    hand_on(pooled, out, _no_row)
+    carry_record(pooled, out, _no_row)
     return out
 
 
@@ -182,7 +210,7 @@ def _no_row(x: Tensor) -> Tensor:
 
 
 def linear_pool(
-    storage: Storage, input: Tensor, *sizes: Any, pool: Callable[..., Tensor], **options: Any
+    plan: LayerPlan, input: Tensor, *sizes: Any, pool: Callable[..., Tensor], **options: Any
 ) -> Tensor:
     """A pooling of means, ``pool(input, *sizes, **options)``; exact, and nothing is stored."""
     return linear_map(lambda x: pool(x, *sizes, **options), input)

@@ -15,41 +15,43 @@ from torch import Tensor
 from razorlight.functional.activation import celu, selu, sigmoid, tanh
 from razorlight.functional.attention import softmax
 from razorlight.functional.dropout import dropout
-from razorlight.functional.linear import addmm, matmul, multiply
+from razorlight.functional.linear import addmm
+from razorlight.functional.matmul import matmul
+from razorlight.functional.multiply import multiply
 from razorlight.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
 from razorlight.functional.pool import max_pool, max_pool1d
 from razorlight.functional.rectifier import hardtanh, leaky_relu, prelu, relu
-from razorlight.sharing import Storage
+from razorlight.planning.layer_plan import LayerPlan
 
 TorchFunction = Callable[..., Any]
 
 
-def _softmax(storage: Storage, input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    return softmax(storage, input, dim, dtype=dtype)
+def _softmax(plan: LayerPlan, input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    return softmax(plan, input, dim, dtype=dtype)
 
 
-def _mm(storage: Storage, input: Tensor, mat2: Tensor) -> Tensor:
-    return matmul(storage, input, mat2)
+def _mm(plan: LayerPlan, input: Tensor, mat2: Tensor) -> Tensor:
+    return matmul(plan, input, mat2)
 
 
-def _rmatmul(storage: Storage, other: Tensor, input: Tensor) -> Tensor:
-    return matmul(storage, input, other)
+def _rmatmul(plan: LayerPlan, other: Tensor, input: Tensor) -> Tensor:
+    return matmul(plan, input, other)
 
 
-def _relu6(storage: Storage, input: Tensor, inplace: bool = False) -> Tensor:
-    return hardtanh(storage, input, 0.0, 6.0, inplace)
+def _relu6(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
+    return hardtanh(plan, input, 0.0, 6.0, inplace)
 
 
-def _dropout(storage: Storage, input: Tensor, p: float, train: bool) -> Tensor:
-    return dropout(storage, input, p, train)
+def _dropout(plan: LayerPlan, input: Tensor, p: float, train: bool) -> Tensor:
+    return dropout(plan, input, p, train)
 
 
-def _dropout_(storage: Storage, input: Tensor, p: float, train: bool) -> Tensor:
-    return dropout(storage, input, p, train, inplace=True)
+def _dropout_(plan: LayerPlan, input: Tensor, p: float, train: bool) -> Tensor:
+    return dropout(plan, input, p, train, inplace=True)
 
 
 def _batch_norm(
-    storage: Storage,
+    plan: LayerPlan,
     input: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -60,17 +62,15 @@ def _batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Tensor:
-    return batch_norm(
-        storage, input, running_mean, running_var, weight, bias, training, momentum, eps
-    )
+    return batch_norm(plan, input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def _layer_norm(storage: Storage, *args: Any, cudnn_enable: bool = True, **kwargs: Any) -> Tensor:
-    return layer_norm(storage, *args[:5], **kwargs)
+def _layer_norm(plan: LayerPlan, *args: Any, cudnn_enable: bool = True, **kwargs: Any) -> Tensor:
+    return layer_norm(plan, *args[:5], **kwargs)
 
 
-def _group_norm(storage: Storage, *args: Any, cudnn_enabled: bool = True, **kwargs: Any) -> Tensor:
-    return group_norm(storage, *args[:5], **kwargs)
+def _group_norm(plan: LayerPlan, *args: Any, cudnn_enabled: bool = True, **kwargs: Any) -> Tensor:
+    return group_norm(plan, *args[:5], **kwargs)
 
 
 SPELLINGS: dict[TorchFunction, dict[TorchFunction, Callable[..., Tensor]]] = {

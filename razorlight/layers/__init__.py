@@ -1,19 +1,30 @@
-"""Razor layers: the classes that dense layers are turned into, and their registry."""
+"""Razor layers: the classes that dense layers are turned into, and which are known."""
 
 from razorlight.layers import known as _known  # noqa: F401  (fills the registry)
-from razorlight.layers import known_transformers as _known_transformers  # noqa: F401
-from razorlight.layers.base import REGISTRY, RazorLayer, Role, find_razor_class, register
-from razorlight.layers.block import PRODUCTS, block_class, find_blocks
+from razorlight.layers.block import RazorBlock, find_blocks
+from razorlight.layers.layer import RazorLayer, RazorModule, make_dense, make_razor
+from razorlight.layers.registry import (
+    BY_PATH,
+    REGISTRY,
+    Known,
+    find_known,
+    known_classes,
+    register,
+)
 from razorlight.layers.seen import Seen
 
 __all__ = [
-    "PRODUCTS",
+    "BY_PATH",
     "REGISTRY",
+    "Known",
+    "RazorBlock",
     "RazorLayer",
-    "Role",
+    "RazorModule",
     "Seen",
-    "block_class",
     "find_blocks",
-    "find_razor_class",
+    "find_known",
+    "known_classes",
+    "make_dense",
+    "make_razor",
     "register",
 ]

@@ -10,40 +10,38 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
 
-from razorlight.layers.base import RazorLayer, Role, make_class
-from razorlight.records import Record
-from razorlight.sharing import Storage, store
+from razorlight._torch import PRODUCTS, is_traced
+from razorlight.layers.layer import Forward, RazorModule, razor_class
+from razorlight.layers.registry import Known
+from razorlight.planning import LayerPlan, Role
+from razorlight.records import Record, store
 from razorlight.tensors import find_other_kind
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList)
-PRODUCTS = (nn.Linear, nn.modules.conv._ConvNd)
-"""What counts as a product with a weight, of whatever subclass."""
 
 
-class RazorBlock(RazorLayer):
-    """A block of layers that keeps its input by a codec and runs again in backward.
+class RazorBlock(RazorModule):
+    """A block of layers that stores its input by a codec and runs again in backward.
 
     Activation checkpointing (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016):
-    :func:`torch.utils.checkpoint.checkpoint` runs it again, with the same random numbers and
+    :func:`torch.utils.checkpoint.checkpoint` runs the block again, with the same random numbers and
     autocast, on the inputs as their records give them. Buffers, such as a batch norm's running
     statistics, and caches among the arguments are as after one forward. Python state is not: a
     block that counts its calls, or appends to a list of its own, does so twice; exclude it. Under
     ``torch.compile`` the inputs are stored in full.
     """
 
-    role = Role.BLOCK
-    functions = frozenset()
-    named = frozenset()
-    runs = frozenset()
-    same_as = None
+    known = Known(Role.BLOCK)
 
-    def _run(
-        self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if not self._stores(args, kwargs):
-            return forward(*args, **kwargs)
-        if torch.compiler.is_compiling():
+    @classmethod
+    @override
+    def class_for(cls, dense: type[nn.Module]) -> type[RazorModule]:
+        return razor_class(cls, dense, cls.known)
+
+    def _run_stored(self, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if is_traced():
             return checkpoint(forward, *args, use_reentrant=False, **kwargs)
         given = _Given(self, forward, (args, kwargs))
         return checkpoint(given, use_reentrant=False, context_fn=partial(_contexts, self))
@@ -52,14 +50,12 @@ class RazorBlock(RazorLayer):
 class _Given:
     """What a block was called with: for the forward itself, then as it is read back."""
 
-    def __init__(
-        self, block: RazorLayer, forward: Callable[..., Any], arguments: tuple[Any, Any]
-    ) -> None:
+    def __init__(self, block: RazorModule, forward: Forward, arguments: tuple[Any, Any]) -> None:
         self.forward = forward
         self.first: tuple[Any, Any] | None = arguments
         hidden = _hidden_state(arguments)
         channels = _channels(block, 0 if hidden is None else hidden.ndim)
-        store_some = partial(_input, storage=block.razor_storage, like=hidden, channels=channels)
+        store_some = partial(_input, plan=block.razor_plan, like=hidden, channels=channels)
         self.again = _Copy(store_some, _same).of(arguments)
 
     def __call__(self) -> Any:
@@ -117,14 +113,13 @@ def _own(x: Tensor) -> Tensor:
 class _Input:
     """An activation that was given to a block, as its record."""
 
-    def __init__(self, x: Tensor, storage: Storage, channels: int) -> None:
-        self.record: Record = store(x, storage, overwritten=True, channels=channels)
+    def __init__(self, x: Tensor, plan: LayerPlan, channels: int) -> None:
+        self.record: Record = store(x, plan, overwritten=True, channels=channels)
         self.stride = torch.empty_like(x, device="meta").stride()
 
     def read(self) -> Tensor:
         """A tensor of its own, as it lay in memory."""
-        assert self.record.read is not None
-        value: Tensor = self.record.read(*self.record.tensors)
+        value: Tensor = self.record.read()
         # no leaf, and its own: the block may change it in place; and as it lay in memory, the order
         # in which dropout draws
         own = value.new_empty_strided(value.shape, self.stride)
@@ -150,7 +145,7 @@ def _channels(block: nn.Module, ndim: int) -> int:
     return 1 if any(isinstance(layer, convolution) for layer in block.modules()) else -1
 
 
-def _input(x: Any, storage: Storage, like: Tensor | None, channels: int) -> Any:
+def _input(x: Any, plan: LayerPlan, like: Tensor | None, channels: int) -> Any:
     """The record of ``x`` if it is an activation such as ``like``; else ``x``.
 
     A bias of attention may hold the lowest of all numbers, beside which a codec would keep nothing
@@ -159,15 +154,15 @@ def _input(x: Any, storage: Storage, like: Tensor | None, channels: int) -> Any:
     if like is None or not _is_activation(x) or x.ndim != like.ndim:
         return x
     alike = x.ndim < 2 or (len(x), x.shape[channels]) == (len(like), like.shape[channels])
-    return _Input(x, storage, channels) if alike else x
+    return _Input(x, plan, channels) if alike else x
 
 
 def _contexts(block: nn.Module) -> tuple[Any, Any]:
     """Those of the forward and of the run in backward."""
-    return nullcontext(), _BuffersKept(block)
+    return nullcontext(), _BuffersRestored(block)
 
 
-class _BuffersKept:
+class _BuffersRestored:
     """A context that may be entered again, by each backward through a graph that is retained."""
 
     def __init__(self, block: nn.Module) -> None:
@@ -181,16 +176,6 @@ class _BuffersKept:
         for buffer, value in self.before:
             buffer.copy_(value)
         del self.before
-
-
-_BLOCKS: dict[type[nn.Module], type[RazorLayer]] = {}
-
-
-def block_class(dense: type[nn.Module]) -> type[RazorLayer]:
-    """The class that a block of class ``dense`` is turned into."""
-    if dense not in _BLOCKS:
-        _BLOCKS[dense] = make_class(RazorBlock, dense, {}, block_class)
-    return _BLOCKS[dense]
 
 
 def find_blocks(model: nn.Module) -> set[str]:

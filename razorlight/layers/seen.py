@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import dataclass, field
 
-import torch
+from razorlight._torch import is_traced
 
 
 @dataclass(eq=False)
@@ -13,7 +13,7 @@ class Seen:
     Attributes:
         name: of the layer.
         layer: the name of its dense class.
-        named: the functions that its forward should call.
+        expected: the functions that its forward should call.
         of_all: what the layers of the same conversion met, this one among them.
         ran: whether it ran in a way that stores.
         called: the names of functions that were replaced in it.
@@ -22,7 +22,7 @@ class Seen:
 
     name: str
     layer: str
-    named: frozenset[str] = frozenset()
+    expected: frozenset[str] = frozenset()
     of_all: "list[Seen]" = field(default_factory=list, repr=False)
     ran: bool = False
     called: set[str] = field(default_factory=set)
@@ -34,7 +34,7 @@ class Seen:
         Args:
             kind: of the tensor, in words.
         """
-        if torch.compiler.is_compiling():
+        if is_traced():
             return
         if not any(kind in seen.left for seen in self.of_all):
             warnings.warn(

@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
-from razorlight.report import Report
+from razorlight._torch import is_traced
+from razorlight.conversion import Plan
 from razorlight.tensors import find_other_kind
 
 _WORTH_A_LINE = 0.01  # of the bytes of all dense values that were seen
@@ -67,7 +68,7 @@ class ValuesWatch:
 
     Args:
         model: whose modules are watched.
-        report: of its conversion. What a layer holds that is left dense on purpose is as planned.
+        plan: of its conversion. What a layer holds that is left dense on purpose is as planned.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
@@ -77,10 +78,10 @@ class ValuesWatch:
         []
     """
 
-    def __init__(self, model: nn.Module, report: Report) -> None:
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
         self._model = model
-        self._converted = {line.name for line in report.only("converted")}
-        self._left_dense = {line.name for line in report.only("skipped")}
+        self._converted = {line.name for line in plan.only("converted")}
+        self._left_dense = {line.name for line in plan.only("skipped")}
         self._values: list[_Value] = []
         self._latest: dict[int, _Value] = {}  # by the storage's id, which a later one may get
         self._calls: list[_Call] = []
@@ -119,12 +120,12 @@ class ValuesWatch:
         return bool(self._handles)
 
     def _before(self, module: nn.Module, given: Any) -> None:
-        if not torch.compiler.is_compiling() and (name := self._names.get(module)) is not None:
+        if not is_traced() and (name := self._names.get(module)) is not None:
             self._starts.append(torch.autograd._get_sequence_nr())
             self._note(name, given)
 
     def _after(self, module: nn.Module, given: Any, out: Any) -> None:
-        if not torch.compiler.is_compiling() and (name := self._names.get(module)) is not None:
+        if not is_traced() and (name := self._names.get(module)) is not None:
             start, end = self._starts.pop(), torch.autograd._get_sequence_nr()
             self._calls.append(_Call(name, start, end))
             self._note(name, out)

@@ -1,5 +1,6 @@
-"""Planning: how each layer stores."""
+"""Planning: roles, recipes, and how a layer stores."""
 
+from razorlight.planning.layer_plan import CHEAP, LayerPlan
 from razorlight.planning.recipes import (
     RECIPES,
     Recipe,
@@ -12,11 +13,15 @@ from razorlight.planning.recipes import (
     paper,
     recipe_fields,
 )
+from razorlight.planning.roles import Role
 
 __all__ = [
+    "CHEAP",
     "RECIPES",
+    "LayerPlan",
     "Recipe",
     "RecipeSpec",
+    "Role",
     "balanced",
     "checkpoint",
     "compact",

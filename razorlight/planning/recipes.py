@@ -17,63 +17,84 @@ from razorlight.codecs import (
     parse_codec,
 )
 from razorlight.errors import RazorError
-from razorlight.layers import Role
-from razorlight.sharing import CHEAP, Storage
+from razorlight.planning.layer_plan import CHEAP, LayerPlan
+from razorlight.planning.roles import Role
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each kind of layer stores: a codec by its role, and what the layers do for each other.
+    """How each kind of layer stores: a codec by its role, and what layers do for each other.
 
     Attributes:
-        norm: for the inputs of norms of tokens: LayerNorm.
-        map_norm: for the inputs of norms of maps: BatchNorm, GroupNorm.
+        norm: for the inputs of norms of tokens: LayerNorm, RMSNorm.
+        channel_norm: for the inputs of norms of maps: BatchNorm, GroupNorm.
         product: for the inputs of products with a weight.
-        attention: for queries, keys and values.
-        slope: for the inputs of curved activations.
-        gate: for rectifiers: a mask, or a codec for the output that shows what passed.
-        bits: for dropout and positions.
-        shares: one record for each value, read and derived from by all who need it; else each
-            layer stores its own input.
-        reruns: multiply-adds for an entry up to which the product that follows a stored value is
-            run again in backward, instead of storing what it gives.
+        operands: for queries, keys and values, and other factors of products of activations.
+        smooth_activation: for the inputs of curved activations.
+        rectifier: for rectifiers: a mask, or a codec for the output that shows what passed.
+        mask: for dropout and places in windows.
+        shares: Whether there is one record for each value, which is read and derived from by all
+            who need it. If not, each layer stores its own input.
+        max_rerun_cost: multiply-adds for an entry up to which the product that follows a stored
+            value is run again in backward, so that its output need not be stored.
         block: for the inputs of blocks, which then run again in backward; None: no block does.
 
     Raises:
         RazorError: for a codec that cannot store what it is chosen for.
+
+    Example:
+        >>> from razorlight import Recipe, Uniform
+        >>> four = Uniform(4, axis=-2)
+        >>> recipe = Recipe(four, four, four, four, four)
     """
 
     norm: Codec
-    map_norm: Codec
+    channel_norm: Codec
     product: Codec
-    attention: Codec
-    slope: Codec
-    gate: Mask | Uniform = field(default_factory=Mask)
-    bits: Mask = field(default_factory=Mask)
+    operands: Codec
+    smooth_activation: Codec
+    rectifier: Mask | Uniform = field(default_factory=Mask)
+    mask: Mask = field(default_factory=Mask)
     shares: bool = True
-    reruns: float = 0
+    max_rerun_cost: float = 0
     block: Codec | None = None
 
     def __post_init__(self) -> None:
-        for role in Role:
-            codec = getattr(self, role.value, None)
+        for role, codec in self._codecs().items():
             if codec is not None and not (isinstance(codec, Codec) and role.accepts(codec)):
                 raise RazorError(f"recipe: {role.value} cannot be stored by {codec!r}")
 
-    @property
-    def kink(self) -> Codec:
-        """For the inputs of ELU and its like: six bits at least, for signs take one of them."""
-        return _values(self.slope, token_scale=True)
-
-    @property
-    def bounded(self) -> Codec:
-        """For the outputs of sigmoid and tanh: 0 and 1, where the slope is 0, are levels."""
-        return _values(self.slope, token_scale=False)
-
-    def storage(self, role: Role) -> Storage:
+    def layer_plan(self, role: Role) -> LayerPlan:
         """How a layer of ``role`` stores."""
-        codec: Codec = getattr(self, role.value, Dense())
-        return Storage(codec, self.shares, self.reruns, through=role is Role.LOSS)
+        codec = self._derived_codec(role) or self._codecs().get(role) or Dense()
+        return LayerPlan(codec, self.shares, self.max_rerun_cost, role is Role.LOSS)
+
+    def _codecs(self) -> dict[Role, Codec | None]:
+        """The codecs that are chosen; a layer of another role needs none, or a derived one."""
+        return {
+            Role.NORM: self.norm,
+            Role.CHANNEL_NORM: self.channel_norm,
+            Role.PRODUCT: self.product,
+            Role.OPERANDS: self.operands,
+            Role.SMOOTH_ACTIVATION: self.smooth_activation,
+            Role.RECTIFIER: self.rectifier,
+            Role.MASK: self.mask,
+            Role.BLOCK: self.block,
+        }
+
+    def _derived_codec(self, role: Role) -> Codec | None:
+        """The codec of a curved activation that the codec for GELU's inputs does not serve.
+
+        Where signs are preserved they take one bit, so that six are the least. Without the scale of
+        tokens 0 and 1, where a sigmoid's slope is 0, are levels.
+        """
+        if role not in (Role.KINKED_ACTIVATION, Role.BOUNDED_ACTIVATION):
+            return None
+        values = self.smooth_activation.of_values()
+        if isinstance(values, Uniform):
+            scaled = role is Role.KINKED_ACTIVATION
+            return Uniform(max(6, values.bits), axis=-2, token_scale=scaled)
+        return values
 
 
 def paper(
@@ -89,7 +110,7 @@ def paper(
         values: precision of what is kept.
     """
     pruned = TopK(0.9 if sparsity is None else sparsity, "sample", values)
-    return Recipe(pruned, pruned, pruned, pruned, slope=Dense(values), shares=False)
+    return Recipe(pruned, pruned, pruned, pruned, smooth_activation=Dense(values), shares=False)
 
 
 def exact(sparsity: float | None = None) -> Recipe:
@@ -101,7 +122,7 @@ def exact(sparsity: float | None = None) -> Recipe:
         RazorError: for a ``sparsity``.
     """
     _refuse(sparsity)
-    return Recipe(Dense(), Dense(), Dense(), Dense(), Dense(), reruns=CHEAP)
+    return Recipe(Dense(), Dense(), Dense(), Dense(), Dense(), max_rerun_cost=CHEAP)
 
 
 def checkpoint(sparsity: float | None = None) -> Recipe:
@@ -112,7 +133,7 @@ def checkpoint(sparsity: float | None = None) -> Recipe:
     """
     _refuse(sparsity)
     fine = replace(_tokens(11), companded=True)
-    return Recipe(fine, fine, fine, fine, fine, gate=fine, block=fine)
+    return Recipe(fine, fine, fine, fine, fine, rectifier=fine, block=fine)
 
 
 def _refuse(sparsity: float | None) -> None:
@@ -129,12 +150,12 @@ def balanced(sparsity: float | None = None) -> Recipe:
     """
     return Recipe(
         norm=Uniform(4, axis=-2),
-        map_norm=Uniform(4, 64, axis=-2),
+        channel_norm=Uniform(4, 64, axis=-2),
         product=_product(_tokens(8), sparsity),
-        attention=_tokens(5),
-        slope=_tokens(4),
-        gate=_tokens(3),
-        reruns=CHEAP,
+        operands=_tokens(5),
+        smooth_activation=_tokens(4),
+        rectifier=_tokens(3),
+        max_rerun_cost=CHEAP,
     )
 
 
@@ -147,22 +168,14 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
     """
     return Recipe(
         norm=Uniform(bits, axis=-2),
-        map_norm=Uniform(4, 64, axis=-2),
+        channel_norm=Uniform(4, 64, axis=-2),
         # small maps between blocks, of which large ones are made
         product=_product(_tokens(8), sparsity),
-        attention=_tokens(bits),
-        slope=_tokens(4),
-        gate=_tokens(3, 64),
-        reruns=math.inf,
+        operands=_tokens(bits),
+        smooth_activation=_tokens(4),
+        rectifier=_tokens(3, 64),
+        max_rerun_cost=math.inf,
     )
-
-
-def _values(slope: Codec, token_scale: bool) -> Codec:
-    """The codec of a curved activation that ``slope``, made for GELU's inputs, does not serve."""
-    values = slope.of_values()
-    if isinstance(values, Uniform):
-        return Uniform(max(6, values.bits), axis=-2, token_scale=token_scale)
-    return values
 
 
 def _tokens(bits: int, group: int = 256) -> Uniform:
@@ -202,7 +215,7 @@ def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
 
     Example:
         >>> find_recipe({"name": "compact", "bits": 4})
-        >>> find_recipe({"name": "balanced", "slope": {"codec": "uniform", "bits": 4}})
+        >>> find_recipe({"name": "balanced", "smooth_activation": {"codec": "uniform", "bits": 4}})
     """
     if isinstance(spec, Recipe):
         return spec
@@ -246,12 +259,12 @@ def _field(name: str, value: Any) -> Any:
     """A field of a recipe as YAML gives it, as the recipe holds it."""
     if name == "shares" and isinstance(value, bool):
         return value
-    if name == "reruns" and isinstance(value, int | float | str):
+    if name == "max_rerun_cost" and isinstance(value, int | float | str):
         try:
             return float(value)  # a string: "inf"
         except ValueError:
             pass
-    if name in ("shares", "reruns"):
+    if name in ("shares", "max_rerun_cost"):
         kind = "true or false" if name == "shares" else "a number"
         raise RazorError(f"recipe: {name} must be {kind}, got {value!r}")
     return None if value is None and name == "block" else parse_codec(value)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsolutePercentageError, MeanSquaredError, Metric, MetricCollection
 
 from razorlight.errors import RazorError
-from razorlight.layers import Role, register
+from razorlight.layers import register
+from razorlight.planning import Role
 from razorlight.tasks.base import FineTuningTask
 from razorlight.tasks.inference import crop_like, pad_to_stride
 from razorlight.tasks.networks import smp_network

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from razorlight import razor_, register
-from razorlight.layers import REGISTRY, Role
+from razorlight.layers import REGISTRY
 from razorlight.memory.meter import StorageMeter, model_tensors
+from razorlight.planning import Role
 
 
 class AfterAnUpsample(nn.Module):
@@ -35,7 +36,7 @@ class Join(nn.Module):
 
 @pytest.fixture(autouse=True, scope="module")
 def joins_are_known():
-    register(Join, role=Role.CARRIER)
+    register(Join, role=Role.VIEW)
     yield
     del REGISTRY[Join]
 

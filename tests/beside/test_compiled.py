@@ -110,7 +110,7 @@ class WithBlockWrapped(Small):
 def test_blocks_of_a_lightning_module(module, tmp_path):
     razor = BackRazor("exact")
     model = fit(tmp_path, razor, module=module, max_epochs=1)
-    assert sum("backbone" in line.name for line in razor.report.only("converted")) > 5
+    assert sum("backbone" in line.name for line in razor.plan.only("converted")) > 5
     expected = fit(tmp_path, max_epochs=1).state_dict()
     for name, value in model.state_dict().items():
         name = name.replace("_orig_mod.", "")

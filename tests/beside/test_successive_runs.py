@@ -80,7 +80,7 @@ def test_one_razor_for_two_modules(tmp_path):
     razor = BackRazor("exact")
     for module in (Small, Deeper):
         assert_same(fit(tmp_path, razor, module=module), fit(tmp_path, module=module))
-    assert "head.4" in [line.name for line in razor.report.only("converted")]
+    assert "head.4" in [line.name for line in razor.plan.only("converted")]
 
 
 @pytest.mark.parametrize("resumed_by", [BackRazor("exact"), None])

@@ -15,9 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from razorlight import BackRazor, RazorError, is_converted
-from razorlight.conversion import Conversion
+from razorlight.conversion import Conversion, make_plan
 from razorlight.planning import compact, find_recipe
-from razorlight.planning.plan import make_plan
 
 
 class Plain(LightningModule):
@@ -150,7 +149,7 @@ def test_converts_for_fit_alone(module, tmp_path):
     assert all(seen == {False} for seen in spy.converted.values())
     assert len(spy.converted) > 10
     assert not is_converted(model)
-    assert "model.1" in [line.name for line in razor.report.only("converted")]
+    assert "model.1" in [line.name for line in razor.plan.only("converted")]
     trainer(razor, tmp_path=tmp_path).validate(model, loader(), verbose=False)
     trainer(razor, spy, tmp_path=tmp_path).fit(model, loader())
     assert spy.converted["on_train_batch_start"] == {True}
@@ -183,7 +182,7 @@ def test_layers_that_are_put_in_later_are_converted(tmp_path):
     razor, spy = BackRazor(), Spy()
     model = Grows()
     trainer(razor, spy, tmp_path=tmp_path, max_epochs=2).fit(model, loader())
-    assert "model.9" in [line.name for line in razor.report.only("converted")]
+    assert "model.9" in [line.name for line in razor.plan.only("converted")]
     assert not is_converted(model)
 
 
@@ -332,7 +331,7 @@ def test_a_recipe_of_ones_own(recipe, tmp_path):
     razor = BackRazor(recipe)
     checkpoint = ModelCheckpoint(tmp_path, save_last=True)
     trainer(razor, checkpoint, tmp_path=tmp_path).fit(Plain(), loader())
-    assert any("Uniform(bits=4" in line.detail for line in razor.report.lines)
+    assert any("Uniform(bits=4" in line.detail for line in razor.plan.lines)
     torch.load(tmp_path / "last.ckpt", weights_only=True)
 
     def resume(recipe):

@@ -44,7 +44,7 @@ def test_signs_are_kept(bits, shift):
     torch.manual_seed(0)
     x = torch.randn(4, 8, 64, 1) + shift
     x[0, 0, :8, 0] = torch.tensor([1e-6, -1e-6, 1e-3, -1e-3, 1e-20, -1e-20, 0.1, 0.0])
-    codec = Uniform(bits, axis=-2, keeps="signs")
+    codec = Uniform(bits, axis=-2, preserves="signs")
     stored, restored = roundtrip(codec, x)
     assert torch.equal(restored > 0, x > 0)
     assert sum(t.numel() * t.itemsize * 8 for t in stored) == codec.nbits(x.shape, x.dtype)
@@ -60,7 +60,7 @@ def test_zeros_of_what_is_rectified_are_kept(bits, dtype):
     x = torch.randn(4, 300).to(dtype)
     x[0, :3] = torch.tensor([1e-6, 0.0, -1e-6])
     x[1] = -1
-    codec = Uniform(bits, axis=-1, keeps="zeros")
+    codec = Uniform(bits, axis=-1, preserves="zeros")
     stored, restored = roundtrip(codec, x)
     assert torch.equal(restored > 0, x > 0)
     assert (restored >= 0).all()
@@ -70,12 +70,12 @@ def test_zeros_of_what_is_rectified_are_kept(bits, dtype):
 
 
 @pytest.mark.parametrize("shape", [(8, 16, 49, 1), (12, 16, 16, 1), (8, 65, 24), (6, 20, 24)])
-@pytest.mark.parametrize("keeps", ["ends", "signs", "zeros"])
+@pytest.mark.parametrize("preserves", ["ends", "signs", "zeros"])
 @pytest.mark.parametrize("token_scale", [False, True])
-def test_short_lines_go_together_and_pieces_join(shape, keeps, token_scale):
+def test_short_lines_go_together_and_pieces_join(shape, preserves, token_scale):
     x = torch.randn(shape)
-    codec = Uniform(4, axis=-2, keeps=keeps, token_scale=token_scale)
-    together = codec.samples_together(shape)
+    codec = Uniform(4, axis=-2, preserves=preserves, token_scale=token_scale)
+    together = codec.chunk_alignment(shape)
     whole = codec.encode(x)
     if together is not None:
         pieces = [codec.encode(part) for part in x.split(together)]
@@ -102,40 +102,40 @@ def test_groups_run_along_the_axis():
     assert mixed[0] > 0.3 * scales[0]
 
 
-@pytest.mark.parametrize("keeps", ["ends", "signs", "zeros"])
+@pytest.mark.parametrize("preserves", ["ends", "signs", "zeros"])
 @pytest.mark.parametrize("giant", [-999.0, 1e6, 1e12])
 @pytest.mark.parametrize("share", [0.02, 0.7])
-def test_giant_tokens_leave_others_their_step(keeps, giant, share):
+def test_giant_tokens_leave_others_their_step(preserves, giant, share):
     torch.manual_seed(0)
     x = torch.randn(4, 100, 64)
     giants = torch.rand(4, 100) < share
     x[giants] *= giant
-    codec = Uniform(4, axis=-2, keeps=keeps, token_scale=True)
+    codec = Uniform(4, axis=-2, preserves=preserves, token_scale=True)
     stored, restored = roundtrip(codec, x)
-    true = x.clamp(min=0) if keeps == "zeros" else x
+    true = x.clamp(min=0) if preserves == "zeros" else x
     for tokens in (giants, ~giants):
         error = (restored - true)[tokens].norm() / true[tokens].norm()
-        assert error < {"ends": 0.12, "signs": 0.2, "zeros": 0.1}[keeps]
-    if keeps != "ends":
+        assert error < {"ends": 0.12, "signs": 0.2, "zeros": 0.1}[preserves]
+    if preserves != "ends":
         assert torch.equal(restored > 0, x > 0)
     assert sum(t.numel() * t.itemsize * 8 for t in stored) == codec.nbits(x.shape, x.dtype)
 
 
-@pytest.mark.parametrize("keeps", ["ends", "signs", "zeros"])
+@pytest.mark.parametrize("preserves", ["ends", "signs", "zeros"])
 @pytest.mark.parametrize("token_scale", [False, True])
-def test_companded_small_entries_have_finer_steps(keeps, token_scale):
+def test_companded_small_entries_have_finer_steps(preserves, token_scale):
     torch.manual_seed(0)
     x = torch.randn(4, 64, 64)
     small = torch.rand_like(x) < 0.3
     x[small] *= 1e-3
-    even = Uniform(8, axis=-2, keeps=keeps, token_scale=token_scale)
-    bent = Uniform(8, axis=-2, keeps=keeps, token_scale=token_scale, companded=True)
+    even = Uniform(8, axis=-2, preserves=preserves, token_scale=token_scale)
+    bent = Uniform(8, axis=-2, preserves=preserves, token_scale=token_scale, companded=True)
     assert bent.nbits(x.shape, x.dtype) == even.nbits(x.shape, x.dtype)
-    true = x.clamp(min=0) if keeps == "zeros" else x
+    true = x.clamp(min=0) if preserves == "zeros" else x
     errors = [(roundtrip(codec, x)[1] - true).abs() for codec in (even, bent)]
     assert errors[1][small].mean() < 0.05 * errors[0][small].mean()
     assert errors[1].mean() < 1.3 * errors[0].mean()
-    if keeps != "ends":
+    if preserves != "ends":
         assert torch.equal(roundtrip(bent, x)[1] > 0, x > 0)
 
 
@@ -199,8 +199,8 @@ def test_divergence_is_seen(value):
     [
         ({"bits": 7}, "2, 3, 4, 5, 6, 8, 11"),
         ({"group": 0}, "at least 1"),
-        ({"keeps": "all"}, "ends, signs or zeros"),
-        ({"keeps": "zeros", "stochastic": True}, "does not keep zeros"),
+        ({"preserves": "all"}, "ends, signs or zeros"),
+        ({"preserves": "zeros", "stochastic": True}, "does not keep zeros"),
         ({"token_scale": True}, "needs the axis"),
     ],
 )

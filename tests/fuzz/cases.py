@@ -22,8 +22,8 @@ from razorlight.planning import exact, paper
 
 LOSSLESS: dict[str, Recipe] = {
     "exact": exact(),
-    "exact, run again": replace(exact(), reruns=math.inf),
-    "exact, nothing run again": replace(exact(), reruns=0),
+    "exact, run again": replace(exact(), max_rerun_cost=math.inf),
+    "exact, nothing run again": replace(exact(), max_rerun_cost=0),
     "paper, nothing pruned": paper(0.0, "fp32"),
 }
 ALL_RECIPES = {**LOSSLESS, **{name: make(None) for name, make in RECIPES.items()}}

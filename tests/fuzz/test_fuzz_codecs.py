@@ -62,7 +62,7 @@ def uniform(draw, x):
 def test_uniform(data):
     x = data.draw(tensors())
     plain, kind = data.draw(uniform(x))
-    codec = plain if kind in ("ends", "random") else plain.keeping(kind)
+    codec = plain if kind in ("ends", "random") else plain.preserving(kind)
     codec = (
         Uniform(plain.bits, plain.group, plain.axis, kind == "random")
         if kind == "random"

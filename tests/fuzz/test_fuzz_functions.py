@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from razorlight import register
-from razorlight.layers import REGISTRY, Role
+from razorlight.layers import REGISTRY
+from razorlight.planning import Role
 
 sizes = st.integers(1, 5)
 
@@ -27,7 +28,7 @@ class Attend(nn.Module):
 
 @pytest.fixture(autouse=True, scope="module")
 def attend_is_known():
-    register(Attend, functions=[F.scaled_dot_product_attention], role=Role.ATTENTION)
+    register(Attend, functions=[F.scaled_dot_product_attention], role=Role.OPERANDS)
     yield
     del REGISTRY[Attend]
 

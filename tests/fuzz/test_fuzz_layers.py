@@ -21,10 +21,11 @@ from kinds import KINDS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from razorlight.layers import REGISTRY, RazorLayer, Role
+from razorlight.layers import RazorLayer, known_classes
+from razorlight.planning import Role
 
 NORMS = (nn.GroupNorm, nn.RMSNorm, nn.LayerNorm, _BatchNorm)
-EXACT = (Role.GATE, Role.BITS, Role.CARRIER, Role.LOSS)
+EXACT = (Role.RECTIFIER, Role.MASK, Role.VIEW, Role.LOSS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,18 +53,20 @@ def test_equals_dense(kind):
 
 
 def _is_exact(razor):
-    return not [*razor.children()] and getattr(razor, "role", None) in EXACT
+    return not [*razor.children()] and isinstance(razor, RazorLayer) and razor.known.role in EXACT
 
 
 def _assert_within_the_codec(razor, result, expected, x, setting):
     """What a codec's error can do to the gradients of single layers."""
     if expected.given is None or not x.numel() or [*razor.children()]:
         return
-    error = error_of(razor.razor_storage.codec, x.detach().double())
-    if razor.role is Role.PRODUCT and "Std" not in type(razor).__name__:
+    error = error_of(razor.razor_plan.codec, x.detach().double())
+    if razor.known.role is Role.PRODUCT and "Std" not in type(razor).__name__:
         assert_gradients(result, expected, setting.tolerance, ["input", "bias"])
         name, bound = "weight", error * expected.given.abs().sum().item()
-    elif razor.role is Role.SLOPE:  # no slope changes faster than x, but Hardswish's jumps
+    elif (
+        razor.known.role is Role.SMOOTH_ACTIVATION
+    ):  # no slope changes faster than x, but Hardswish's jumps
         jump = 0.5 if "Hardswish" in type(razor).__name__ else 0.0
         samples = len(x) if setting.layout == "expanded" and x.ndim else 1  # of one
         name, bound = "input", samples * (error + jump) * expected.given.abs().max().item()
@@ -80,4 +83,4 @@ def test_every_registered_class_is_drawn():
     for strategy in KINDS.values():
         build, _ = strategy.example()
         drawn |= {type(layer) for layer in build().modules()}
-    assert set(REGISTRY) <= drawn
+    assert {*known_classes()} <= drawn

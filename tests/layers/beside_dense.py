@@ -9,7 +9,11 @@ import torch
 from razorlight import Recipe, Uniform, razor_
 from razorlight.planning import exact, paper
 
-EXACT = [replace(exact(), reruns=0), replace(exact(), reruns=math.inf), paper(0.0, "fp32")]
+EXACT = [
+    replace(exact(), max_rerun_cost=0),
+    replace(exact(), max_rerun_cost=math.inf),
+    paper(0.0, "fp32"),
+]
 
 
 def pair(factory, recipe=EXACT[0], dtype=torch.float32):
@@ -50,4 +54,4 @@ def assert_same(result, expected, tolerance):
 
 def eight_bits(reruns):
     codec = Uniform(8)
-    return Recipe(*[codec] * 5, gate=codec, reruns=math.inf if reruns else 0)
+    return Recipe(*[codec] * 5, rectifier=codec, max_rerun_cost=math.inf if reruns else 0)

@@ -264,7 +264,7 @@ class SlopedGLU(nn.Module):
     ],
 )
 def test_a_codec_of_slopes_stores_values_where_values_are_read(layer, functions):
-    register(layer, functions=functions, role=Role.SLOPE)
+    register(layer, functions=functions, role=Role.SMOOTH_ACTIVATION)
     try:
         torch.manual_seed(0)
         dense = layer()

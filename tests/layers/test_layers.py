@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from razorlight import Recipe, Slope, Uniform, razor_
-from razorlight.layers import REGISTRY, RazorLayer
+from razorlight.layers import BY_PATH, RazorLayer, known_classes
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import paper
 
@@ -145,13 +145,13 @@ def test_gates_are_exact_whoever_stores_them(activation, bits, normed):
     razor = copy.deepcopy(dense)
     codec = Uniform(bits, axis=-2)
     include = ["*"] if normed else ["1", "2"]
-    razor_(razor, Recipe(*[codec] * 5, gate=codec), include=include)
+    razor_(razor, Recipe(*[codec] * 5, rectifier=codec), include=include)
     torch.testing.assert_close(gradient_between(razor), gradient_between(dense))
 
 
 def test_a_rectifier_between_norm_and_product_stores_nothing():
     codec = Uniform(4, axis=-2)
-    recipe = Recipe(*[codec] * 5, gate=codec)
+    recipe = Recipe(*[codec] * 5, rectifier=codec)
     norm = nn.BatchNorm2d(8)
     _, alone = pair(lambda: copy.deepcopy(norm), recipe)
     _, all_three = pair(lambda: gated(nn.ReLU(inplace=True)), recipe)
@@ -310,7 +310,8 @@ def test_in_eval_mode_the_recipe_stores_too(case):
 
 def test_every_registered_class_is_tested():
     tested = {type(layer) for factory, _ in CASES.values() for layer in factory().modules()}
-    assert set(REGISTRY) <= tested
+    assert {*known_classes()} <= tested
+    assert not [path for path in BY_PATH if not path.startswith("transformers.")]
 
 
 def test_q_k_and_v_store_their_input_once():

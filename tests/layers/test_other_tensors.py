@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from razorlight import razor_
-from razorlight.layers import Role, register
-from razorlight.layers.base import REGISTRY
+from razorlight.layers import REGISTRY, register
+from razorlight.planning import Role
 
 
 def complex_(*shape):

@@ -125,7 +125,7 @@ def test_a_forward_set_on_the_class(monkeypatch):
     assert calls
     assert torch.equal(ours, loss)
     torch.testing.assert_close(d_ours, expected, rtol=1e-3, atol=1e-5)
-    assert type(dense.blocks[0].mlp.fc1(torch.randn(2, 192)).grad_fn).__name__ == "_LinearBackward"
+    assert type(dense.blocks[0].mlp.fc1(torch.randn(2, 192)).grad_fn).__name__ == "_RazorBackward"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

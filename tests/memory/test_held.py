@@ -144,4 +144,4 @@ def test_back_razor_says_so_once_and_the_report_too(middle, tmp_path, recwarn):
     for line in said:
         assert "dense values of net.act" in line
         assert "mul in net.middle (Squared) keeps them for backward" in line
-        assert line.removeprefix("BackRazor: ") in str(razor.report)
+        assert line.removeprefix("BackRazor: ") in str(razor.plan)

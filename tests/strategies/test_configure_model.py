@@ -31,7 +31,7 @@ class OnMeta(Module):
 def test_made_on_meta_in_configure_model(recipe):
     model, razor = OnMeta(vit), BackRazor(recipe)
     trainer(callbacks=[razor]).fit(model, loader(8))
-    assert razor.report.only("converted")
+    assert razor.plan.only("converted")
     assert not is_converted(model)
     assert np.array_equal(parameters(model), fit(vit, recipe))
 

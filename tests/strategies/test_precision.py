@@ -96,8 +96,8 @@ def test_linears_of_a_quantising_precision_are_near_misses():
     run = trainer(None, [razor], plugins=[Quantising()])
     with pytest.warns(UserWarning, match=r"\(Linear4bit\) stays dense, as do 8 more: a Linear of"):
         run.fit(model, loader(8))
-    assert {line.layer for line in razor.report.only("near miss")} == {"Linear4bit"}
-    assert "Linear" not in {line.layer for line in razor.report.only("converted")}
+    assert {line.layer for line in razor.plan.only("near miss")} == {"Linear4bit"}
+    assert "Linear" not in {line.layer for line in razor.plan.only("converted")}
     assert not is_converted(model)
 
 

@@ -58,7 +58,7 @@ def fit_sharded(build, units, recipe, device="cpu"):
     strategy = ModelParallelStrategy(2, 1)
     trainer(callbacks=razor, strategy=strategy, devices=2).fit(model, loader(4))
     whole = get_model_state_dict(model.net, options=StateDictOptions(full_state_dict=True))
-    lines = [line for callback in razor for line in callback.report.lines]
+    lines = [line for callback in razor for line in callback.plan.lines]
     return SimpleNamespace(
         state={name: value.numpy() for name, value in whole.items()},
         converted={line.layer for line in lines if line.status == "converted"},

@@ -21,7 +21,7 @@ def test_they_are_near_misses():
         trainer(callbacks=[razor], max_epochs=1).fit(model, loader(8))
     (said,) = [str(each.message) for each in caught if "stays dense" in str(each.message)]
     assert said.startswith("BackRazor: net.0.1 (SyncBatchNorm) stays dense, as do 1 more: its ")
-    assert "Conv2d" in {line.layer for line in razor.report.only("converted")}
+    assert "Conv2d" in {line.layer for line in razor.plan.only("converted")}
 
 
 @pytest.mark.parametrize("recipe", ["exact", "balanced"])

@@ -1,7 +1,4 @@
-"""The layers of Hugging Face transformers that razorlight knows, by path: it need not be there.
-
-A class belongs here once the tests in ``tests/clients`` compare it with its dense self.
-"""
+"""The layers of Hugging Face transformers, which the tests in ``tests/clients`` compare."""
 
 from typing import Any
 
@@ -9,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight.layers.base import Role
-from razorlight.layers.known import ATTENTION, MULTIPLY, RMS_NORM, register
+from razorlight.layers.known.common import ATTENTION, MULTIPLY, RMS_NORM, register
+from razorlight.planning import Role
 
 
 def _paths(*classes: str) -> list[str]:
@@ -32,27 +29,27 @@ register(
     "transformers.activations.GELUActivation",
     "transformers.activations.GELUTanh",
     functions=[F.gelu],
-    role=Role.SLOPE,
+    role=Role.SMOOTH_ACTIVATION,
 )
 register(
     "transformers.activations.NewGELUActivation",
     functions=[F.gelu],
-    role=Role.SLOPE,
-    same_as=_gelu_tanh,
+    role=Role.SMOOTH_ACTIVATION,
+    equivalent=_gelu_tanh,
 )
-register("transformers.activations.SiLUActivation", functions=[F.silu], role=Role.SLOPE)
+register("transformers.activations.SiLUActivation", functions=[F.silu], role=Role.SMOOTH_ACTIVATION)
 register(
     *_paths(
         "llama.LlamaRMSNorm", "mistral.MistralRMSNorm", "qwen2.Qwen2RMSNorm", "qwen3.Qwen3RMSNorm"
     ),
     functions=RMS_NORM,
     role=Role.NORM,
-    same_as=_rms_norm,
+    equivalent=_rms_norm,
 )
 register(
     *_paths("llama.LlamaMLP", "mistral.MistralMLP", "qwen2.Qwen2MLP", "qwen3.Qwen3MLP"),
     functions=MULTIPLY,
-    role=Role.ATTENTION,
+    role=Role.OPERANDS,
 )
 register(
     *_paths(
@@ -66,5 +63,5 @@ register(
         "vit.ViTAttention",
     ),
     functions=ATTENTION,
-    role=Role.ATTENTION,
+    role=Role.OPERANDS,
 )

@@ -1,55 +1,77 @@
-"""What a conversion did, layer by layer."""
+"""The plan of a conversion: what each layer of a network becomes, or why it stays dense."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
+from razorlight.layers import Seen
+from razorlight.planning import LayerPlan
 
-from razorlight.layers.seen import Seen
+Status = Literal["converted", "skipped", "near miss"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One layer of the report.
+    """The part of a plan that speaks of one layer.
 
     Attributes:
         name: fully-qualified name in the model.
         layer: name of its dense class.
         status: "converted", "skipped" (known, and left dense) or "near miss" (a subclass or
             relative of a known layer, which is not registered).
-        detail: the codec, or the reason.
+        detail: how it stores, or the reason why it stays dense.
+        plan: how it stores; None if it stays dense.
+        runs_again: Whether it is a block that runs again in backward.
     """
 
     name: str
     layer: str
-    status: Literal["converted", "skipped", "near miss"]
+    status: Status
     detail: str
+    plan: LayerPlan | None = None
+    runs_again: bool = False
 
 
 @dataclass(frozen=True)
-class Report:
-    """What :func:`razorlight.razor_` did: one line for each layer, in the model's order.
+class Plan:
+    """What each layer of a network becomes: one line for each, in the model's order.
+
+    A plan prints as a table of 80 columns, goes to a YAML file (:meth:`save`), may be edited there
+    by hand, and comes back (:meth:`load`), for :func:`razorlight.razor_` and
+    :class:`razorlight.BackRazor`.
 
     Attributes:
         lines: of the layers.
         seen: what converted layers met while they ran, up to now.
         held: one line for each holder of dense values that stayed alive in the first step, where
             that was looked at (:class:`razorlight.memory.ValuesWatch`).
+
+    Example:
+        >>> import torch
+        >>> from razorlight import Plan, razor_
+        >>> net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 2))
+        >>> plan = razor_(net)
+        >>> plan.summary()
+        'converted 2 of 3 layers (GELU 1, Linear 1); left dense: 1 first layer: ...'
     """
 
     lines: tuple[Line, ...]
     seen: Sequence[Seen] = field(default=(), compare=False, repr=False)
     held: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
-    def only(self, status: str) -> list[Line]:
+    @property
+    def layers(self) -> dict[str, LayerPlan]:
+        """How each converted layer stores, by name."""
+        return {line.name: line.plan for line in self.lines if line.plan is not None}
+
+    def only(self, status: Status) -> list[Line]:
         """The lines of one status."""
         return [line for line in self.lines if line.status == status]
 
     def summary(self) -> str:
-        """One line: how many layers were converted, and why others were not."""
+        """One line: how many layers are converted, and why others are not."""
         converted = self.only("converted")
         kinds = Counter(line.layer for line in converted)
         text = f"converted {len(converted)} of {len(self.lines)} layers"
@@ -57,7 +79,7 @@ class Report:
         return f"{text}; left dense: {left}" if (left := self.reasons()) else text
 
     def reasons(self) -> str:
-        """The reasons of all layers that were left dense, with their counts."""
+        """The reasons of all layers that are left dense, with their counts."""
         left = [line for line in self.lines if line.status != "converted"]
         if not self.lines:
             return "it has no layer of a known class"
@@ -73,7 +95,7 @@ class Report:
         lines = []
         for layer in dict.fromkeys(seen.layer for seen in self.seen if seen.ran):
             ran = [seen for seen in self.seen if seen.layer == layer and seen.ran]
-            never = ran[0].named.difference(*(seen.called for seen in ran))
+            never = ran[0].expected.difference(*(seen.called for seen in ran))
             if never:
                 lines.append(
                     f"{_names(ran)} never called {', '.join(sorted(never))}, for which its class "
@@ -91,6 +113,9 @@ class Report:
 
     def __str__(self) -> str:
         """A table of 80 columns that names every layer."""
+        from rich.console import Console  # here, for most runs print no table
+        from rich.table import Table
+
         table = Table("layer", "class", "stored as, or why it is left dense", expand=True)
         for line in self.lines:
             style = {"converted": None, "skipped": "dim", "near miss": "yellow"}[line.status]
@@ -99,6 +124,30 @@ class Report:
         with console.capture() as captured:
             console.print(table)
         return "\n".join([f"{captured.get()}{self.summary()}", *self.warnings()])
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan to a YAML file, which may be edited by hand.
+
+        Args:
+            path: of the file; another file there is replaced.
+        """
+        from razorlight.conversion.plan_file import write_plan
+
+        write_plan(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> "Plan":
+        """Read a plan from a YAML file, as :meth:`save` wrote it or as it was edited since.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            RazorError: if there is no such file, or it holds no plan; the message names the layer.
+        """
+        from razorlight.conversion.plan_file import read_plan
+
+        return read_plan(Path(path))
 
 
 def _names(seen: Sequence[Seen]) -> str:

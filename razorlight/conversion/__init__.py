@@ -1,0 +1,24 @@
+"""Conversion: the plan of a network, how it is made, and how layers are converted by it."""
+
+from razorlight.conversion.convert import (
+    Conversion,
+    check_only_plan,
+    choose_plan,
+    is_converted,
+    razor_,
+    restore_,
+)
+from razorlight.conversion.make_plan import make_plan
+from razorlight.conversion.plan import Line, Plan
+
+__all__ = [
+    "Conversion",
+    "Line",
+    "Plan",
+    "check_only_plan",
+    "choose_plan",
+    "is_converted",
+    "make_plan",
+    "razor_",
+    "restore_",
+]

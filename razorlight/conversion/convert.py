@@ -1,0 +1,234 @@
+"""Convert a network's layers in place, and back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from razorlight.conversion.make_plan import dense_class_of, known_layers, make_plan
+from razorlight.conversion.plan import Line, Plan
+from razorlight.errors import RazorError
+from razorlight.layers import (
+    RazorBlock,
+    RazorLayer,
+    RazorModule,
+    Seen,
+    make_dense,
+    make_razor,
+)
+from razorlight.planning import LayerPlan, RecipeSpec, Role
+
+
+def razor_(
+    model: nn.Module,
+    recipe: RecipeSpec = "balanced",
+    sparsity: float | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plan: Plan | str | Path | None = None,
+) -> Plan:
+    """Make the layers of ``model`` store less for backward, in place.
+
+    Each layer whose exact class is registered (:func:`razorlight.layers.register`) changes its
+    class; parameters, buffers, hooks, ``state_dict`` and the forward's output stay as they are.
+    Left dense, unless ``include`` names it: the first layer, whose input is the batch, which is
+    held anyway; by the recipe ``paper`` also the classifier with the norm before it. Calling it
+    again replaces what was chosen before.
+
+    Args:
+        model: any network; a LightningModule too.
+        recipe: name of a recipe (:data:`razorlight.planning.RECIPES`), a mapping such as
+            ``{"name": "compact", "bits": 4}``, or one of your own; see
+            :func:`razorlight.planning.find_recipe`.
+        sparsity: share of the entries that is pruned, in [0, 1), where the recipe prunes.
+        include: globs of layer names; only these are converted.
+        exclude: globs of layer names that stay dense.
+        overrides: ``{glob: codec}`` for what single layers store, the codec as in
+            :func:`razorlight.codecs.parse_codec`; the last match wins.
+        plan: what an earlier call returned, or the path of a ``plan.yaml``; in place of all other
+            arguments.
+
+    Returns:
+        What was converted, what was not, and why. Prints as a table.
+
+    Raises:
+        RazorError: if nothing would be converted, a glob matches nothing, an argument is outside of
+            its range, or the plan is one of another network. The model is then untouched.
+
+    Example:
+        >>> import torch
+        >>> from razorlight import razor_, restore_
+        >>> net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 2))
+        >>> plan = razor_(net, recipe="balanced")
+        >>> net(torch.randn(4, 8)).sum().backward()
+        >>> restore_(net)
+        >>> razor_(net, plan=plan) == plan
+        True
+    """
+    conversion = Conversion(
+        model, choose_plan(model, recipe, sparsity, include, exclude, overrides, plan)
+    )
+    conversion.apply()
+    return conversion.plan
+
+
+def choose_plan(
+    model: nn.Module,
+    recipe: RecipeSpec = "balanced",
+    sparsity: float | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plan: Plan | str | Path | None = None,
+) -> Plan:
+    """The plan that is given, if it fits the model, or else one that is made.
+
+    Arguments and errors are those of :func:`razor_`.
+    """
+    if plan is None:
+        return make_plan(model, recipe, sparsity, include, exclude, overrides)
+    check_only_plan(recipe, sparsity, include, exclude, overrides)
+    plan = plan if isinstance(plan, Plan) else Plan.load(plan)
+    _check_fits(plan, model)
+    return plan
+
+
+def check_only_plan(recipe: RecipeSpec, *others: Any) -> None:
+    """Refuse arguments from which a plan would be made, beside a plan.
+
+    Raises:
+        RazorError: if there are any.
+    """
+    if recipe != "balanced" or any(other is not None for other in others):
+        raise RazorError(
+            "a plan says for each layer how it stores: give no recipe, sparsity, include, exclude "
+            "or overrides beside it, or edit the plan"
+        )
+
+
+def _check_fits(plan: Plan, model: nn.Module) -> None:
+    modules = dict(model.named_modules())
+    for line in plan.lines:
+        name = line.name or "the root"
+        if line.name not in modules:
+            raise RazorError(f"the plan is of another network: this one has no layer {name}")
+        layer = dense_class_of(modules[line.name])
+        if layer.__name__ != line.layer:
+            raise RazorError(
+                f"the plan is of another network: {name} is a {layer.__name__} here, and a "
+                f"{line.layer} in the plan"
+            )
+        if line.plan is not None:
+            _check_stores(name, line.plan, _class_for(line, modules[line.name]))
+    planned = {line.name for line in plan.lines}
+    for name in known_layers(model, blocks=set()):
+        if name not in planned:
+            raise RazorError(f"the plan is of another network: it has no layer {name}")
+
+
+def _check_stores(name: str, plan: LayerPlan, razor_class: type[RazorModule] | None) -> None:
+    if razor_class is None:
+        raise RazorError(f"the plan converts {name}, whose class is not registered")
+    role = razor_class.known.role
+    if role is not Role.VIEW and not role.accepts(plan.codec):
+        raise RazorError(f"the plan stores {name} by {plan.codec}, which cannot store {role.value}")
+
+
+def _class_for(line: Line, layer: nn.Module) -> type[RazorModule] | None:
+    base = RazorBlock if line.runs_again else RazorLayer
+    return base.class_for(dense_class_of(layer))
+
+
+class Conversion:
+    """What the layers of one network become, made ready to be applied and taken back often.
+
+    Args:
+        model: the network.
+        plan: what each of its layers becomes.
+
+    Attributes:
+        plan: the same, with what the layers meet while they run.
+    """
+
+    def __init__(self, model: nn.Module, plan: Plan) -> None:
+        restore_(model)
+        self._model = model
+        self._tree = [(m, type(m), [*m._modules.values()]) for m in model.modules()]
+        met: list[Seen] = []
+        self._layers: list[tuple[nn.Module, type[RazorModule], LayerPlan, Seen]] = []
+        for line in plan.lines:
+            if line.plan is None:
+                continue
+            layer = model.get_submodule(line.name)
+            razor_class = _class_for(line, layer)
+            assert razor_class is not None
+            seen = Seen(line.name, line.layer, razor_class.known.expected, met)
+            met.append(seen)
+            self._layers.append((layer, razor_class, line.plan, seen))
+        self.plan = replace(plan, seen=met)
+
+    def apply(self) -> None:
+        """Make the layers razor layers."""
+        for layer, razor_class, plan, seen in self._layers:
+            make_razor(layer, razor_class, plan, seen)
+
+    def fits(self) -> bool:
+        """Whether the network has the modules that it was planned for, of the same classes."""
+        return all(
+            type(module) is its_type and [*module._modules.values()] == children
+            for module, its_type, children in self._tree
+        )
+
+    def take_back(self) -> None:
+        """Make the layers dense again, and copies of them that the network was given meanwhile.
+
+        Raises:
+            RazorError: as :func:`restore_`.
+        """
+        for layer, razor_class, _, _ in self._layers:
+            if type(layer) is razor_class:
+                make_dense(layer)
+        if is_converted(self._model):  # a copy, or a layer whose class was changed since
+            restore_(self._model)
+
+
+def restore_(model: nn.Module) -> None:
+    """Turn every razor layer of ``model`` back into its dense class, in place.
+
+    Raises:
+        RazorError: if the class of a razor layer was changed meanwhile. The model is then
+            untouched.
+    """
+    converted = {n: m for n, m in model.named_modules() if isinstance(m, RazorModule)}
+    for name, layer in converted.items():
+        if "dense_class" not in vars(type(layer)) and not is_parametrized(layer):
+            raise RazorError(
+                f"{name} was made a {type(layer).__name__} after razor_ and cannot go back; call "
+                "razor_ after whatever changes classes, such as fully_shard"
+            )
+    for layer in converted.values():
+        if is_parametrized(layer):  # since: its class is one of its own, derived from ours
+            type(layer).__bases__ = (layer.dense_class,)
+            make_dense(layer, type(layer))
+        else:
+            make_dense(layer)
+
+
+def is_converted(model: nn.Module) -> bool:
+    """Whether any layer of ``model`` is a razor layer.
+
+    Example:
+        >>> import torch
+        >>> from razorlight import razor_
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
+        >>> is_converted(model)
+        False
+        >>> plan = razor_(model)
+        >>> is_converted(model)
+        True
+    """
+    return any(isinstance(layer, RazorModule) for layer in model.modules())

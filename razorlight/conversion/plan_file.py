@@ -1,0 +1,118 @@
+"""Plans as YAML files.
+
+One line for each layer: its class, and either how the layer stores or why it stays dense::
+
+    layers:
+      conv1: {layer: Conv2d, dense: 'first layer: its input is the batch'}
+      bn1: {layer: BatchNorm2d, codec: {codec: uniform, bits: 4}, shares: true}
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from razorlight.codecs import Codec, codec_fields, parse_codec
+from razorlight.conversion.plan import Line, Plan, Status
+from razorlight.errors import RazorError
+from razorlight.files import replaced
+from razorlight.planning import LayerPlan
+
+_HEAD = """\
+# What each layer becomes: `codec` says how it stores, `dense` or `near_miss` why it stays dense.
+# Edit it, and give it back: BackRazor(plan="plan.yaml"), or razor_(model, plan="plan.yaml").
+layers:
+"""
+_STATUS: dict[str, Status] = {"dense": "skipped", "near_miss": "near miss"}
+_LINE = ("layer", "codec", "runs_again", *_STATUS)
+_OPTIONS = {field.name: field.default for field in fields(LayerPlan) if field.name != "codec"}
+
+
+def write_plan(plan: Plan, path: Path) -> None:
+    """Write ``plan`` to ``path``, one layer a line."""
+    text = _HEAD + "".join(f"  {_as_yaml({line.name: _plain(line)})}\n" for line in plan.lines)
+    with replaced(path) as new:
+        new.write_text(text)
+
+
+def _as_yaml(mapping: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(mapping, default_flow_style=True, sort_keys=False, width=10**6)
+    return text.strip()[1:-1]  # without the outer braces
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    if line.plan is None:
+        key = next(key for key, status in _STATUS.items() if status == line.status)
+        return {"layer": line.layer, key: line.detail}
+    chosen = {name: getattr(line.plan, name) for name in _OPTIONS}
+    return {
+        "layer": line.layer,
+        "codec": _short(line.plan.codec),
+        **({"runs_again": True} if line.runs_again else {}),
+        **{name: value for name, value in chosen.items() if value != _OPTIONS[name]},
+    }
+
+
+def _short(codec: Codec) -> str | dict[str, Any]:
+    """The fields of a codec that are not as by default."""
+    values = codec_fields(codec)
+    defaults = {field.name: field.default for field in fields(codec)}
+    changed = {name: v for name, v in values.items() if name == "codec" or v != defaults[name]}
+    return changed if len(changed) > 1 else str(values["codec"])
+
+
+def read_plan(path: Path) -> Plan:
+    """Read what :func:`write_plan` wrote, or somebody edited since.
+
+    Raises:
+        RazorError: if there is no such file, or it holds no plan.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise RazorError(f"no plan {path}: give the path of a plan.yaml") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise RazorError(f"{path} cannot be read as a plan: {reason}") from None
+    layers = content.get("layers") if isinstance(content, dict) else None
+    if not isinstance(layers, dict):
+        raise RazorError(f"{path} is no plan: it has no mapping `layers`")
+    return Plan(tuple(_read_line(path, str(name), fields) for name, fields in layers.items()))
+
+
+def _read_line(path: Path, name: str, given: Any) -> Line:
+    try:
+        return _line(name, given)
+    except RazorError as error:
+        raise RazorError(f"{path}, layer {name or '(root)'}: {error}") from None
+
+
+def _line(name: str, given: Any) -> Line:
+    if not isinstance(given, dict) or not isinstance(given.get("layer"), str):
+        raise RazorError("give a mapping with the class as `layer`")
+    if unknown := given.keys() - {*_LINE, *_OPTIONS}:
+        known = ", ".join([*_LINE, *_OPTIONS])
+        raise RazorError(f"unknown {', '.join(sorted(map(str, unknown)))}; a layer has {known}")
+    chosen = [key for key in ("codec", *_STATUS) if key in given]
+    if len(chosen) != 1:
+        raise RazorError(f"give one of codec, {', '.join(_STATUS)}")
+    if "codec" not in given:
+        return Line(name, given["layer"], _STATUS[chosen[0]], str(given[chosen[0]]))
+    plan = LayerPlan(parse_codec(given["codec"]), **_options(given))
+    again = given.get("runs_again", False)
+    if not isinstance(again, bool):
+        raise RazorError(f"runs_again must be true or false, got {again!r}")
+    return Line(name, given["layer"], "converted", str(plan), plan, again)
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    options = {name: given.get(name, default) for name, default in _OPTIONS.items()}
+    for name, value in options.items():
+        is_cost = name == "max_rerun_cost"
+        if isinstance(value, bool) == is_cost or not isinstance(value, int | float):
+            raise RazorError(
+                f"{name} must be {'a number' if is_cost else 'true or false'}, got {value!r}"
+            )
+    return options

@@ -1,0 +1,40 @@
+"""A layer that computes one function in many operations, stored as that one function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
+from razorlight.records import NOTHING, Record, carry_record
+
+
+def as_one_function(
+    forward: Callable[..., Tensor], equivalent: Callable[..., Tensor], x: Tensor
+) -> Tensor:
+    """``forward(x)``, bit for bit, with the gradient and the records of ``equivalent(x)``.
+
+    Args:
+        forward: computes the output in operations that would each keep their operands.
+        equivalent: computes the output, to rounding, by functions of :mod:`razorlight.functional`.
+        x: any shape.
+    """
+    with torch.no_grad():
+        out = forward(x)
+    like = equivalent(x)
+    replaced = run(_Replaced(like.dtype), NOTHING, like, out)
+    carry_record(like, replaced)
+    return replaced
+
+
+@dataclass(frozen=True)
+class _Replaced(Operation):
+    dtype: torch.dtype
+
+    def forward(self, needs: Needs, like: Tensor, out: Tensor) -> Result:
+        # never ``out`` itself, which autograd would make a view of
+        return Result(torch.ops.aten._unsafe_view(out, out.shape))
+
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        return grad.to(self.dtype), None

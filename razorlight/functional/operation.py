@@ -1,0 +1,170 @@
+"""The one autograd Function of this package, and what an operation is to it.
+
+A function such as :func:`razorlight.functional.linear.linear` does three things. It gets the record
+of what backward needs (:func:`razorlight.records.store`), it runs its operation with that record
+(:func:`run`), and it attaches a record of the output for those who follow.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from razorlight._torch import as_attachable, as_no_view, is_traced
+from razorlight.errors import RazorError
+from razorlight.records import Reader, Record, forget_leaves
+
+Gradients = Sequence[Tensor | None]
+Saved = Sequence[Tensor | None]
+Needs = Sequence[bool]
+
+
+class Result(NamedTuple):
+    """What the forward of an operation gives.
+
+    Attributes:
+        out: the output.
+        saved: inputs that backward needs as they are.
+        by_products: what forward found out besides, such as the statistics of a norm. Backward gets
+            these behind ``saved``, and the caller gets them behind the output.
+    """
+
+    out: Tensor
+    saved: tuple[Tensor | None, ...] = ()
+    by_products: tuple[Tensor, ...] = ()
+
+
+class Operation(ABC):
+    """A function of tensors, and its gradients.
+
+    A subclass is a frozen dataclass of what is no tensor. Its tensors are the inputs.
+    """
+
+    @abstractmethod
+    def forward(self, needs: Needs, *inputs: Any, **_: Any) -> Result:
+        """Compute the output.
+
+        Args:
+            needs: for each input, whether it needs a gradient.
+            inputs: tensors, or None.
+        """
+
+    def forward_in_place(self, x: Tensor, *others: Any, **_: Any) -> None:
+        """Write the output to ``x``, the first input, where the operation can do that."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        """Compute the gradients of the inputs.
+
+        Args:
+            grad: of the output.
+            record: what :func:`run` was given.
+            saved: what :class:`Result` says.
+            needs: for each input, whether it needs a gradient.
+
+        Returns:
+            For each input the gradient, or None.
+        """
+
+
+def run(operation: Operation, record: Record, *inputs: Tensor | None) -> Tensor:
+    """The output of an operation, whose gradients read ``record``."""
+    out: Tensor = _apply(operation, record, inputs)
+    return out
+
+
+def run_in_place(operation: Operation, record: Record, x: Tensor, *others: Tensor) -> Tensor:
+    """As :func:`run`, with the output written to ``x``."""
+    if is_traced():
+        # the compiled graph of a Function that overwrites its input may have a wrong gradient
+        # (torch 2.14); copied back, it is right, and the compiler makes it in place again
+        return x.copy_(run(operation, record, x, *others))
+    out: Tensor = _apply(operation, record, (x, *others), in_place=True)
+    return out
+
+
+def run_with_by_products(
+    operation: Operation, record: Record, *inputs: Tensor | None
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """As :func:`run`, with the by-products of the forward."""
+    out, *more = _apply(operation, record, inputs)
+    return as_attachable(out), more
+
+
+def _apply(operation: Operation, record: Record, inputs: Saved, in_place: bool = False) -> Any:
+    options = (operation, record.reader, len(inputs), in_place)
+    return _Razor.apply(*options, *inputs, *record.tensors)
+
+
+class _Razor(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        operation: Operation,
+        reader: Reader | None,
+        count: int,
+        in_place: bool,
+        *tensors: Tensor | None,
+    ) -> Any:
+        inputs, stored = tensors[:count], tensors[count:]
+        ctx.operation, ctx.reader, ctx.count, ctx.stored = operation, reader, count, len(stored)
+        if in_place:
+            x, *others = inputs
+            assert x is not None
+            ctx.save_for_backward(*stored)
+            ctx.mark_dirty(x)
+            operation.forward_in_place(x, *others)
+            return x
+        out, saved, by_products = operation.forward(ctx.needs_input_grad[4 : 4 + count], *inputs)
+        ctx.save_for_backward(*saved, *by_products, *stored)
+        if not by_products:
+            return as_no_view(out)
+        ctx.mark_non_differentiable(*by_products)
+        return as_no_view(out), *by_products
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        _begin_backward()
+        tensors = ctx.saved_tensors
+        first_stored = len(tensors) - ctx.stored
+        record = Record(tuple(tensors[first_stored:]), ctx.reader)
+        needs = ctx.needs_input_grad[4 : 4 + ctx.count]
+        with torch.no_grad():
+            gradients = ctx.operation.backward(grad, record, tensors[:first_stored], needs)
+        return None, None, None, None, *gradients, *(None,) * ctx.stored
+
+
+def _begin_backward() -> None:
+    """Refuse to be differentiated again, and forget what is attached to leaves.
+
+    torch's own ``once_differentiable`` leaves the gradient a constant where the one that comes in
+    is a constant, as that of a sum is. The gradient of a gradient penalty would then be wrong,
+    without a word.
+
+    Raises:
+        RazorError: when the gradient is asked for with ``create_graph=True``.
+    """
+    if is_traced():  # a compiler refuses by itself, and attaches nothing to leaves
+        return
+    if torch.is_grad_enabled():
+        raise RazorError(
+            "create_graph=True: gradients through razor layers cannot be differentiated "
+            "again; leave the network dense where that is needed (exclude=[...], restore_)"
+        )
+    forget_leaves()
+
+
+def accumulate(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    """``total + part``, where there is one, in float32 at least; ``total`` is overwritten."""
+    if part is None:
+        return None
+    wide = part.to(torch.promote_types(part.dtype, torch.float32))
+    return wide if total is None else total.add_(wide)
+
+
+Pull = Callable[[Tensor], Gradients]
+"""Takes the gradient of an output to those of the inputs."""

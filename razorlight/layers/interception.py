@@ -1,0 +1,119 @@
+"""How the functions that a forward calls are replaced while it runs.
+
+A :class:`torch.overrides.TorchFunctionMode` sees every function of torch that is called with
+tensors. So the forward of a layer runs as it is written, whoever wrote it, and only what its
+functions store is another. Functions that move entries about carry records on to their output.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from razorlight._torch import as_attachable, is_traced, without_torch_function
+from razorlight.functional import FUNCTIONS, MOVES
+from razorlight.functional.attention import multi_head_attention_forward
+from razorlight.layers.registry import name_of
+from razorlight.layers.seen import Seen
+from razorlight.planning import LayerPlan
+from razorlight.records import carry_joined, carry_record
+from razorlight.tensors import find_other_kind
+
+TorchFunction = Callable[..., Any]
+
+
+class ReplacedFunctions(TorchFunctionMode):
+    """A context in which some functions store by a plan.
+
+    Args:
+        functions: that are replaced.
+        plan: of the layer whose forward runs.
+        seen: takes note of what is met.
+    """
+
+    def __init__(self, functions: frozenset[TorchFunction], plan: LayerPlan, seen: Seen) -> None:
+        super().__init__()
+        self.functions, self.plan, self.seen = functions, plan, seen
+
+    def __torch_function__(
+        self, func: TorchFunction, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not torch.is_grad_enabled():  # inside the autograd Functions of inner layers
+            return func(*args, **kwargs)
+        if func is Tensor.unflatten:  # in which a compiler meets one more of that name
+            func = torch.unflatten
+        if func is F.multi_head_attention_forward:
+            with self:
+                return multi_head_attention_forward(*args, **kwargs)
+        is_replaced, is_move = func in self.functions, func in MOVES
+        if not is_replaced and not is_move:
+            return func(*args, **kwargs)
+        operands = (*args, *kwargs.values())
+        is_replaced = is_replaced and _is_stored_of(operands)
+        if (kind := find_other_kind(operands)) is not None:
+            if is_replaced:
+                self.seen.leave_to_torch(kind)
+            return func(*args, **kwargs)
+        if is_replaced and kwargs.get("out") is None:
+            out = self._replace(func, args, kwargs)
+        else:
+            out = func(*args, **kwargs)
+        if is_move and args and self.plan.shares:  # an input by keyword is left alone
+            return _carry(self.plan, func, out, *args, **kwargs)
+        return out
+
+    def _replace(self, func: TorchFunction, args: Any, kwargs: Any) -> Any:
+        if not is_traced():
+            self.seen.called.add(name_of(func))
+        with without_torch_function():  # what the function calls is not to be replaced again
+            return FUNCTIONS[func](self.plan, *args, **kwargs)
+
+
+def _is_stored_of(operands: Iterable[Any]) -> bool:
+    """Whether there is a gradient to come, and an entry in each operand."""
+    tensors = [x for x in operands if isinstance(x, Tensor)]
+    return any(x.requires_grad for x in tensors) and all(x.numel() for x in tensors)
+
+
+def _carry(
+    plan: LayerPlan, func: TorchFunction, out: Any, x: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Carry what is attached to ``x`` on to ``out = func(x, *args, **kwargs)``, or to each part."""
+    move = partial(_move, func=func, args=args, kwargs=kwargs)
+    if not isinstance(x, Tensor):
+        within_samples = func is torch.cat and _dim_of_cat(out, *args, **kwargs) != 0
+        carry_joined(x, out, plan, move, within_samples)
+        return out
+    if isinstance(out, Tensor):
+        carry_record(x, out, move, _is_within_samples(func, x, *args, **kwargs))
+        return out
+    parts = tuple(as_attachable(part) for part in out)
+    for i, part in enumerate(parts):
+        carry_record(x, part, partial(move, part=i))
+    return parts
+
+
+def _dim_of_cat(out: Tensor, dim: int = 0, **_: Any) -> int:
+    return dim % out.ndim
+
+
+def _is_within_samples(func: TorchFunction, x: Tensor, pad: Any = None, *_: Any, **__: Any) -> bool:
+    """Whether ``func`` moves entries within their sample (dim 0) alone, as far as it is known."""
+    whole = (F.interpolate, F.pixel_shuffle, F.pixel_unshuffle)
+    return func in whole or (func is F.pad and len(pad) < 2 * x.ndim)
+
+
+def _move(
+    x: Tensor | Sequence[Tensor],
+    func: TorchFunction,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    part: int | None = None,
+) -> Tensor:
+    moved = func(x, *args, **kwargs)
+    return moved if part is None else moved[part]

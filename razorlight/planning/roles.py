@@ -1,0 +1,64 @@
+"""Roles: what a layer reads in backward, and which codecs may store that."""
+
+from enum import Enum
+
+from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
+
+
+class Role(Enum):
+    """What a layer reads in backward, and so which codecs may store it.
+
+    The value of a role is the name of its field in a :class:`razorlight.Recipe`, if it has one.
+    """
+
+    NORM = "norm"
+    """The input of a norm of tokens, normalised where records are shared."""
+    CHANNEL_NORM = "channel_norm"
+    """The input of a norm of maps, normalised where records are shared."""
+    PRODUCT = "product"
+    """The input of a product with a weight."""
+    OPERANDS = "operands"
+    """Operands of products of activations: queries, keys, values, probabilities, gated units."""
+    SMOOTH_ACTIVATION = "smooth_activation"
+    """The input of a curved activation. It is not pruned, since the slope at 0 is not 0."""
+    KINKED_ACTIVATION = "kinked_activation"
+    """The input of a curved activation whose slope jumps at 0: the signs are preserved."""
+    BOUNDED_ACTIVATION = "bounded_activation"
+    """The output of a curved activation that lies between two numbers, where the slope is 0."""
+    RECTIFIER = "rectifier"
+    """What a rectifier let through: exact, in bits, or the output that shows it."""
+    MASK = "mask"
+    """What dropout let through, or a place in a window: exact, in bits."""
+    LOSS = "loss"
+    """The logits of a loss, which runs again in backward and gives the same then."""
+    BLOCK = "block"
+    """The input of a whole block, which runs again in backward."""
+    VIEW = "view"
+    """Nothing: the layer moves entries about, and carries records on."""
+
+    def accepts(self, codec: Codec) -> bool:
+        """Whether ``codec`` may store what a layer of this role reads."""
+        return isinstance(codec, _CODECS[self])
+
+    def fit(self, codec: Codec) -> Codec:
+        """``codec`` such that a rectifier's gate can be read from what it stores."""
+        if self in (Role.CHANNEL_NORM, Role.KINKED_ACTIVATION):
+            return codec.preserving("signs")
+        return codec.preserving("zeros") if self is Role.RECTIFIER else codec
+
+
+_VALUES = (Dense, Uniform)
+_CODECS: dict[Role, tuple[type[Codec], ...]] = {
+    Role.NORM: (*_VALUES, TopK),
+    Role.CHANNEL_NORM: (*_VALUES, TopK),
+    Role.PRODUCT: (*_VALUES, TopK),
+    Role.OPERANDS: (*_VALUES, TopK),
+    Role.SMOOTH_ACTIVATION: (*_VALUES, Slope),
+    Role.KINKED_ACTIVATION: _VALUES,
+    Role.BOUNDED_ACTIVATION: _VALUES,
+    Role.RECTIFIER: (Mask, Uniform),
+    Role.MASK: (Mask,),
+    Role.LOSS: (Dense,),
+    Role.BLOCK: _VALUES,
+    Role.VIEW: (),
+}

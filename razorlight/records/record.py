@@ -1,0 +1,115 @@
+"""A record: what a value leaves behind for backward."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from razorlight.records.readers import Cached, Derive, Join, Reader, ReadSamples, Same, in_pieces
+
+
+class Record(NamedTuple):
+    """Stored tensors, and the reader that gives a value back from them, exactly or nearly.
+
+    Autograd keeps the tensors by ``save_for_backward``, so that hooks, offloading and the meter of
+    memory see them.
+
+    Attributes:
+        tensors: what is stored.
+        reader: gives the value from the tensors; None in the record of no value.
+        is_costly: Whether it takes longer to read the value than to store it.
+    """
+
+    tensors: tuple[Tensor, ...]
+    reader: Reader | None
+    is_costly: bool = False
+
+    @property
+    def known_reader(self) -> Reader:
+        """The reader, of a record that has one."""
+        assert self.reader is not None
+        return self.reader
+
+    def read(self) -> Any:
+        """The value."""
+        return self.known_reader(*self.tensors)
+
+    def take(self) -> tuple[Any, bool]:
+        """The value, read for the last time, and whether the caller may overwrite it."""
+        return self.known_reader.take(*self.tensors)
+
+    def release(self) -> None:
+        """Let go of the value if it is cached, for nobody reads it after."""
+        if self.reader is not None:
+            self.reader.release()
+
+    def in_pieces(self, shape: Sequence[int] | None = None) -> tuple[Sequence[slice], ReadSamples]:
+        """The value, some samples at a time if it is large: see :func:`in_pieces`."""
+        return in_pieces(self.known_reader, self.tensors, shape)
+
+    def then(
+        self,
+        function: Callable[..., Any],
+        *more: Tensor | None,
+        returns_new: bool = False,
+        within_samples: bool = False,
+    ) -> "Record":
+        """The record of ``function(value, *more)``; see :class:`Derive` for the arguments."""
+        given = [None if tensor is None else tensor.detach() for tensor in more]
+        tensors = (*self.tensors, *(tensor for tensor in given if tensor is not None))
+        present = tuple(tensor is not None for tensor in given)
+        count = len(self.tensors)
+        reader = Derive(self.known_reader, count, function, present, returns_new, within_samples)
+        return self._replace(tensors=tensors, reader=reader)
+
+    def recomputed(
+        self, function: Callable[..., Any], *more: Tensor | None, within_samples: bool = False
+    ) -> "Record":
+        """The record of a product ``function(value, *more)``, which is run again in backward."""
+        derived = self.then(function, *more, within_samples=within_samples)
+        return Record(derived.tensors, Cached(derived.known_reader, is_product=True))
+
+    def cached(self) -> "Record":
+        """This record, whose value is read once for readers that follow one another."""
+        reader = self.known_reader
+        return self if reader.is_cached else self._replace(reader=Cached(reader))
+
+    def to(self, dtype: torch.dtype) -> "Record":
+        """The record of the value in ``dtype``."""
+        return self.then(partial(_to, dtype=dtype), within_samples=True)
+
+
+NOTHING = Record((), None)
+"""The record of a value that no gradient needs."""
+
+
+def _to(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype)
+
+
+def as_it_is(x: Tensor | None) -> Record:
+    """The record of ``x`` that holds ``x`` itself; of None, the record of no value."""
+    return NOTHING if x is None else Record((x.detach(),), Same())
+
+
+def product_of(pair: Sequence[Tensor]) -> Tensor:
+    """The product of two values that were joined."""
+    return pair[0] * pair[1]
+
+
+def join(*records: Record) -> Record:
+    """One record of several values: it reads a list, with None for :data:`NOTHING`."""
+    tensors: list[Tensor] = []  # each once, though several values may derive from it
+    places = []
+    for record in records:
+        own = []
+        for tensor in record.tensors:
+            known = [i for i, other in enumerate(tensors) if other is tensor]
+            own.append(known[0] if known else len(tensors))
+            if not known:
+                tensors.append(tensor)
+        places.append(tuple(own))
+    reader = Join(tuple(record.reader for record in records), tuple(places))
+    return Record(tuple(tensors), reader, any(record.is_costly for record in records))
