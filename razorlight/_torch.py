@@ -6,19 +6,19 @@ common subexpressions by itself. :func:`is_traced` tells the two apart; the func
 the questions whose answer differs. Private names of torch were checked with torch 2.7 and 2.14.
 """
 
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Variable, forward_ad
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-__all__ = ["FSDPModule", "is_traceable_wrapper_subclass"]
+__all__ = ["is_traceable_wrapper_subclass"]
 
 PRODUCTS = (nn.Linear, _ConvNd)
 """The classes of products with a weight, of whatever subclass."""
@@ -29,6 +29,29 @@ NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 def is_traced() -> bool:
     """Whether torch.compile is tracing this code."""
     return torch.compiler.is_compiling()
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def constant_if_traced(function: _Function) -> _Function:
+    """Make a compiler take what ``function`` returns as a constant.
+
+    As ``torch.compiler.assume_constant_result``, which would import the whole compiler for that.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def is_dtensor(x: Tensor) -> bool:
+    """Whether ``x`` is a DTensor, whose own module takes a second to import."""
+    return type(x).__name__ == "DTensor"
+
+
+def is_sharded(module_class: type) -> bool:
+    """Whether a class is one that FSDP made of a module's class, to shard its weights."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # else nobody has sharded anything
+    return fsdp is not None and issubclass(module_class, fsdp.FSDPModule)
 
 
 def is_leaf(x: Tensor) -> bool:

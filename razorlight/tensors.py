@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-# of a DTensor a record says in one line that it cannot be stored
-_PLAIN = (Tensor, nn.Parameter, nn.Buffer, DTensor)
+from razorlight._torch import is_dtensor
+
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 
 
 def find_other_kind(values: Iterable[Any]) -> str | None:
@@ -30,7 +30,7 @@ def find_other_kind(values: Iterable[Any]) -> str | None:
 def _other_kind(x: Tensor) -> str | None:
     if x.is_nested:
         return "a nested tensor"
-    if type(x) not in _PLAIN:
+    if type(x) not in _PLAIN and not is_dtensor(x):  # of which a record says what to do
         return f"a {type(x).__name__}"
     if x.layout is not torch.strided:
         name = str(x.layout).removeprefix("torch.").strip("_")

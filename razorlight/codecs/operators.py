@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from razorlight._torch import is_traced
+from razorlight._torch import constant_if_traced, is_traced
 from razorlight.codecs.base import Codec
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
@@ -99,7 +99,7 @@ def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
 _EDITION = 2
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_if_traced
 def _spec(codec: Codec) -> str:
     return json.dumps([_EDITION, codec_fields(codec)])
 

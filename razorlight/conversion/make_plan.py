@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import nn
-from torch.distributed.tensor import DTensor
 from torch.nn.utils.parametrize import is_parametrized
 
-from razorlight._torch import NORMS, PRODUCTS, is_traceable_wrapper_subclass
+from razorlight._torch import NORMS, PRODUCTS, is_dtensor, is_traceable_wrapper_subclass
 from razorlight.codecs import Codec, Dense, Mask, parse_codec
 from razorlight.conversion.plan import Line, Plan
 from razorlight.errors import RazorError
@@ -183,7 +182,7 @@ def _kind_of_weights(layer: nn.Module, children: Set[str]) -> str | None:
     for part in (layer, *(layer.get_submodule(child) for child in children)):
         for weight in part.parameters(recurse=False):
             # of a DTensor, FSDP gives the layer the plain tensor
-            if is_traceable_wrapper_subclass(weight) and not isinstance(weight, DTensor):
+            if is_traceable_wrapper_subclass(weight) and not is_dtensor(weight):
                 return type(weight).__name__
     return None
 

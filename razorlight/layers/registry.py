@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from razorlight._torch import FSDPModule
+from razorlight._torch import is_sharded
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, first_spelling, spellings_of
 from razorlight.planning import Role
@@ -120,8 +120,8 @@ def find_known(dense: type[nn.Module]) -> Known | None:
     _look_up_paths(part.__module__.partition(".")[0] for part in dense.__mro__)
     if dense in REGISTRY:
         return REGISTRY[dense]
-    if issubclass(dense, FSDPModule):
-        unsharded: Any = next(c for c in dense.__mro__ if not issubclass(c, FSDPModule))
+    if is_sharded(dense):
+        unsharded: Any = next(c for c in dense.__mro__ if not is_sharded(c))
         return find_known(unsharded)
     return None
 

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
-from razorlight._torch import unshared
+from razorlight._torch import is_dtensor, unshared
 from razorlight.codecs import Codec, encode
 from razorlight.errors import RazorError
 from razorlight.records.readers import Decode
@@ -29,7 +28,7 @@ def as_stored_layout(x: Tensor, channels: int | None = None, like: Tensor | None
     Raises:
         RazorError: for a DTensor, of which each process holds a part.
     """
-    if isinstance(x, DTensor):
+    if is_dtensor(x):
         raise RazorError(
             "a tensor that is spread over processes (DTensor, of tensor or sequence parallelism) "
             "cannot be stored: leave the layers that compute on such dense, with exclude=[...]"

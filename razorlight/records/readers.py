@@ -274,7 +274,8 @@ class Cached(Reader):
 
     @override
     def release(self) -> None:
-        self.value = None
+        if self.value is not None:  # a compiler, under which nothing is cached, sees no change
+            self.value = None
 
     @property
     def _is_input(self) -> bool:

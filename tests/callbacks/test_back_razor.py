@@ -348,7 +348,11 @@ def test_a_recipe_of_ones_own(recipe, tmp_path):
 def test_a_recipe_in_yaml(tmp_path):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Callback, "callback")
-    for recipe in ("compact", "{name: compact, bits: 4}", "{name: exact, slope: {codec: dense}}"):
+    for recipe in (
+        "compact",
+        "{name: compact, bits: 4}",
+        "{name: exact, smooth_activation: {codec: dense}}",
+    ):
         path = tmp_path / "callback.yaml"
         path.write_text(f"class_path: razorlight.BackRazor\ninit_args: {{recipe: {recipe}}}")
         chosen = parser.parse_args([f"--callback={path}"])
