@@ -144,9 +144,7 @@ PUBLIC = {
 }
 
 EXAMPLES = {
-    "razorlight": PUBLIC["razorlight"]
-    # these come with the plan of a conversion
-    - {"razor_", "restore_", "register", "Recipe", "Report", "Role"},
+    "razorlight": PUBLIC["razorlight"],
     "razorlight.callbacks": PUBLIC["razorlight.callbacks"],
     "razorlight.codecs": {"parse_codec"},
     "razorlight.data": PUBLIC["razorlight.data"],

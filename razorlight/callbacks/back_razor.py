@@ -63,7 +63,7 @@ class BackRazor(Callback):
         >>> trainer = Trainer(max_steps=1, callbacks=[razor], barebones=True)
         >>> samples = [(torch.randn(3, 32, 32), 0)] * 4
         >>> trainer.fit(ClassificationTask("resnet10t", 2), DataLoader(samples, batch_size=2))
-        >>> print(razor.report.summary())
+        >>> print(razor.plan.summary())
         converted ... of ... layers (...); left dense: ... excluded...
     """
 
@@ -225,9 +225,10 @@ def _is_compiled(module: LightningModule) -> bool:
 
 def _save_in_folder(plan: Plan, trainer: Trainer) -> None:
     """Keep the plan with the run, if the run has a folder of its own."""
+    folder = trainer.log_dir  # asked of all processes, for they agree on it
     is_tried_out = getattr(trainer, "fast_dev_run", False)
-    if trainer.is_global_zero and trainer.logger and trainer.log_dir and not is_tried_out:
-        plan.save(Path(trainer.log_dir) / "plan.yaml")
+    if trainer.is_global_zero and trainer.logger and folder and not is_tried_out:
+        plan.save(Path(folder) / "plan.yaml")
 
 
 def _refuse_strategies(trainer: Trainer) -> None:

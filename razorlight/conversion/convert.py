@@ -202,6 +202,15 @@ def restore_(model: nn.Module) -> None:
     Raises:
         RazorError: if the class of a razor layer was changed meanwhile. The model is then
             untouched.
+
+    Example:
+        >>> import torch
+        >>> from razorlight import razor_
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
+        >>> plan = razor_(model)
+        >>> restore_(model)
+        >>> type(model[1]) is torch.nn.GELU
+        True
     """
     converted = {n: m for n, m in model.named_modules() if isinstance(m, RazorModule)}
     for name, layer in converted.items():

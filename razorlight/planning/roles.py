@@ -2,13 +2,18 @@
 
 from enum import Enum
 
-from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
+from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 
 
 class Role(Enum):
     """What a layer reads in backward, and so which codecs may store it.
 
     The value of a role is the name of its field in a :class:`razorlight.Recipe`, if it has one.
+
+    Example:
+        >>> from razorlight import Role, Slope, Uniform
+        >>> Role.SMOOTH_ACTIVATION.accepts(Slope(3)), Role.NORM.accepts(Slope(3))
+        (True, False)
     """
 
     NORM = "norm"
@@ -38,6 +43,8 @@ class Role(Enum):
 
     def accepts(self, codec: Codec) -> bool:
         """Whether ``codec`` may store what a layer of this role reads."""
+        if self in _ANY_VALUE:  # one of your own too
+            return not isinstance(codec, Mask | Slope)
         return isinstance(codec, _CODECS[self])
 
     def fit(self, codec: Codec) -> Codec:
@@ -48,11 +55,8 @@ class Role(Enum):
 
 
 _VALUES = (Dense, Uniform)
+_ANY_VALUE = (Role.NORM, Role.CHANNEL_NORM, Role.PRODUCT, Role.OPERANDS)
 _CODECS: dict[Role, tuple[type[Codec], ...]] = {
-    Role.NORM: (*_VALUES, TopK),
-    Role.CHANNEL_NORM: (*_VALUES, TopK),
-    Role.PRODUCT: (*_VALUES, TopK),
-    Role.OPERANDS: (*_VALUES, TopK),
     Role.SMOOTH_ACTIVATION: (*_VALUES, Slope),
     Role.KINKED_ACTIVATION: _VALUES,
     Role.BOUNDED_ACTIVATION: _VALUES,
