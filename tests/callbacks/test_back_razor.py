@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from razorlight import BackRazor, RazorError, is_converted
+from razorlight import BackRazor, Plan, RazorError, is_converted
 from razorlight.conversion import Conversion, make_plan
 from razorlight.planning import compact, find_recipe
 
@@ -386,3 +388,56 @@ def test_refuses_at_once(arguments, message):
 def test_refuses_a_pattern_that_matches_nothing(tmp_path):
     with pytest.raises(RazorError, match=r"pattern .model\.head. matches"):
         trainer(BackRazor(exclude=["model.head"]), tmp_path=tmp_path).fit(Plain(), loader())
+
+
+def run_with_a_folder(callback, tmp_path, **options):
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        callbacks=[callback],
+        logger=CSVLogger(tmp_path),
+        enable_progress_bar=False,
+        **options,
+    )
+    trainer.fit(Plain(), loader())
+    return Path(trainer.log_dir) / "plan.yaml"
+
+
+def test_a_run_keeps_its_plan_and_takes_one_back(tmp_path):
+    first = BackRazor("compact")
+    path = run_with_a_folder(first, tmp_path)
+    assert Plan.load(path).layers == first.plan.layers
+
+    second = BackRazor(plan=str(path))
+    again = run_with_a_folder(second, tmp_path)
+    assert again != path
+    assert second.plan.layers == first.plan.layers
+    assert second.recipe_name == "by plan"
+    assert again.read_text() == path.read_text()
+
+    other = tmp_path / "other.yaml"
+    other.write_text(path.read_text().replace("model.2", "model.20"))
+    with pytest.raises(RazorError, match=r"another network: this one has no layer model\.20"):
+        trainer(BackRazor(plan=other), tmp_path=tmp_path).fit(Plain(), loader())
+    with pytest.raises(RazorError, match="give no recipe"):
+        BackRazor("exact", plan=path)
+    with pytest.raises(RazorError, match=r"no plan .*nowhere"):
+        BackRazor(plan="nowhere.yaml")
+
+
+def test_a_run_by_a_plan_resumes_with_weights_only(tmp_path):
+    path = run_with_a_folder(BackRazor("exact"), tmp_path)
+    saves = ModelCheckpoint(tmp_path, save_last=True)
+    trainer(BackRazor(plan=path), saves, tmp_path=tmp_path).fit(Plain(), loader())
+    again = trainer(BackRazor(plan=path), tmp_path=tmp_path, max_epochs=2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "BackRazor: the checkpoint")
+        again.fit(Plain(), loader(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+
+
+def test_without_a_folder_no_plan_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Trainer(
+        fast_dev_run=True, accelerator="cpu", callbacks=[BackRazor()], enable_progress_bar=False
+    ).fit(Plain(), loader())
+    assert not [*tmp_path.rglob("plan.yaml")]
