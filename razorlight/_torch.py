@@ -16,14 +16,29 @@ from torch import Tensor, nn
 from torch.autograd import Variable, forward_ad
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-__all__ = ["is_traceable_wrapper_subclass"]
+__all__ = [
+    "TorchDispatchMode",
+    "TreeSpec",
+    "is_traceable_wrapper_subclass",
+    "tree_flatten",
+    "tree_leaves",
+    "tree_unflatten",
+]
 
 PRODUCTS = (nn.Linear, _ConvNd)
 """The classes of products with a weight, of whatever subclass."""
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 """The classes of norms, of whatever subclass."""
+CPU_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+"""Chooses an operator's kernel for the CPU."""
+
+
+def sparse_parts(tensor: Tensor) -> list[Tensor]:
+    """The indices and values of a tensor of layout ``sparse_coo``, coalesced or not."""
+    return [tensor._indices(), tensor._values()]
 
 
 def is_traced() -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
+from razorlight._torch import tree_leaves
 from razorlight.callbacks.memory_log import MemoryLog
 from razorlight.callbacks.step_comparison import compare_step, obstacle
 from razorlight.conversion import is_converted
@@ -20,7 +21,6 @@ from razorlight.memory.history import PhaseMemory
 from razorlight.memory.meter import MIB, model_tensors, storage_bytes
 from razorlight.memory.phases import PhaseMeter
 from razorlight.memory.step import StepMemory
-from razorlight.memory.torch_internals import tree_leaves
 
 
 class MemoryProfiler(Callback):

@@ -12,13 +12,13 @@ from rich import get_console
 from rich.table import Table
 from typing_extensions import override
 
+from razorlight._torch import tree_leaves
 from razorlight.callbacks.back_razor import BackRazor
 from razorlight.callbacks.last_checkpoint import LastCheckpoint
 from razorlight.callbacks.memory_profiler import MemoryProfiler
 from razorlight.files import relative
 from razorlight.memory.meter import MIB
 from razorlight.memory.step import StepMemory
-from razorlight.memory.torch_internals import tree_leaves
 
 Row = tuple[str, str]
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from razorlight._torch import is_traced
+from razorlight._torch import TreeSpec, is_traced, tree_flatten, tree_unflatten
 from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
 from razorlight.planning.layer_plan import LayerPlan
 from razorlight.records import Record, store

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
-from razorlight._torch import PRODUCTS, is_traced
+from razorlight._torch import PRODUCTS, is_traced, tree_leaves
 from razorlight.layers.layer import Forward, RazorModule, razor_class
 from razorlight.layers.registry import Known
 from razorlight.planning import LayerPlan, Role

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, NoReturn, cast
 import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
-from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from razorlight._torch import is_traced, is_transformed
+from razorlight._torch import is_traced, is_transformed, tree_leaves
 from razorlight.errors import RazorError
 from razorlight.functional.loss import run_loss
 from razorlight.functional.one_function import as_one_function

@@ -12,11 +12,10 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
-from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
-from razorlight._torch import is_traced
+from razorlight._torch import is_traced, tree_leaves
 from razorlight.conversion import Plan
 from razorlight.tensors import find_other_kind
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from typing_extensions import Self
 
-from razorlight.errors import RazorError
-from razorlight.memory.torch_internals import (
+from razorlight._torch import (
     CPU_KERNELS,
     TorchDispatchMode,
     is_traceable_wrapper_subclass,
     sparse_parts,
     tree_leaves,
 )
+from razorlight.errors import RazorError
 
 MIB = 2**20
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from razorlight._torch import tree_leaves
 from razorlight.errors import RazorError
 from razorlight.memory.meter import meter_for, model_tensors, storage_bytes
-from razorlight.memory.torch_internals import tree_leaves
 
 
 @dataclass(frozen=True)

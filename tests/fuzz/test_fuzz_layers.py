@@ -1,5 +1,6 @@
 """Every registered layer in every setting, against its dense self."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -64,10 +65,8 @@ def _assert_within_the_codec(razor, result, expected, x, setting):
     if razor.known.role is Role.PRODUCT and "Std" not in type(razor).__name__:
         assert_gradients(result, expected, setting.tolerance, ["input", "bias"])
         name, bound = "weight", error * expected.given.abs().sum().item()
-    elif (
-        razor.known.role is Role.SMOOTH_ACTIVATION
-    ):  # no slope changes faster than x, but Hardswish's jumps
-        jump = 0.5 if "Hardswish" in type(razor).__name__ else 0.0
+    elif razor.known.role is Role.SMOOTH_ACTIVATION:  # no slope changes faster than x
+        jump = _jump_of_the_slope(razor)
         samples = len(x) if setting.layout == "expanded" and x.ndim else 1  # of one
         name, bound = "input", samples * (error + jump) * expected.given.abs().max().item()
     else:
@@ -76,6 +75,14 @@ def _assert_within_the_codec(razor, result, expected, x, setting):
     if theirs is not None and theirs.numel() and theirs.isfinite().all():
         rounding = setting.tolerance * max(1.0, theirs.abs().max().item())
         assert_within(result.gradients[name], theirs, 1.1 * bound + rounding, name)
+
+
+def _jump_of_the_slope(razor):
+    if "Hardswish" in type(razor).__name__:
+        return 0.5
+    if "Softplus" in type(razor).__name__:  # a line beyond its threshold
+        return 1 - 1 / (1 + math.exp(-razor.threshold))
+    return 0.0
 
 
 def test_every_registered_class_is_drawn():
