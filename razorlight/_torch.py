@@ -1,9 +1,10 @@
-"""What razorlight borrows from torch beside its public functions: all of it, in one place.
+"""The one place that uses private names of torch, and that asks whether a compiler traces the code.
 
-There are two ways in which the code of this package runs. In *eager* mode it computes. While
-:func:`torch.compile` *traces* it, tensors have no memory and no version, and the compiler finds
-common subexpressions by itself. :func:`is_traced` tells the two apart; the functions below answer
-the questions whose answer differs. Private names of torch were checked with torch 2.7 and 2.14.
+The code of this package runs in two ways. In *eager* mode the code computes. While
+:func:`torch.compile` *traces* the code, tensors have no memory and no version, and the compiler
+finds common subexpressions by itself. :func:`is_traced` tells the two apart. Several functions
+below answer a question whose answer differs between the two. The private names were checked with
+torch 2.7 and 2.14.
 """
 
 import sys
@@ -29,9 +30,9 @@ __all__ = [
 ]
 
 PRODUCTS = (nn.Linear, _ConvNd)
-"""The classes of products with a weight, of whatever subclass."""
+"""The classes of products with a weight. Each stands for its subclasses too."""
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
-"""The classes of norms, of whatever subclass."""
+"""The classes of norms. Each stands for its subclasses too."""
 CPU_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 """Chooses an operator's kernel for the CPU."""
 
@@ -50,44 +51,44 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def constant_if_traced(function: _Function) -> _Function:
-    """Make a compiler take what ``function`` returns as a constant.
+    """Make a compiler treat the result of ``function`` as a constant.
 
-    As ``torch.compiler.assume_constant_result``, which would import the whole compiler for that.
+    ``torch.compiler.assume_constant_result`` does the same, but imports the whole compiler.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 def is_dtensor(x: Tensor) -> bool:
-    """Whether ``x`` is a DTensor, whose own module takes a second to import."""
+    """Whether ``x`` is a DTensor. The class is compared by name: its module is slow to import."""
     return type(x).__name__ == "DTensor"
 
 
 def is_sharded(module_class: type) -> bool:
-    """Whether a class is one that FSDP made of a module's class, to shard its weights."""
-    fsdp = sys.modules.get("torch.distributed.fsdp")  # else nobody has sharded anything
+    """Whether FSDP made this class from the class of a module, to shard the module's weights."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # without it, nobody has sharded anything
     return fsdp is not None and issubclass(module_class, fsdp.FSDPModule)
 
 
 def is_leaf(x: Tensor) -> bool:
-    """Whether ``x`` is a leaf of the graph, such as the batch; unknown, and so False, if traced."""
+    """Whether ``x`` is a leaf of the graph, such as the batch. False if traced: it is unknown."""
     return not is_traced() and x.is_leaf
 
 
 def has_version(x: Tensor) -> bool:
-    """Whether torch counts the changes in place of ``x``: it does not in inference mode."""
+    """Whether torch counts the in-place changes of ``x``. In inference mode torch does not."""
     return is_traced() or not x.is_inference()
 
 
 def versions_of(tensors: Sequence[Tensor]) -> int:
-    """A number that grows with every change in place of any of ``tensors``."""
+    """A number that grows with every in-place change of any of ``tensors``."""
     return sum(x._version for x in tensors if has_version(x))
 
 
 def is_unchanged(then: int, now: int) -> bool:
     """Whether two results of :func:`versions_of` are equal.
 
-    While a compiler traces, the comparison becomes a check inside of the compiled program.
+    While a compiler traces, the comparison becomes a check in the compiled program.
     """
     if is_traced():
         torch._check(then == now, _changed_in_place)
@@ -103,31 +104,35 @@ def _changed_in_place() -> str:
 
 
 def is_freed(x: Tensor) -> bool:
-    """Whether FSDP has sharded ``x`` again, and freed its memory until backward."""
+    """Whether FSDP has sharded ``x`` again and so freed its memory until backward."""
     return not is_traced() and x.numel() > 0 and not x.untyped_storage().nbytes()
 
 
 def is_small_part(x: Tensor) -> bool:
-    """Whether ``x`` would keep a much larger tensor alive, as one token of each sample does."""
+    """Whether ``x`` is a view that keeps much more memory alive than it needs itself.
+
+    An example is one token of each sample.
+    """
     return not is_traced() and x.nbytes * 4 <= x.untyped_storage().nbytes()
 
 
 def unshared(part: Tensor, x: Tensor) -> Tensor:
-    """``part``, or a copy if it begins where ``x`` begins in memory."""
+    """``part``, or a copy of ``part`` if it begins where ``x`` begins in memory."""
     if is_traced() or part.data_ptr() != x.data_ptr():
         return part
     return part.clone()
 
 
 def is_gradient_observed(x: Tensor) -> bool:
-    """Whether somebody waits for the gradient of ``x`` itself, by a hook or ``retain_grad``."""
+    """Whether a hook or ``retain_grad`` asks for the gradient of ``x`` itself."""
     return not is_traced() and bool(x._backward_hooks or x.retains_grad)
 
 
 def as_no_view(out: Tensor) -> Tensor:
-    """``out`` of an autograd Function such that it may be changed in place, as no view of it may.
+    """``out`` as a tensor that is no view, so that the caller may change it in place.
 
-    torch's kernels make views in some shapes, such as a Linear of ``(batch, tokens, in)``.
+    torch's kernels return views for some shapes, such as a Linear for ``(batch, tokens, in)``. If
+    an autograd Function returns a view, torch forbids in-place changes of that view.
     """
     if is_traced() or out._is_view():
         return torch.ops.aten._unsafe_view(out, out.shape)
@@ -137,15 +142,16 @@ def as_no_view(out: Tensor) -> Tensor:
 def as_attachable(out: Tensor) -> Tensor:
     """``out``, one of several outputs of a call, as a tensor to which a record can be attached.
 
-    A compiler tracks no attributes of such an output, but those of a view of it.
+    A compiler does not track the attributes of such an output, but tracks those of a view.
     """
     return out.view_as(out) if is_traced() else out
 
 
 def in_kernel_dtype(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight of a Linear in ``dtype``, still as one that needs a gradient.
+    """The weight of a Linear in ``dtype``, which needs a gradient if ``weight`` does.
 
-    By that torch chooses the kernel for tokens that do not lie one behind the other.
+    For tokens that are not contiguous, torch chooses the kernel by whether the weight needs a
+    gradient.
     """
     if weight.dtype == dtype or is_traced():
         return weight
@@ -155,14 +161,16 @@ def in_kernel_dtype(weight: Tensor, dtype: torch.dtype) -> Tensor:
 def vjp(
     function: Callable[..., Tensor], *inputs: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], Sequence[Tensor | None]]]:
-    """:func:`torch.func.vjp`, which refuses to work where hooks on saved tensors are active.
+    """Compute as :func:`torch.func.vjp`, also where hooks on saved tensors are active.
+
+    ``torch.func.vjp`` itself refuses to work there.
 
     Args:
-        function: of ``inputs``.
-        inputs: at which to differentiate; they are detached here.
+        function: the function to differentiate.
+        inputs: the arguments of ``function``; they are detached here.
 
     Returns:
-        The output, and the function that takes its gradient to those of ``inputs``.
+        The output, and a function that turns the gradient of the output into those of ``inputs``.
     """
     if is_traced():
         return torch.func.vjp(function, *inputs)  # type: ignore[return-value]
@@ -173,12 +181,12 @@ def vjp(
 
 
 def when_backward_ends(callback: Callable[[], None]) -> None:
-    """Call ``callback`` at the end of the backward pass that runs now."""
+    """Call ``callback`` at the end of the current backward pass."""
     Variable._execution_engine.queue_callback(callback)
 
 
 def is_transformed() -> bool:
-    """Whether torch.func (grad, vmap, jvp) or forward-mode differentiation is at work."""
+    """Whether torch.func (grad, vmap, jvp) or forward-mode differentiation is active."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
@@ -190,7 +198,11 @@ def batch_norm_with_statistics(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What :func:`torch.nn.functional.batch_norm` calls in training: output, mean and 1/std."""
+    """:func:`torch.nn.functional.batch_norm` in training.
+
+    Returns:
+        The output, the mean and 1/std of the batch.
+    """
     cudnn = torch.backends.cudnn.enabled
     out, mean, rstd, *_ = torch._batch_norm_impl_index(
         x, weight, bias, *running, True, momentum, eps, cudnn
@@ -199,15 +211,15 @@ def batch_norm_with_statistics(
 
 
 def check_batch_size(shape: Sequence[int]) -> None:
-    """Raise torch's own ValueError if batch statistics would be of a single value."""
+    """Raise torch's own ValueError if batch statistics would come from a single value."""
     F._verify_batch_size([*shape])  # type: ignore[attr-defined]
 
 
 def check_spatial_size(shape: Sequence[int]) -> None:
-    """Raise torch's own ValueError if an instance norm would be of a single value."""
+    """Raise torch's own ValueError if the statistics of an instance would come from one value."""
     F._verify_spatial_size([*shape])  # type: ignore[attr-defined]
 
 
 def without_torch_function() -> Any:
-    """A context in which functions that are called are not intercepted again."""
+    """A context in which calls of torch's functions are not intercepted."""
     return torch._C.DisableTorchFunction()

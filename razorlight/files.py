@@ -10,8 +10,8 @@ from pathlib import Path
 def replaced(path: Path) -> Iterator[Path]:
     """Replace ``path`` by a new file, once the new file is whole.
 
-    The new file is written beside ``path``. A move from another file system would be a copy, which
-    can be cut short.
+    The new file is written beside ``path``, because a move from another file system would be a
+    copy, which can be cut short.
 
     Yields:
         The path to write to.

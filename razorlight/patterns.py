@@ -8,7 +8,7 @@ from razorlight.errors import RazorError
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether ``pattern`` names ``name`` itself or a module that holds it.
+    """Whether ``pattern`` matches ``name`` or the name of a module that contains it.
 
     ``encoder`` and ``encoder.*`` both match ``encoder.conv1``; ``*.norm`` matches
     ``blocks.0.norm`` and everything below it.
@@ -26,11 +26,11 @@ def check_patterns(patterns: Iterable[str], names: Sequence[str], what: str) -> 
 
     Args:
         patterns: globs given by the user.
-        names: all fully-qualified names they may speak of.
-        what: the argument they came from, for the message.
+        names: all fully-qualified names that a pattern may match.
+        what: the name of the argument that holds the patterns, for the message.
 
     Raises:
-        RazorError: if a pattern matches nothing; it names the nearest names.
+        RazorError: if a pattern matches nothing. The message gives the most similar names.
     """
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):

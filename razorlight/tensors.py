@@ -1,4 +1,4 @@
-"""Which tensors a codec can store: plain ones, of real numbers that lie in rows."""
+"""Which tensors a codec can store: plain tensors of real numbers with strides."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ _PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 
 
 def find_other_kind(values: Iterable[Any]) -> str | None:
-    """The kind of the first tensor that is not plain, in words; None if all are.
+    """The kind of the first tensor that is not plain, in words; None if all tensors are plain.
 
     Args:
         values: tensors, sequences of tensors, and anything else.
@@ -30,7 +30,7 @@ def find_other_kind(values: Iterable[Any]) -> str | None:
 def _other_kind(x: Tensor) -> str | None:
     if x.is_nested:
         return "a nested tensor"
-    if type(x) not in _PLAIN and not is_dtensor(x):  # of which a record says what to do
+    if type(x) not in _PLAIN and not is_dtensor(x):  # a record refuses a DTensor with a way out
         return f"a {type(x).__name__}"
     if x.layout is not torch.strided:
         name = str(x.layout).removeprefix("torch.").strip("_")

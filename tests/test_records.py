@@ -331,11 +331,11 @@ def joined_maps():
 
 @pytest.mark.parametrize("recipe", ["exact", "balanced", "compact"])
 @pytest.mark.parametrize("build", [vit, maps, joined_maps])
-def test_large_values_are_derived_in_pieces(build, recipe, monkeypatch):
+def test_large_values_are_derived_in_chunks(build, recipe, monkeypatch):
     _, razor = pair(build, recipe)
     whole = gradients(razor)
     monkeypatch.setattr(
-        "razorlight.records.readers._PIECE", 1000
+        "razorlight.records.readers._DERIVED_CHUNK_ENTRIES", 1000
     )  # fewer entries than a sample has
     assert (gradients(razor) - whole).abs().max() < 2e-5 * whole.abs().max()
 
@@ -355,7 +355,7 @@ def test_the_input_of_a_convolution_is_never_there_whole(monkeypatch):
 
     # else there are also what it is derived from, and the gradients of input and output
     assert peak_of_backward() > 4
-    monkeypatch.setattr("razorlight.records.readers._PIECE", 2**14)
+    monkeypatch.setattr("razorlight.records.readers._DERIVED_CHUNK_ENTRIES", 2**14)
     assert peak_of_backward() < 3.6
 
 
@@ -370,7 +370,7 @@ def test_a_norm_of_all_dims_at_once_is_not_cut(recipe, monkeypatch):
         model(tokens).square().sum().backward()
 
     whole = gradients(razor, backward)
-    monkeypatch.setattr("razorlight.records.readers._PIECE", 64)
+    monkeypatch.setattr("razorlight.records.readers._DERIVED_CHUNK_ENTRIES", 64)
     torch.testing.assert_close(gradients(razor, backward), whole)
 
 
@@ -378,6 +378,6 @@ def test_what_a_small_value_is_derived_from_goes():
     doubled = as_it_is(torch.randn(4, 8)).then(lambda x: x * 2, returns_new=True)
     record = doubled.then(torch.neg, within_samples=True)
     with StorageMeter() as meter:
-        _, read = record.in_pieces()
+        _, read = record.in_chunks()
         whole = read(slice(None))
         assert meter.live == whole.nbytes

@@ -1,4 +1,4 @@
-"""What a codec is: how one tensor is stored between forward and backward."""
+"""The base class of codecs: how one tensor is stored between forward and backward."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from torch import Tensor
 class Codec(ABC):
     """How one tensor is stored between forward and backward.
 
-    A codec is a frozen dataclass of plain values: it compares, hashes, prints, pickles and stands
-    in YAML (:func:`razorlight.codecs.parse_codec`).
+    A codec is a frozen dataclass of plain values. Codecs can be compared, hashed, printed, pickled
+    and written in YAML (:func:`razorlight.codecs.parse_codec`).
 
     Example:
         >>> import torch
@@ -29,9 +29,10 @@ class Codec(ABC):
     """
 
     def chunk_alignment(self, shape: Sequence[int]) -> int | None:
-        """How many samples (of dim 0) at a time are encoded for themselves; None if it is all.
+        """The number of samples (dim 0) that can be encoded on their own; None if only all can.
 
-        The encodings of multiples of so many, joined in dim 0, are that of the whole.
+        A chunk may hold any multiple of this number. The encodings of the chunks, concatenated
+        along dim 0, equal the encoding of the whole.
         """
         return None
 
@@ -40,14 +41,14 @@ class Codec(ABC):
         return False
 
     def preserving(self, what: Literal["signs", "zeros"]) -> "Codec":
-        """The codec that keeps signs, or the zeros of what is rectified; itself if there is none.
+        """The codec of this kind that preserves signs, or the zeros of a rectified value.
 
-        See :class:`~razorlight.codecs.Uniform`.
+        A codec that has no such form returns itself. See :class:`~razorlight.codecs.Uniform`.
         """
         return self
 
     def of_values(self) -> "Codec":
-        """The codec that stores values; itself, unless it stores something else of them."""
+        """The codec for values themselves. A codec that stores slopes returns another one here."""
         return self
 
     @abstractmethod
@@ -56,11 +57,11 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """Return the approximation of the encoded tensor, contiguous, in its shape and dtype."""
+        """Return the encoded tensor, approximated and contiguous, in ``shape`` and ``dtype``."""
 
     @abstractmethod
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        """Bits that :meth:`encode` stores for a tensor of this shape and dtype (exact count)."""
+        """The exact number of bits that :meth:`encode` stores for this shape and dtype."""
 
 
 VALUE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -69,7 +70,7 @@ VALUE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bflo
 def storage_dtype(dtype: torch.dtype, wanted: str) -> torch.dtype:
     """The dtype that stores a value of ``dtype`` as ``wanted`` ("fp32", "fp16", "bf16").
 
-    A dtype that is not wider than the wanted one is kept: nothing would be saved, and bfloat16
+    A ``dtype`` that is not wider than the wanted one stays: a cast would save nothing, and bfloat16
     would lose its range in float16.
     """
     target = VALUE_DTYPES[wanted]
@@ -77,7 +78,7 @@ def storage_dtype(dtype: torch.dtype, wanted: str) -> torch.dtype:
 
 
 def saturating_cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast to ``dtype``, large finite values going to its limits and not to infinity."""
+    """Cast to ``dtype``. Finite values beyond its limits become the limits, not infinity."""
     if dtype == x.dtype:
         return x
     if dtype == torch.float16:
@@ -88,15 +89,15 @@ def saturating_cast(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor | None = None) -> Tensor:
-    """``x * scale + shift``, in one pass over ``x`` if it can be done.
+    """``x * scale + shift``, in one pass over ``x`` where that is faster.
 
     Args:
         x: ``(..., n)``.
-        scale: broadcasts to ``x``; of a single entry along its last dim if it varies with rows.
-        shift: the same.
-        out: to be written to, such as ``x`` itself.
+        scale: broadcasts to ``x``. A scale of whole rows has a single entry along its last dim.
+        shift: broadcasts to ``x``, like ``scale``.
+        out: the tensor that the result is written to; it may be ``x`` itself.
     """
     if scale.shape[-1] > 1:
         return torch.addcmul(shift, x, scale, out=out)
-    # torch vectorises an operation with one number that is the same for a row, but not with two
+    # torch vectorises an operation with one number for a row, but not an operation with two
     return torch.mul(x, scale, out=out).add_(shift)

@@ -1,4 +1,4 @@
-"""Store every entry, at most cast to a narrower float."""
+"""The codec that stores every entry, as it is or cast to a narrower float."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ class Dense(Codec):
     """Keep every entry, in ``values`` precision.
 
     Args:
-        values: "fp32", "fp16" or "bf16", never wider than the tensor itself; None: as it is.
+        values: "fp32", "fp16" or "bf16", but never wider than the tensor itself. None stores the
+            tensor as it is.
 
     Raises:
         RazorError: for any other ``values``.

@@ -1,4 +1,4 @@
-"""One bit an entry, for what a gate (ReLU, dropout) let through."""
+"""The codec of gates: one bit an entry says whether a ReLU or dropout let the entry through."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from razorlight.codecs.packing import pack_bits, unpack_bits
 
 @dataclass(frozen=True)
 class Mask(Codec):
-    """One bit an entry: exact for a boolean tensor, padded to whole bytes (at most 7 bits).
+    """Store a boolean tensor exactly, in one bit an entry, padded to whole bytes.
 
     Example:
         >>> import torch
@@ -27,11 +27,11 @@ class Mask(Codec):
 
     @override
     def chunk_alignment(self, shape: Sequence[int]) -> int | None:
-        together = 8 // math.gcd(8, math.prod(shape[1:]))  # so that they fill whole bytes
+        together = 8 // math.gcd(8, math.prod(shape[1:]))  # so many samples fill whole bytes
         return None if len(shape) < 2 or shape[0] % together else together
 
     def _rows(self, shape: Sequence[int]) -> tuple[int, int]:
-        """The shape in which it is packed: so that the encodings of pieces join."""
+        """The shape in which a mask is packed, so that the encodings of chunks can be joined."""
         together = self.chunk_alignment(shape)
         count = shape[0] // together if together else 1
         return count, math.prod(shape) // max(1, count)
@@ -42,9 +42,9 @@ class Mask(Codec):
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """Return the mask: boolean, or 0 and 1 of a number's ``dtype``."""
+        """Return the mask: booleans, or 0 and 1 if ``dtype`` is a dtype of numbers."""
         mask = unpack_bits(stored[0], self._rows(shape)).view(shape)
-        # by way of uint8, from which a CPU makes numbers several times faster than of booleans
+        # A CPU converts uint8 to floats several times faster than booleans.
         return mask if dtype == torch.bool else mask.view(torch.uint8).to(dtype)
 
     @override

@@ -1,8 +1,7 @@
-"""Encoding and decoding as operators that a compiler takes as they are.
+"""Encoding and decoding in chunks, and as operators that are opaque to a compiler.
 
-Traced through, an encoding would be made of arithmetic that the compiler may as well do in backward
-again: it would store the dense value instead. It cannot look into an operator, and so stores what
-it returns.
+If a compiler traced the arithmetic of an encoding, it could choose to encode in backward and store
+the dense value until then. A compiler cannot look into an operator, so it stores the result.
 """
 
 import json
@@ -16,9 +15,9 @@ from razorlight._torch import constant_if_traced, is_traced
 from razorlight.codecs.base import Codec
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
-# Entries. Temporaries of 32 MiB or more are fresh pages of the system each time on a CPU, and these
-# take longer than the encoding.
-_PIECE = 2**21
+# A chunk has about so many entries. On a CPU, temporaries of 32 MiB or more get new pages from the
+# system each time, which takes longer than the encoding.
+_CHUNK_ENTRIES = 2**21
 
 
 def encode(
@@ -27,9 +26,10 @@ def encode(
     """``codec.encode(x)``, or ``codec.encode(of(x))``, opaque to a compiler.
 
     Args:
-        codec: how.
+        codec: encodes the value.
         x: the value, any shape.
-        of: gives what is encoded in place of ``x``, sample by sample in its shape.
+        of: a function whose result, in the shape of ``x``, is encoded in place of ``x``. Each
+            sample of the result must depend on the same sample of ``x`` alone.
     """
     if not is_traced():
         made = of or (lambda part: part)
@@ -38,34 +38,34 @@ def encode(
         )
     value = of(x) if of else x
     if codec.is_identity(value.dtype):
-        return (value.clone(),)  # in words only: whether there is a copy is the compiler's business
+        return (value.clone(),)  # the compiler decides whether there really is a copy
     return tuple(_encode(value, _spec(codec)))
 
 
 def encode_in_chunks(
     codec: Codec, shape: torch.Size, device: torch.device, make: Callable[[slice], Tensor]
 ) -> tuple[Tensor, ...]:
-    """Encode a value that need not exist as a whole.
+    """Encode a value that is made chunk by chunk and never exists as a whole.
 
     Args:
-        codec: how.
-        shape: of the value.
-        device: where it is made.
-        make: gives the value of some samples (a slice of dim 0).
+        codec: encodes each chunk.
+        shape: the shape of the value.
+        device: the device on which the value is made.
+        make: returns the chunk of the value for a slice of samples (dim 0).
     """
-    pieces = [codec.encode(make(samples)) for samples in _pieces(codec, shape, device)]
-    if len(pieces) == 1:
-        return pieces[0]
-    with torch.autocast(device.type, enabled=False):  # which would have a say in their dtypes
-        return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
+    chunks = [codec.encode(make(samples)) for samples in _chunks(codec, shape, device)]
+    if len(chunks) == 1:
+        return chunks[0]
+    with torch.autocast(device.type, enabled=False):  # autocast could change the dtypes
+        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
 
 
-def _pieces(codec: Codec, shape: Sequence[int], device: torch.device) -> list[slice]:
-    """The samples that are encoded or decoded at a time."""
+def _chunks(codec: Codec, shape: Sequence[int], device: torch.device) -> list[slice]:
+    """The slices of samples that are encoded or decoded one after the other."""
     together = codec.chunk_alignment(shape) if device.type == "cpu" else None
     if together is None:
         return [slice(None)]
-    count = together * max(1, _PIECE // max(1, together * math.prod(shape[1:])))
+    count = together * max(1, _CHUNK_ENTRIES // max(1, together * math.prod(shape[1:])))
     if count >= shape[0]:
         return [slice(None)]
     return [slice(i, min(i + count, shape[0])) for i in range(0, shape[0], count)]
@@ -77,31 +77,30 @@ def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: tor
         return codec.decode(*stored, shape=shape, dtype=dtype)
     if is_traced():
         return _decode(list(stored), _spec(codec), shape, dtype)
-    pieces = _pieces(codec, shape, stored[0].device)
-    if len(pieces) == 1:
+    chunks = _chunks(codec, shape, stored[0].device)
+    if len(chunks) == 1:
         return codec.decode(*stored, shape=shape, dtype=dtype)
     value = torch.empty(shape, dtype=dtype)
-    for samples in pieces:
+    for samples in chunks:
         parts = (_part(encoded, samples, shape[0]) for encoded in stored)
-        piece = value[samples]
-        piece.copy_(codec.decode(*parts, shape=piece.shape, dtype=dtype))
+        chunk = value[samples]
+        chunk.copy_(codec.decode(*parts, shape=chunk.shape, dtype=dtype))
     return value
 
 
 def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
-    """What lies in ``encoded``, which holds ``count`` samples, of some of them."""
+    """The part of ``encoded``, which holds ``count`` samples, that belongs to ``samples``."""
     start, stop = (len(encoded) * i // count for i in (samples.start, samples.stop))
     return encoded[start:stop]
 
 
-# Part of a graph that a compiler keeps on disk, for later runs too: one more wherever the shapes of
-# an encoding have changed.
-_EDITION = 2
+# Part of the cache key of torch.compile. Increase it whenever the stored format changes.
+_FORMAT_VERSION = 2
 
 
 @constant_if_traced
 def _spec(codec: Codec) -> str:
-    return json.dumps([_EDITION, codec_fields(codec)])
+    return json.dumps([_FORMAT_VERSION, codec_fields(codec)])
 
 
 def _codec(spec: str) -> Codec:
@@ -121,6 +120,6 @@ def _decode_spec(
 
 _encode = torch.library.custom_op("razorlight::encode", _encode_spec, mutates_args=())
 _decode = torch.library.custom_op("razorlight::decode", _decode_spec, mutates_args=())
-# made of tensor operators with static shapes, they run on fake tensors as they are
+# Both consist of tensor operators with static shapes, so they run on fake tensors as they are.
 _encode.register_fake(_encode_spec)
 _decode.register_fake(_decode_spec)

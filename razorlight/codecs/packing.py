@@ -8,15 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 8: (8,), 11: (8, 2, 1)}
-"""A code of so many bits, cut into parts that fill bytes evenly: low part first."""
+"""For each number of bits, the widths of the planes into which a code is cut, lowest bits first.
+
+The codes of one plane fill bytes evenly.
+"""
 
 
 def pack(codes: Tensor, bits: int) -> list[Tensor]:
-    """Pack codes ``(..., n)`` below ``2**bits``: one uint8 tensor for each of the planes.
+    """Pack codes ``(..., n)`` below ``2**bits`` into one uint8 tensor for each plane.
 
     Args:
         codes: uint8, or int16 for more than eight ``bits``.
-        bits: of a code.
+        bits: the bits of a code; a key of :data:`PLANES`.
     """
     *lower, _ = PLANES[bits]
     packed = []
@@ -27,7 +30,7 @@ def pack(codes: Tensor, bits: int) -> list[Tensor]:
 
 
 def unpack(packed: Sequence[Tensor], bits: int, shape: Sequence[int]) -> Tensor:
-    """Inverse of :func:`pack`: ``shape`` uint8, or int16 for more than eight bits."""
+    """Undo :func:`pack`. The codes have ``shape``, in uint8, or int16 for more than eight bits."""
     low, *higher = (
         _unpack(part, plane, shape) for plane, part in zip(PLANES[bits], packed, strict=True)
     )
@@ -40,17 +43,17 @@ def unpack(packed: Sequence[Tensor], bits: int, shape: Sequence[int]) -> Tensor:
 
 
 def pack_bits(mask: Tensor) -> Tensor:
-    """Pack booleans ``(..., n)`` into uint8, eight entries a byte, each row to whole bytes."""
+    """Pack booleans ``(..., n)`` into uint8, eight entries a byte; each row fills whole bytes."""
     return _pack(mask.view(torch.uint8), 1)
 
 
 def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
-    """Inverse of :func:`pack_bits`: a boolean tensor of ``shape``."""
+    """Undo :func:`pack_bits`. The result is a boolean tensor of ``shape``."""
     return _unpack(packed, 1, shape).view(torch.bool)
 
 
-# Codes that lie far apart share a byte, the first of a row with the first of its second half: whole
-# stretches of a row are then moved at once.
+# A row is cut into equal parts, and the codes at the same position of all parts share a byte. So
+# whole parts of a row can be shifted and added at once.
 
 
 def _pack(codes: Tensor, plane: int) -> Tensor:
@@ -71,12 +74,12 @@ def _unpack(packed: Tensor, plane: int, shape: Sequence[int]) -> Tensor:
 
 
 def _in_parts(codes: Tensor, count: int) -> Tensor:
-    """``codes`` with zeros behind where need be, its last dim cut into so many parts."""
+    """Cut the last dim of ``codes`` into ``count`` parts, after zeros were appended if need be."""
     missing = -codes.shape[-1] % count
     codes = F.pad(codes, (0, missing)) if missing else codes
     return codes.unflatten(-1, (count, codes.shape[-1] // count))
 
 
 def packed_bits(n: int, bits: int) -> int:
-    """Bits that ``n`` codes take: each plane is filled up to whole bytes."""
+    """The number of bits that ``n`` codes take. Each plane is padded to whole bytes."""
     return sum(-(-n // (8 // plane)) * 8 for plane in PLANES[bits])

@@ -1,4 +1,4 @@
-"""Codecs by name, as YAML gives them."""
+"""How codecs are written in YAML: a name, or a name with arguments."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,7 +22,7 @@ CODECS: dict[str, type[Codec]] = {
 
 
 def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:
-    """Read a codec as YAML gives it.
+    """Make a codec from its description in YAML.
 
     Args:
         spec: a codec, its name (``"dense"``), or a mapping of its name and arguments
@@ -51,5 +51,5 @@ def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:
 
 
 def codec_fields(codec: Codec) -> dict[str, Any]:
-    """The mapping from which :func:`parse_codec` makes ``codec`` again."""
+    """A mapping of plain values from which :func:`parse_codec` makes ``codec`` again."""
     return {"codec": type(codec).__name__.lower(), **asdict(codec)}

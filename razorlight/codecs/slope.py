@@ -1,4 +1,4 @@
-"""The slope of a smooth activation, in 2 to 4 bits."""
+"""The codec that stores the slope of a smooth activation, in 2 to 4 bits."""
 
 import math
 from bisect import bisect_right
@@ -20,15 +20,15 @@ Curve = Literal["gelu", "gelu_tanh", "silu", "hardswish"]
 
 
 def _levels(function: str, bits: int) -> list[float]:
-    """The slopes that codes 0, 1, ... stand for."""
+    """The slopes for which the codes 0, 1, ... stand."""
     _, slopes, _ = STEPS[function, bits]
     return sorted(set(slopes))
 
 
 def _codes_of_cells(function: str, bits: int) -> bytes:
-    """The code of each cell ``[i, i + 1) / CELLS_A_UNIT``; i a signed byte, at its unsigned place.
+    """The code of each cell ``[i, i + 1) / CELLS_A_UNIT``, where i is a signed byte.
 
-    The outermost of the 256 cells go on to infinity.
+    The code of cell i is at index ``i % 256``. The outermost cells extend to infinity.
     """
     edges, slopes, _ = STEPS[function, bits]
     levels = _levels(function, bits)
@@ -38,17 +38,18 @@ def _codes_of_cells(function: str, bits: int) -> bytes:
 
 _LEVELS = {key: _levels(*key) for key in STEPS}
 _CODES = {key: _codes_of_cells(*key) for key in STEPS}
-# made beforehand: of a codec that is made while it traces a compiler sees no fields
+# These codecs are made here, because a compiler sees no fields of a codec that is made while it
+# traces.
 _OF_VALUES = {bits: Uniform(bits, axis=-2, token_scale=True) for bits in (2, 3, 4)}
 
 
 @dataclass(frozen=True)
 class Slope(Codec):
-    """Keep not x but the slope f'(x) of an activation f, as one of ``2**bits`` levels.
+    """Keep the slope f'(x) of an activation f in place of x, as one of ``2**bits`` levels.
 
-    The levels and the intervals of x that they hold on are the best ones for x of N(0, 1.5), found
-    by ``tools/derivative_codes.py``, as in few-bit backward (Novikov et al., ICML 2023). Root mean
-    square errors, of slopes from -.13 to 1.13 (hardswish: -.5 to 1.5):
+    The levels, and the interval of x for each, have the least error for x of N(0, 1.5), as in
+    few-bit backward (Novikov et al., ICML 2023). ``tools/derivative_codes.py`` found them. The
+    table shows the root mean square errors of slopes from -.13 to 1.13 (hardswish: -.5 to 1.5):
 
     | function        | 2 bit | 3 bit | 4 bit |
     |-----------------|-------|-------|-------|
@@ -56,12 +57,12 @@ class Slope(Codec):
     | silu            |  .088 |  .046 |  .021 |
     | hardswish       |  .146 |  .067 |  .034 |
 
-    Far out the slope is exactly 0 on the left and 1 on the right, at infinity too. A NaN gets any
-    one of the levels: the activation's output is NaN there, so a run that diverges is seen to.
+    Far from zero the slope is exactly 0 on the left and 1 on the right, also at infinity. A NaN
+    gets any of the levels. The activation's output is NaN there, so a diverging run is still seen.
 
     Args:
-        bits: of a code: 2, 3 or 4.
-        function: f: "gelu" (by erf), "gelu_tanh", "silu" or "hardswish".
+        bits: the bits of a code: 2, 3 or 4.
+        function: the activation f: "gelu" (by erf), "gelu_tanh", "silu" or "hardswish".
 
     Raises:
         RazorError: for other ``bits`` or another ``function``.
@@ -89,16 +90,16 @@ class Slope(Codec):
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        # exact in every float dtype: a power of two, and numbers of eight bits
+        # This is exact in every float dtype: the factor is a power of two, and a cell has 8 bits.
         cells = (x.flatten() * CELLS_A_UNIT).floor_().clamp_(-128, 127)
-        # as bytes, a NaN too has a place in the table
+        # As a byte, even a NaN has a place in the table.
         places = cells.to(torch.int8).view(torch.uint8).to(torch.int32)
         codes = torch.tensor(list(_CODES[self.function, self.bits]), dtype=torch.uint8)
         return tuple(pack(_send(codes, x.device).index_select(0, places), self.bits))
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """Return the slopes f'(x), not x, contiguous, in the shape and dtype of x."""
+        """Return the slopes f'(x), contiguous, in the shape and dtype of x."""
         codes = unpack(stored, self.bits, [math.prod(shape)])
         levels = torch.tensor(_LEVELS[self.function, self.bits], dtype=dtype)
         slopes = _send(levels, codes.device).index_select(0, codes.to(torch.int32))
@@ -110,5 +111,5 @@ class Slope(Codec):
 
 
 def _send(table: Tensor, device: torch.device) -> Tensor:
-    """A small table on ``device``, without waiting for what is queued there."""
+    """Copy a small table to ``device``, without waiting for the work that is queued there."""
     return table.to(device, non_blocking=True)

@@ -25,22 +25,23 @@ BLOCK = 256  # entries whose position fits uint8
 class TopK(Codec):
     """Keep the largest ``1 - sparsity`` of the entries by magnitude (Jiang et al., NeurIPS 2022).
 
-    The count is exact whatever the ties, so shapes are static and nothing waits for the device.
-    With k entries kept of n:
+    The number of entries kept is exact even if magnitudes are equal, so shapes are static and
+    nothing waits for the device. Of n entries, k are kept:
 
-    * scope "sample" (as published): all entries of a sample (dim 0) compete; a bitmap of n bits
-      and k values.
-    * scope "block": each 256 consecutive entries compete; a uint8 position and a value for each
-      entry kept, or a bitmap where that is smaller (below 87.5 % sparsity).
+    * With scope "sample" (as published), all entries of a sample (dim 0) compete. A sample stores a
+      bitmap of n bits, and k values.
+    * With scope "block", each 256 consecutive entries compete. A block stores a uint8 position and
+      a value for each entry kept, or a bitmap if that is smaller (below 87.5 % sparsity).
 
     Args:
-        sparsity: share of the entries pruned, in [0, 1). At least one entry is kept.
-        scope: "sample" or "block".
-        values: "fp32", "fp16", "bf16" or "int8" (symmetric, one scale in float32 for each sample,
-            in float16 for each block); never wider than the tensor itself.
+        sparsity: share of the entries that is pruned, in [0, 1). At least one entry is kept.
+        scope: the entries that compete: "sample" or "block".
+        values: precision of the values: "fp32", "fp16", "bf16", never wider than the tensor itself,
+            or "int8" (symmetric, with one scale in float32 for each sample, or in float16 for each
+            block).
 
     Raises:
-        RazorError: for an argument outside of these.
+        RazorError: for any other argument.
 
     Example:
         >>> import torch
@@ -67,7 +68,7 @@ class TopK(Codec):
         index = self._largest(rows)
         if self._stores_index:
             return (index.to(torch.uint8), *self._pack_values(rows.gather(1, index)))
-        index = index.sort(dim=1).values  # the order in which a bitmap gives them back
+        index = index.sort(dim=1).values  # the order in which a bitmap returns the entries
         mask = torch.zeros(rows.shape, dtype=torch.bool, device=x.device)
         mask.scatter_(1, index, True)
         return (pack_bits(mask.flatten()), *self._pack_values(rows.gather(1, index)))
@@ -86,7 +87,7 @@ class TopK(Codec):
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
         rows, n = self._rows_shape(shape)
-        kept = rows * self._kept(n)
+        kept = rows * self._count(n)
         where = kept * 8 if self._stores_index else -(-rows * n // 8) * 8
         if self.values == "int8":
             return where + kept * 8 + rows * self._scale_dtype.itemsize * 8
@@ -94,20 +95,20 @@ class TopK(Codec):
 
     @property
     def _stores_index(self) -> bool:
-        return self.scope == "block" and self._kept(BLOCK) * 8 < BLOCK
+        return self.scope == "block" and self._count(BLOCK) * 8 < BLOCK
 
     @property
     def _scale_dtype(self) -> torch.dtype:
         return torch.float32 if self.scope == "sample" else torch.float16
 
     def _largest(self, rows: Tensor) -> Tensor:
-        """Positions of the entries to keep in each row, in any order."""
+        """The positions of the entries to keep in each row, in any order."""
         n = rows.shape[1]
-        if (k := self._kept(n)) == n:
+        if (k := self._count(n)) == n:
             return torch.arange(n, device=rows.device).expand_as(rows)
         return rows.abs().topk(k, dim=1, sorted=False).indices
 
-    def _kept(self, n: int) -> int:
+    def _count(self, n: int) -> int:
         return min(n, max(1, round(n * (1 - self.sparsity))))
 
     def _rows_shape(self, shape: Sequence[int]) -> tuple[int, int]:
@@ -130,7 +131,7 @@ class TopK(Codec):
         if self.values != "int8":
             return (saturating_cast(kept, storage_dtype(kept.dtype, self.values)),)
         scale = kept.abs().amax(dim=1, keepdim=True).float() / 127
-        # rounded to its stored dtype first, so that encoding and decoding divide by the same
+        # The scale is rounded to its stored dtype first, so that decoding uses the same scale.
         scale = saturating_cast(scale, self._scale_dtype)
         codes = kept.float() / scale.float().clamp(min=torch.finfo(self._scale_dtype).tiny)
         return codes.round().clamp(-127, 127).to(torch.int8), scale

@@ -1,4 +1,4 @@
-"""Uniform quantisation: every entry, in 2 to 11 bits."""
+"""The codec of uniform quantisation: every entry, in 2 to 11 bits."""
 
 import math
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.packing import PLANES, pack, packed_bits, unpack
 from razorlight.errors import RazorError
 
-_EPSILON = 2**-8  # by how much rounding to bfloat16 may change a number, of itself
-_SHORT = 32  # entries; the ends of groups of fewer would take most of a bit an entry
-_WIDER = 2.0  # steps of negative entries than those of positive ones, where signs are kept
+_EPSILON = 2**-8  # the largest relative error of rounding to bfloat16
+_SMALLEST_GROUP = 32  # entries; the ends of a smaller group would take most of a bit an entry
+_NEGATIVE_STEP = 2.0  # steps of negative entries over those of positive ones, if signs are kept
 _TINY = torch.finfo(torch.float32).tiny  # in place of the step of a constant group
-_NARROW = 32  # entries; the scale of a token of fewer would take a quarter of a bit an entry
-_SCALES_AN_OCTAVE = 2  # of the scales of tokens: an int8 then reaches from 2**-64 to 2**63
+_SMALLEST_TOKEN = 32  # entries; the scale of a smaller token would take a quarter of a bit an entry
+_SCALES_AN_OCTAVE = 2  # so that the scale of a token, an int8, reaches from 2**-64 to 2**63
 
 
 class _Layout(NamedTuple):
-    """A tensor seen as ``(outer, block, between, line, inner)``.
+    """How a tensor is seen: as ``(outer, block, between, line, inner)``.
 
-    A line of ``block`` samples is cut into ``groups``, for each of which a sample holds ``size``
-    entries: ``(outer, block, between, groups, size, inner)``, grouped along dims 1 and 4.
+    A line is cut into ``groups`` parts of ``size`` entries, which gives ``(outer, block, between,
+    groups, size, inner)``. A group consists of the same part of ``block`` samples: dims 1 and 4.
     """
 
     outer: int
@@ -39,7 +39,10 @@ class _Layout(NamedTuple):
 
     @property
     def codes(self) -> tuple[int, int]:
-        """The shape in which codes are packed: rows that fill whole bytes, so that pieces join."""
+        """The shape in which codes are packed.
+
+        Its rows fill whole bytes, so that the encodings of chunks can be joined.
+        """
         n = self.block * self.between * self.groups * self.size * self.inner
         rows, samples = self.outer, self.outer * self.block
         if n % 8:
@@ -51,37 +54,40 @@ class _Layout(NamedTuple):
 class Uniform(Codec):
     """Keep every entry as one of ``2**bits`` evenly spaced levels between a group's ends.
 
-    Consecutive entries of a sample (dim 0), or along ``axis``, form groups of at most ``group``, as
-    even as can be. A group stores its lowest level and the step between levels, this one in
-    bfloat16, whose range is that of float32. Min-max quantisation, as in ActNN (Chen et al., ICML
-    2021, section 3.2). An entry moves by at most half a step (a whole one if stochastic).
+    This is min-max quantisation, as in ActNN (Chen et al., ICML 2021, section 3.2). Consecutive
+    entries of a sample (dim 0), or along ``axis``, form groups of at most ``group`` entries, as
+    even as possible. A group stores its lowest level and the step between levels. The step is in
+    bfloat16, which has the range of float32. An entry moves by at most half a step, or by a whole
+    step if rounding is stochastic.
 
-    Infinities and NaN spoil their whole group: a run that diverges is seen to diverge.
+    Infinities and NaN spoil their whole group, so a diverging run is seen to diverge.
 
     Args:
-        bits: of a code: 2, 3, 4, 5, 6, 8 or 11.
-        group: entries that share their ends; a shorter line or sample is one group.
-        axis: along which a group runs, such as -1 for the entries of one token, or -2 for one
-            channel over tokens; where that is short, over those of up to eight samples, and where
-            these are fewer than 32 entries, as for None: in the order in memory, across rows.
-        stochastic: round up or down at random, such that the mean is right; else to the nearest.
-        preserves: "ends": the lowest and highest entry of a group are levels; "signs": zero lies
-            between two levels, so that positive entries stay so and no other becomes one, and
-            negative entries and zeros, which a rectifier behind does not let through, are kept in
-            steps twice as wide; "zeros": what is stored is the entry rectified, ``max(x, 0)``, and
-            its zeros are a level of their own, so that no other entry becomes one.
-        token_scale: divide each token by about its root mean square first, and store that in eight
-            bits. A token is a place along ``axis`` in one sample; of fewer than 32 entries it is
-            left as it is. Without, a few giant tokens, such as padding by -999, would set the step
-            of all others.
-        companded: space the levels evenly for the square root of an entry (with its sign), so that
-            steps are fine for small entries, whose sign a rectifier behind may read, and coarse for
-            large ones.
+        bits: the bits of a code: 2, 3, 4, 5, 6, 8 or 11.
+        group: the number of entries that share their ends; a shorter line or sample is one group.
+        axis: the dim along which a group runs, such as -1 for the entries of one token, or -2 for
+            one channel over tokens. A short line is grouped together with those of up to eight
+            samples. If that makes fewer than 32 entries, groups run as for None: in the order of
+            the sample's memory, across rows.
+        stochastic: Whether an entry is rounded up or down at random, such that its mean is right.
+            If not, each entry is rounded to the nearest level.
+        preserves: the property of a value that survives. "ends": the lowest and the highest entry
+            of a group are levels. "signs": zero lies between two levels, so that positive entries
+            stay positive and no other entry becomes positive; the steps of the other entries, which
+            a following rectifier does not let through, are twice as wide. "zeros": the rectified
+            entry ``max(x, 0)`` is stored, and zero is a level that no positive entry gets.
+        token_scale: Whether each token is first divided by about its root mean square, which takes
+            eight bits. A token is a place along ``axis`` in one sample. A token of fewer than 32
+            entries is not divided. Without scales, a few giant tokens, such as padding by -999,
+            would set the step of all others.
+        companded: Whether the levels are evenly spaced for the square root of an entry (with its
+            sign). Steps are then fine for small entries, whose sign a following rectifier may read,
+            and coarse for large ones.
 
     Raises:
         RazorError: for other ``bits``, a ``group`` below 1, stochastic rounding that
             preserves signs or zeros, or a scale of tokens without an ``axis``; in use, for a value
-            without that ``axis``.
+            that has no such ``axis``.
 
     Example:
         >>> import torch
@@ -120,7 +126,8 @@ class Uniform(Codec):
 
     @override
     def preserving(self, what: Literal["signs", "zeros"]) -> "Uniform":
-        # itself where it does: of one that is made while it traces a compiler sees no fields
+        # A compiler sees no fields of a codec that is made while it traces, so none is made if this
+        # codec will do.
         return self if self.preserves == what else replace(self, preserves=what, stochastic=False)
 
     @override
@@ -133,14 +140,17 @@ class Uniform(Codec):
             value = value.abs().sqrt_().copysign_(value)
         groups = _as_groups(value, layout)
         ends = self._ends(groups)
-        # by way of int16: float32 to uint8 takes longer on a CPU
+        # A CPU casts float32 to uint8 more slowly than to int16 and then to uint8.
         codes = self._codes(groups, *ends).to(torch.int16)
         codes = codes if self.bits > 8 else codes.to(torch.uint8)
         packed = pack(codes.reshape(layout.codes), self.bits)
         return *packed, *ends, *(() if scales is None else (scales,))
 
     def _scales(self, value: Tensor) -> Tensor | None:
-        """Of each token, in steps of half an octave; a NaN or infinity has any of them."""
+        """The scale of each token, in steps of half an octave; None if tokens have no scales.
+
+        A token with a NaN or an infinity gets any scale.
+        """
         if not self._scales_tokens(value.shape):
             return None
         dims = self._within_token(value.shape)
@@ -151,27 +161,30 @@ class Uniform(Codec):
 
     def _scales_tokens(self, shape: Sequence[int]) -> bool:
         entries = math.prod(shape[dim] for dim in self._within_token(shape))
-        return self.token_scale and entries >= _NARROW and math.prod(shape) > 0
+        return self.token_scale and entries >= _SMALLEST_TOKEN and math.prod(shape) > 0
 
     def _within_token(self, shape: Sequence[int]) -> list[int]:
-        """The dims that a token spans: all but those of samples and tokens."""
+        """The dims of the entries of a token: all but the dims of samples and of tokens."""
         axis = None if self.axis is None else self.axis % len(shape)
         return [dim for dim in range(1, len(shape)) if dim != axis]
 
     def _ends(self, groups: Tensor) -> tuple[Tensor, ...]:
-        """What is stored of each group besides the codes: of its lowest level, and the step."""
+        """The tensors that each group stores besides its codes: its lowest level, and its step.
+
+        If zeros are preserved, the step is enough.
+        """
         highest = groups.amax(4, keepdim=True).amax(1, keepdim=True)
         if self.preserves == "zeros":
             return (self._step(highest.clamp_(min=0)),)
         lowest = groups.amin(4, keepdim=True).amin(1, keepdim=True)
         if self.preserves == "signs":
-            highest, lowest = _narrowed(highest), _narrowed(lowest)
+            highest, lowest = _shrink_negatives_(highest), _shrink_negatives_(lowest)
             reach = torch.maximum(highest, -lowest)
             levels = torch.int16 if self.bits > 8 else torch.int8
-            farthest = torch.iinfo(levels).max - 1  # whatever rounding does
+            farthest = torch.iinfo(levels).max - 1  # one less than fits, for rounding
             step = torch.maximum(self._step(highest - lowest), (reach / farthest).bfloat16())
             return (lowest / _divisor(step)).ceil_().sub_(1).to(levels), step
-        # rounded outwards, so that no entry lies outside of the levels as they are stored
+        # The lowest level is rounded down, so that no entry lies below the level that is stored.
         lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
         return lowest, self._step(highest - lowest.float())
 
@@ -179,18 +192,18 @@ class Uniform(Codec):
         return (span * ((1 + _EPSILON) / (2**self.bits - 1))).bfloat16()
 
     def _codes(self, groups: Tensor, *ends: Tensor) -> Tensor:
-        """The number of each entry's level, to be truncated."""
+        """The number of the level of each entry, before it is truncated to an integer."""
         divisor = _divisor(ends[-1])
         if self.preserves == "zeros":
             return (groups / divisor).ceil_().clamp_(min=0)
         if self.preserves == "signs":
-            # a level holds its upper end: zero goes with what is below it, as in a rectifier
-            return _narrowed(groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
+            # An interval contains its upper end: zero is among negative entries, as in a rectifier.
+            return _shrink_negatives_(groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
         first = -ends[0].float() / divisor
         if self.stochastic:
             codes = scale_and_shift(groups, 1 / divisor, first)
             return codes.add_(torch.rand_like(codes))
-        # with the half that makes truncation rounding
+        # With one half added, truncation rounds to the nearest.
         return scale_and_shift(groups, 1 / divisor, first + 0.5)
 
     @override
@@ -205,7 +218,7 @@ class Uniform(Codec):
         if self.preserves == "zeros":
             values.clamp_(min=0)
         if self.preserves == "signs":
-            F.leaky_relu_(values, _WIDER)
+            F.leaky_relu_(values, _NEGATIVE_STEP)
         values = values.flatten(3, 4)[:, :, :, :line]
         if self.companded:
             values = values * values.abs()
@@ -216,7 +229,7 @@ class Uniform(Codec):
     def _lowest_level(self, *ends: Tensor) -> Tensor:
         step = ends[-1].float()
         if self.preserves == "zeros":
-            return step / -2  # and so zero, rectified
+            return step / -2  # half a step below zero; decode raises this level to zero
         if self.preserves == "signs":
             return (ends[0] + 0.5) * step
         return ends[0].float()
@@ -238,10 +251,10 @@ class Uniform(Codec):
             axis = self.axis % len(shape)
             line, inner = shape[axis], math.prod(shape[axis + 1 :])
             samples = shape[0] if axis else 1
-            # of eight, which is what a piece of a batch holds (razorlight.codecs.encode_in_chunks)
+            # at most eight samples: a chunk (encode_in_chunks) holds a multiple of eight
             blocks = [b for b in (8, 4, 2) if samples % b == 0 and b * line <= self.group]
             block = blocks[0] if blocks else 1
-            if block * line >= _SHORT:
+            if block * line >= _SMALLEST_GROUP:
                 between = math.prod(shape[1:axis])
                 return self._grouped(samples // block, block, between, line, inner)
         outer = shape[0] if len(shape) > 1 else 1
@@ -261,13 +274,13 @@ def _as_groups(x: Tensor, layout: _Layout) -> Tensor:
     return lines.unflatten(3, (count, size))
 
 
-def _narrowed(fresh: Tensor) -> Tensor:
-    """``fresh``, overwritten: negative entries as they are stored where signs are kept."""
-    return F.leaky_relu_(fresh, 1 / _WIDER)
+def _shrink_negatives_(x: Tensor) -> Tensor:
+    """Divide the negative entries of ``x`` in place, as they are stored if signs are preserved."""
+    return F.leaky_relu_(x, 1 / _NEGATIVE_STEP)
 
 
 def _factors(scales: Tensor) -> Tensor:
-    """What tokens were divided by."""
+    """The numbers by which tokens were divided."""
     return torch.exp2(scales.float() / _SCALES_AN_OCTAVE)
 
 

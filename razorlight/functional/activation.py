@@ -1,4 +1,4 @@
-"""Smooth activations: the input is stored, or the output where the slope follows from that."""
+"""Smooth activations: the input is stored, or the output if the slope follows from the output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +33,8 @@ from razorlight.records import (
 
 aten = torch.ops.aten
 
-# made beforehand: of a codec that is made while it traces a compiler sees no fields
+# These codecs are made here, because a compiler sees no fields of a codec that is made while it
+# traces.
 _SLOPES = {(bits, curve): Slope(bits, curve) for bits in (2, 3, 4) for curve in get_args(Curve)}
 
 
@@ -42,8 +43,8 @@ class _Activation(Operation):
     """An elementwise function.
 
     Attributes:
-        function: of the input.
-        gradient: of the input, from that of the output and a stored value.
+        function: computes the output from the input.
+        gradient: computes the input's gradient from the output's gradient and a stored value.
     """
 
     function: Callable[..., Tensor]
@@ -56,7 +57,7 @@ class _Activation(Operation):
         self.function(x, inplace=True)
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
-        value, is_owned = record.take()  # what follows has read the value before
+        value, is_owned = record.take()  # the layers that follow have read the value already
         return (self.gradient(grad, value, **({"grad_input": value} if is_owned else {})),)
 
 
@@ -73,7 +74,7 @@ def activate(
 
 
 def channels_of(x: Tensor) -> int:
-    """The dim of the channels: the last one of tokens, and behind a Linear."""
+    """The dim of the channels: the last dim of tokens and of a Linear's output, else dim 1."""
     return -1 if x.ndim == 3 or isinstance(made_from(x), LinearOutput) else 1
 
 
@@ -84,7 +85,7 @@ def _hardswish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = Non
 
 
 def times_slope(grad: Tensor, slopes: Tensor, grad_input: Tensor | None = None) -> Tensor:
-    """``slopes * grad``, in the place of ``slopes``, which are new at each reading."""
+    """``slopes * grad``. It overwrites ``slopes``, which each reading makes anew."""
     return slopes.mul_(grad)
 
 
@@ -99,19 +100,20 @@ def _smooth(
     """An activation whose slope follows from its input.
 
     Args:
-        plan: how the input is stored. By the codec :class:`~razorlight.codecs.Slope` the slope
-            is, of a ``curve``; of any other function the input, in as many bits.
+        plan: the plan by which the input is stored. With the codec
+            :class:`~razorlight.codecs.Slope`, the slope is stored if there is a ``curve``, and
+            else the input in as many bits.
         x: the input.
         function: the activation.
-        gradient: the input's, from the output's and the input.
-        inplace: change ``x``.
-        curve: which of the functions that Slope knows this is.
+        gradient: computes the input's gradient from the output's gradient and the input.
+        inplace: Whether ``x`` is overwritten.
+        curve: the name of the function in Slope; None if Slope does not know the function.
     """
     if curve is not None and isinstance(plan.codec, Slope) and find(x, plan) is None:
         slopes = record_of(x.detach(), _SLOPES[plan.codec.bits, curve], x.dtype)
         return activate(x, function, times_slope, inplace, slopes)
     record = store(x, plan, overwritten=inplace, channels=channels_of(x))
-    if plan.shares:  # the product that follows reads it just before
+    if plan.shares:  # in backward, the product that follows reads the value just before
         record = record.cached()
     out = activate(x, function, gradient, inplace, record)
     attach_record(out, record.then(function, returns_new=True, within_samples=True), plan)
@@ -121,9 +123,9 @@ def _smooth(
 def gelu(plan: LayerPlan, input: Tensor, approximate: str = "none") -> Tensor:
     """:func:`torch.nn.functional.gelu`, both forms; the input is stored.
 
-    The codec must not prune: the slope at 0 is one half, so a zero put in would pass a gradient.
-    The codec :class:`~razorlight.codecs.Slope` stores the slope in place of an input that has no
-    record; what follows then stores for itself.
+    The codec must not prune: the slope at 0 is one half, so a pruned entry would pass a gradient.
+    If the input has no record, the codec :class:`~razorlight.codecs.Slope` stores the slope in its
+    place; the layers that follow then store their own inputs.
     """
     return _smooth(
         plan,
@@ -156,7 +158,7 @@ def _mish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = None) ->
 def softplus(plan: LayerPlan, input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """:func:`torch.nn.functional.softplus`; the input is stored as in :func:`gelu`."""
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
-        # as autocast does, inside the Function too late
+        # autocast casts here; inside the autograd Function it would be too late
         input = input.to(torch.promote_types(input.dtype, torch.float32))
     function = partial(F.softplus, beta=beta, threshold=threshold)
     gradient = partial(aten.softplus_backward, beta=beta, threshold=threshold)
@@ -215,16 +217,16 @@ def glu(plan: LayerPlan, input: Tensor, dim: int = -1) -> Tensor:
 
 
 def _glu_gradient(grad: Tensor, x: Tensor, dim: int, grad_input: Tensor | None = None) -> Tensor:
-    return aten.glu_backward(grad, x, dim)  # which cannot overwrite what it reads
+    return aten.glu_backward(grad, x, dim)  # it cannot overwrite its operands
 
 
 def sigmoid(plan: LayerPlan, input: Tensor) -> Tensor:
-    """:func:`torch.sigmoid`; the output is stored, for its slope follows from that."""
+    """:func:`torch.sigmoid`; the output is stored, because the slope follows from it."""
     return _bounded(plan, input, torch.sigmoid, aten.sigmoid_backward, lowest=0.0)
 
 
 def tanh(plan: LayerPlan, input: Tensor) -> Tensor:
-    """:func:`torch.tanh`; the output is stored, for its slope follows from that."""
+    """:func:`torch.tanh`; the output is stored, because the slope follows from it."""
     return _bounded(plan, input, torch.tanh, aten.tanh_backward, lowest=-1.0)
 
 
@@ -237,8 +239,8 @@ def _bounded(
 ) -> Tensor:
     """An activation whose slope follows from its output, which lies from ``lowest`` to 1.
 
-    The output is stored; behind what has a record it is derived from that. Stored as it is, it is
-    left to torch, which keeps the same tensor.
+    If the input has a record, the output is derived from that record. If not, the output is stored.
+    If the codec is the identity, the activation is left to torch, which keeps the output too.
     """
     known = find(x, plan)
     if known is not None:
@@ -248,9 +250,9 @@ def _bounded(
     else:
         codec = plan.codec.of_values()
         record = record_of(x.detach(), codec, x.dtype, channels_of(x), of=function)
-        # a codec's level may lie beyond, where the slope has the wrong sign
+        # A level of the codec may lie outside of the range, where the slope has the wrong sign.
         record = record.then(partial(_within, lowest=lowest), returns_new=True, within_samples=True)
-    if plan.shares:  # the product that follows reads it just before
+    if plan.shares:  # in backward, the product that follows reads the value just before
         record = record.cached()
     out = activate(x, function, gradient, False, record)
     attach_record(out, record, plan)

@@ -1,4 +1,4 @@
-"""Softmax and attention, whose operands are stored."""
+"""Softmax, whose output is stored, and attention, whose operands are stored."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,8 +47,8 @@ def softmax(
 ) -> Tensor:
     """:func:`torch.softmax` along ``dim``; the *output* is stored.
 
-    With the stored P~ the gradient is ``P~ * (g - sum(g * P~))``. The product with the values that
-    follows in an attention reads the same record.
+    If P~ is the stored output, the gradient is ``P~ * (g - sum(g * P~))``. In an attention, the
+    product with the values reads the same record.
     """
     if dim is None:
         return F.softmax(input, dim, dtype=dtype)
@@ -71,14 +71,15 @@ class _Softmax(Operation):
         return Result(out, by_products=encode(self.codec, as_stored_layout(out.detach())))
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
-        like = torch.empty_like(grad, memory_format=torch.contiguous_format)  # as torch gives it
+        # torch's output is contiguous, whatever the memory format of its gradient
+        like = torch.empty_like(grad, memory_format=torch.contiguous_format)
         out = encoded_record(saved, like, self.codec, grad.dtype).read()  # type: ignore[arg-type]
         return (torch.ops.aten._softmax_backward_data(grad, out, self.dim, self.input_dtype),)
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """:func:`torch.nn.functional.scaled_dot_product_attention` with its options."""
+    """:func:`torch.nn.functional.scaled_dot_product_attention` with fixed options."""
 
     dropout_p: float
     is_causal: bool
@@ -111,22 +112,24 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """:func:`torch.nn.functional.scaled_dot_product_attention`; q, k and v are stored.
 
-    The fused kernels never form the matrix of probabilities, so there is none to store: backward
-    runs the same kernel on the stored operands, with the same dropout, and differentiates it. The
-    projection that follows reads its input from there too. Left to torch are a fused kernel whose
-    operands are stored as they are, for it keeps them by itself, and an attention with dropout
-    under ``torch.compile``.
+    The fused kernels never form the matrix of probabilities, so there is no such matrix to store.
+    Backward runs the same kernel on the stored operands, with the same dropout, and differentiates
+    it. The projection that follows reads its input from that run too. Two cases are left to torch:
+    a fused kernel with the identity as its codec, because the kernel keeps its operands by itself,
+    and an attention with dropout under ``torch.compile``.
 
     Args:
-        plan: how q ``(..., heads, n, d)``, k ``(..., heads, m, d)`` and v are stored.
+        plan: the plan by which query, key and value are stored.
         query: ``(..., heads, n, d)``.
         key: ``(..., heads, m, d)``.
         value: ``(..., heads, m, e)``.
-        attn_mask: broadcastable to ``(..., heads, n, m)``; kept as it is, with its own gradient.
-        dropout_p: of the probabilities; the generator's state is stored, and no mask.
-        is_causal: as in torch, like the rest.
-        scale: of the scores; ``1 / sqrt(d)`` by default.
-        enable_gqa: fewer heads of keys than of queries.
+        attn_mask: broadcastable to ``(..., heads, n, m)``. It is stored unchanged, and its gradient
+            is computed too.
+        dropout_p: probability that a probability is dropped. The state of the random number
+            generator is stored in place of a mask.
+        is_causal: Whether each query sees only the keys up to its own place, as in torch.
+        scale: factor of the scores; ``1 / sqrt(d)`` by default.
+        enable_gqa: Whether there may be fewer heads of keys than of queries.
     """
     kernel = _Kernel(dropout_p, is_causal, scale, enable_gqa)
     if dropout_p and is_traced():
@@ -142,7 +145,7 @@ def scaled_dot_product_attention(
         *(store(operand, plan) for operand in (query, key, value)),
         as_it_is(attn_mask),
     )
-    if is_traced():  # to differentiate in backward is nothing that a compiler could trace
+    if is_traced():  # a compiler cannot trace a backward that differentiates
         record, output = operands, operands.then(partial(_attend, kernel=kernel))
     else:
         inputs = (query, key, value, attn_mask)
@@ -155,7 +158,7 @@ def scaled_dot_product_attention(
 
 
 def _is_fused(kernel: _Kernel, mask: Tensor | None) -> bool:
-    """Whether torch has a kernel that keeps its operands and output alone, no probabilities."""
+    """Whether torch has a kernel that keeps only its operands and output, and no probabilities."""
     is_learned = mask is not None and mask.requires_grad
     return not (kernel.dropout_p or kernel.enable_gqa or is_learned)
 
@@ -190,13 +193,17 @@ def _differentiate(
     needs: Needs,
     vjp: Callable[..., Any] = vjp,
 ) -> tuple[Tensor, Pull]:
-    """Attention of operands as they are read, and what takes its gradient to theirs.
+    """Compute attention from its stored operands, such that it can be differentiated.
 
     Args:
-        operands: the generator's state at which dropout drew, or None; q, k, v and the mask.
+        operands: the state of the random number generator before dropout drew, or None; then query,
+            key, value and mask.
         kernel: computes the attention.
         needs: for each operand, whether it needs a gradient.
-        vjp: differentiates.
+        vjp: a function such as :func:`torch.func.vjp`.
+
+    Returns:
+        The output, and a function that turns its gradient into those of the operands.
     """
     rng_state, *operands = operands
     wanted = [operand for operand, needed in zip(operands, needs, strict=True) if needed]
@@ -239,7 +246,7 @@ def _gradients_by_operator(
     needs: Sequence[bool],
 ) -> list[Tensor]:
     kernel = _Kernel(0.0, is_causal, scale, enable_gqa)
-    # inside an operator torch records no graph
+    # Inside an operator torch records no graph, so torch.func.vjp differentiates here.
     _, pull = _differentiate([None, query, key, value, mask], kernel, needs, torch.func.vjp)
     return [gradient.contiguous() for gradient in pull(grad) if gradient is not None]
 
@@ -267,7 +274,7 @@ def _get_rng_state(device: torch.device) -> Tensor:
 
 @contextmanager
 def _restored_rng(device: torch.device, state: Tensor | None) -> Iterator[None]:
-    """Draw inside as at ``state``, and leave the generators untouched."""
+    """Draw random numbers from ``state`` inside, and leave the generators as they were."""
     if state is None:
         yield
         return
@@ -279,9 +286,9 @@ def _restored_rng(device: torch.device, state: Tensor | None) -> Iterator[None]:
         yield
 
 
-# F.multi_head_attention_forward hands itself over whole to an active TorchFunctionMode, and its
-# inner calls (linear, attention) would then pass unseen. This is the same function without that
-# first step.
+# An active TorchFunctionMode intercepts F.multi_head_attention_forward as a whole, and would not
+# see the calls inside it (linear, attention). This is the same function without its first step,
+# which asks for such a mode.
 multi_head_attention_forward = FunctionType(
     F.multi_head_attention_forward.__code__,
     {**F.multi_head_attention_forward.__globals__, "has_torch_function": lambda _: False},

@@ -1,4 +1,4 @@
-"""Which precision an operation runs in under ``torch.autocast``."""
+"""The precision in which an operation runs under ``torch.autocast``."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,8 @@ from torch import Tensor
 def matmul_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which autocast runs matrix products and convolutions of ``x``.
 
-    The Functions of this package cast to it themselves: autocast's own cache of cast weights,
-    filled where gradients are off, would hand a later consumer a weight without a graph.
+    The operations of this package cast to this dtype themselves. Inside them gradients are off, so
+    autocast's own cache would store a cast weight without a graph, and give it to later layers.
     """
     device = x.device.type
     eligible = x.is_floating_point() and x.dtype != torch.float64
@@ -18,5 +18,5 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
 
 
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``x`` in ``dtype``; itself if it is so already, with the record that lies on it."""
+    """``x`` in ``dtype``. If ``x`` has that dtype, the result is ``x`` itself, with its record."""
     return x if x.dtype == dtype else x.to(dtype)

@@ -1,4 +1,4 @@
-"""Convolutions, plain and transposed, of 1 to 3 dimensions, whose input is stored."""
+"""Convolutions, plain and transposed, of 1 to 3 dims. Their input is stored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ def conv(
 ) -> Tensor:
     """:func:`torch.nn.functional.conv2d` (and 1d, 3d); ``input`` is stored.
 
-    The gradients of ``input`` and ``bias`` are exact; nothing is stored if ``weight`` needs none.
+    The gradients of ``input`` and ``bias`` are exact. Nothing is stored if ``weight`` is frozen.
 
     Args:
-        plan: how ``input`` is stored for the gradient of ``weight``.
+        plan: the plan by which ``input`` is stored for the gradient of ``weight``.
         input: ``(batch, in, *spatial)`` or ``(in, *spatial)``.
         weight: ``(out, in / groups, *kernel)``.
         bias: ``(out,)``.
-        stride: one for all, or one for each spatial dimension; likewise the next two.
-        padding: zeros added on both sides, or "valid", or "same".
+        stride: one number for all spatial dims, or one for each; likewise the next two.
+        padding: number of zeros added on both sides, or "valid", or "same".
         dilation: spacing of the kernel's entries.
-        groups: of input and output channels.
+        groups: number of groups of input and output channels.
 
     Returns:
         ``(batch, out, *spatial)``, bit for bit that of torch.
@@ -72,17 +72,17 @@ def conv_transpose(
     groups: int = 1,
     dilation: Size = 1,
 ) -> Tensor:
-    """:func:`torch.nn.functional.conv_transpose2d`; stored and exact as in :func:`conv`.
+    """:func:`torch.nn.functional.conv_transpose2d` (and 1d, 3d); stored as in :func:`conv`.
 
     Args:
-        plan: how ``input`` is stored for the gradient of ``weight``.
+        plan: the plan by which ``input`` is stored for the gradient of ``weight``.
         input: ``(batch, in, *spatial)`` or ``(in, *spatial)``.
         weight: ``(in, out / groups, *kernel)``.
         bias: ``(out,)``.
-        stride: one for all, or one for each spatial dimension; likewise below.
-        padding: taken off both sides of the output.
-        output_padding: added to one side of the output.
-        groups: of input and output channels.
+        stride: one number for all spatial dims, or one for each; likewise the other sizes.
+        padding: number of entries taken off both sides of the output.
+        output_padding: number of entries added to one side of the output.
+        groups: number of groups of input and output channels.
         dilation: spacing of the kernel's entries.
     """
     rank = weight.ndim - 2
@@ -102,7 +102,7 @@ def pad(
 ) -> Tensor:
     """:func:`torch.nn.functional.pad`; exact, and nothing is stored.
 
-    torch keeps the whole input for "reflect" and "replicate". ``plan`` is not used.
+    torch would keep the whole input for "reflect" and "replicate". ``plan`` is not used.
     """
     if mode not in ("reflect", "replicate"):
         return F.pad(input, pad, mode, value)
@@ -127,12 +127,12 @@ def _convolve(
 def _named_padding(
     x: Tensor, name: str, kernel: torch.Size, dilation: list[int]
 ) -> tuple[Tensor, list[int]]:
-    """Turn "valid" or "same" into numbers, padding ``x`` where the two sides differ."""
+    """Turn "valid" or "same" into numbers, and pad ``x`` where the two sides differ."""
     if name == "valid":
         return x, [0] * len(kernel)
     totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     if any(total % 2 for total in totals):
-        # as in torch: the odd row or column goes behind, the rest is padded by the convolution
+        # as in torch: the odd row or column is added at the end; the convolution pads the rest
         x = F.pad(x, [side for total in reversed(totals) for side in (0, total % 2)])
     return x, [total // 2 for total in totals]
 
@@ -158,11 +158,11 @@ class _Convolution(Operation):
         assert saved[0] is not None
         weight = saved[0].to(self.dtype)
         if record.reader:
-            return self._in_pieces(grad, record, weight, needs)
-        # the input's gradient needs the shape of the input and none of its values
+            return self._in_chunks(grad, record, weight, needs)
+        # The gradient of the input needs the shape of the input, and none of its values.
         x = grad.new_empty(()).expand(self.shape)
         if grad.ndim == 4 and grad.is_contiguous(memory_format=torch.channels_last):
-            # then by the weight the kernel sees in which memory format it is
+            # torch takes the memory format from the input or the weight, and this input has none
             weight = weight.clone(memory_format=torch.channels_last)
         return self._gradients(grad, x, weight, needs)
 
@@ -171,17 +171,17 @@ class _Convolution(Operation):
         options = (bias_shape, *self.geometry, [*needs])
         return torch.ops.aten.convolution_backward(grad, x, weight, *options)
 
-    def _in_pieces(self, grad: Tensor, record: Record, weight: Tensor, needs: Needs) -> Gradients:
-        """The gradients with an input that is never there whole, if it is large."""
-        pieces, read = record.in_pieces(self.shape)
-        if len(pieces) == 1:
+    def _in_chunks(self, grad: Tensor, record: Record, weight: Tensor, needs: Needs) -> Gradients:
+        """The gradients, with an input that is read in chunks if it is large."""
+        chunks, read = record.in_chunks(self.shape)
+        if len(chunks) == 1:
             return self._gradients(grad, read(slice(None)), weight, needs)
         d_x: Tensor | None = None
         sums: list[Tensor | None] = [None, None]
-        for samples in pieces:
+        for samples in chunks:
             part, *more = self._gradients(grad[samples], read(samples), weight, needs)
             if part is not None:
-                d_x = room_for(pieces, part) if d_x is None else d_x
+                d_x = room_for(chunks, part) if d_x is None else d_x
                 d_x[samples] = part
             sums = [accumulate(*pair) for pair in zip(sums, more, strict=True)]
         return d_x, *(None if total is None else total.to(grad.dtype) for total in sums)

@@ -1,4 +1,4 @@
-"""Dropout: which entries passed is stored, in one bit an entry."""
+"""Dropout. One bit an entry is stored: whether the entry passed."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def dropout(
         out = F.dropout(input, p, training, inplace)
         carry_record(input, out)
         return out
-    # torch draws the noise of its shape, whatever the values: ones give the noise itself
+    # torch draws the same noise for any values of this shape. For ones the output is the noise.
     noise = F.dropout(torch.ones_like(input, requires_grad=False), p)
     mask = mask_of(torch.Tensor.bool, noise)
     known = find(input, plan)
@@ -84,22 +84,24 @@ def feature_dropout(
     *,
     function: Callable[..., Tensor],
 ) -> Tensor:
-    """:func:`torch.nn.functional.dropout2d` (1d, 3d), with torch's own draw; a number a channel.
+    """:func:`torch.nn.functional.dropout2d` (1d, 3d), with torch's own draw.
+
+    One number a channel is stored: the noise.
 
     Args:
-        plan: whether a record of the input goes on.
+        plan: the plan of the layer; it says whether records are shared.
         input: ``(batch, channels, ...)`` or ``(channels, ...)``.
         p: probability that a channel is dropped.
-        training: as in torch, like ``inplace``.
-        inplace: change ``input``.
-        function: which of the three.
+        training: Whether anything is dropped.
+        inplace: Whether ``input`` is overwritten.
+        function: the torch function: ``dropout1d``, ``dropout2d`` or ``dropout3d``.
     """
     if p == 0 or not training:
         out = function(input, p, training, inplace)
         carry_record(input, out)
         return out
     known = find(input, plan)
-    # a channel has the same noise everywhere: the first entry is enough
+    # All entries of a channel have the same noise, so the first entry is enough.
     everywhere = function(torch.ones_like(input, requires_grad=False), p)
     for dim in range(2, input.ndim):
         everywhere = everywhere.narrow(dim, 0, 1)
@@ -120,7 +122,7 @@ def alpha_dropout(
     """:func:`torch.nn.functional.alpha_dropout`, with torch's own draw; one bit an entry."""
     if not (training and 0 < p < 1):
         return F.alpha_dropout(input, p, training, inplace)
-    # of zeros torch gives what it adds: above zero where an entry passes, else below
+    # For zeros the output is the shift that torch adds. It is positive exactly where entries pass.
     shift = F.alpha_dropout(torch.zeros_like(input, requires_grad=False), p, True)
     mask = mask_of(_is_passed, shift)
     scale = 1 / math.sqrt((_ALPHA**2 * p + 1) * (1 - p))

@@ -1,4 +1,4 @@
-"""Embedding: its output follows from the indices, which are held anyway."""
+"""Embedding. Its output is derived from the indices, which are in memory anyway."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,17 +17,18 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    """:func:`torch.nn.functional.embedding`; whoever needs its output looks it up again.
+    """:func:`torch.nn.functional.embedding`; the record of its output looks the output up again.
 
     Args:
-        plan: whether records are shared.
+        plan: the plan of the layer; it says whether records are shared.
         input: indices, any shape, int32 or int64.
         weight: ``(entries, width)``.
-        padding_idx: as in torch, like the rest.
-        max_norm: if given, torch changes ``weight``, and the output has no record.
-        norm_type: of ``max_norm``.
-        scale_grad_by_freq: divide gradients by how often an entry is drawn.
-        sparse: make the gradient of ``weight`` sparse.
+        padding_idx: index of the entry without a gradient, as in torch.
+        max_norm: largest norm of an entry. If given, torch changes ``weight``, and the output has
+            no record.
+        norm_type: order of the norm for ``max_norm``.
+        scale_grad_by_freq: Whether gradients are divided by how often their entry occurs.
+        sparse: Whether the gradient of ``weight`` is sparse.
 
     Returns:
         ``(*input.shape, width)``, bit for bit that of torch.

@@ -1,4 +1,4 @@
-"""Linear layers, whose input is stored for the gradient of the weight."""
+"""Linear layers. Their input is stored for the gradient of the weight."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +35,7 @@ def linear(plan: LayerPlan, input: Tensor, weight: Tensor, bias: Tensor | None =
     The gradients of ``input`` and ``bias`` are exact. A vector is left to torch.
 
     Args:
-        plan: how ``input`` is stored, if ``weight`` needs a gradient; else nothing is stored.
+        plan: the plan by which ``input`` is stored. Nothing is stored if ``weight`` is frozen.
         input: ``(..., in)``.
         weight: ``(out, in)``.
         bias: ``(out,)``.
@@ -43,7 +43,7 @@ def linear(plan: LayerPlan, input: Tensor, weight: Tensor, bias: Tensor | None =
     Returns:
         ``(..., out)``, bit for bit that of torch.
     """
-    if input.ndim == 1:  # another kernel, whose bits a matrix of one row does not give
+    if input.ndim == 1:  # torch has another kernel for vectors, which rounds differently
         return F.linear(input, weight, bias)
     dtype = matmul_dtype(input)
     is_trained = weight.requires_grad
@@ -69,12 +69,12 @@ def addmm(
     """:func:`torch.addmm` as a :func:`linear` of ``mat1``, whose weight is ``mat2`` transposed.
 
     Args:
-        plan: how ``mat1`` is stored.
-        input: the bias, ``(out,)``; another shape is left to torch.
+        plan: the plan by which ``mat1`` is stored.
+        input: the bias, ``(out,)``. Any other shape is left to torch.
         mat1: ``(tokens, in)``.
         mat2: ``(in, out)``.
-        beta: of the bias; another than 1 is left to torch.
-        alpha: of the product; another than 1 is left to torch.
+        beta: factor of the bias. Any other value than 1 is left to torch.
+        alpha: factor of the product. Any other value than 1 is left to torch.
     """
     if input.ndim != 1 or (beta, alpha) != (1, 1):
         return torch.addmm(input, mat1, mat2, beta=beta, alpha=alpha)
@@ -102,20 +102,25 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype)
 
 
 def weight_gradient(grad: Tensor, record: Record) -> Tensor:
-    """The gradient of a Linear's weight, from that of the output and the record of the input."""
-    pieces, read = record.in_pieces()
+    """The gradient of a Linear's weight.
+
+    Args:
+        grad: the gradient of the output, ``(..., out)``.
+        record: the record of the input, ``(..., in)``.
+    """
+    chunks, read = record.in_chunks()
     total = None
-    for samples in pieces:
-        # tokens flattened first: a batched product would hold a weight gradient for each sample
+    for samples in chunks:
+        # Tokens are flattened first: a batched product would hold a weight gradient per sample.
         part = grad[samples].flatten(0, -2).mT @ read(samples).flatten(0, -2)
-        total = part if len(pieces) == 1 else accumulate(total, part)
+        total = part if len(chunks) == 1 else accumulate(total, part)
     assert total is not None
     return total.to(grad.dtype)
 
 
 @dataclass(frozen=True)
 class _StandIn(Operation):
-    """A tensor without memory, in the shape of another, to which its gradient goes."""
+    """Makes a tensor of the input's shape that takes no memory, and passes its gradient on."""
 
     def forward(self, needs: Needs, x: Tensor) -> Result:
         return Result(x.new_empty(()).expand(x.shape))

@@ -1,4 +1,4 @@
-"""Linear maps without a weight: their gradient needs nothing of the input but its shape."""
+"""Linear maps without a weight. Their gradient needs only the shape of the input."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from razorlight.records import NOTHING, Record
 
 
 def linear_map(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``function(x)``, which must be linear, without ``x``, which torch would keep."""
+    """``function(x)``, for a linear ``function``. torch would keep ``x``; this stores nothing."""
     return run(_LinearMap(function, x.shape, x.stride()), NOTHING, x)
 
 
@@ -26,6 +26,6 @@ class _LinearMap(Operation):
         return Result(self.function(x))
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
-        # the gradient is the same at any input
+        # The gradient is the same at any input, so the input is not even initialised.
         anywhere = grad.new_empty_strided(self.shape, self.strides)
         return vjp(self.function, anywhere)[1](grad)

@@ -1,4 +1,4 @@
-"""Losses, which store the logits, or derive them, and run again in backward."""
+"""Losses. They run again in backward, from the record of the logits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from razorlight.tensors import find_other_kind
 def run_loss(
     plan: LayerPlan, loss: Callable[..., Tensor], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Tensor:
-    """``loss(*args, **kwargs)``; of all that the loss computes only the logits are stored.
+    """``loss(*args, **kwargs)``. Only the logits are stored, and the loss runs again in backward.
 
-    The gradient is exact by the codec Dense. A loss that is written out keeps several maps as large
-    as the logits, and torch's cross-entropy keeps the logarithms of the probabilities; the logits
-    are often held anyway, or are an enlarged map that follows from a smaller one. Under
-    ``torch.compile`` the loss is left to torch.
+    The gradient is exact, because the codec of a loss is Dense. In torch, a loss in several
+    operations keeps several maps as large as the logits, and cross-entropy keeps the logarithms of
+    the probabilities. The logits are often in memory anyway, or are derived from a smaller map.
+    Under ``torch.compile`` the loss is left to torch.
 
     Args:
-        plan: how the logits are stored.
-        loss: gives the same each time, and a gradient to nothing but its arguments.
-        args: with one tensor that needs a gradient, the logits, here or in ``kwargs``. If there are
-            several, or others than plain tensors, the loss is left as it is.
-        kwargs: the rest.
+        plan: the plan by which the logits are stored.
+        loss: a function that returns the same each time, and has gradients only for its arguments.
+        args: arguments of ``loss``. One tensor among ``args`` and ``kwargs`` needs a gradient: the
+            logits. If several do, or any tensor is not plain, the loss is left to torch.
+        kwargs: keyword arguments of ``loss``.
     """
     leaves, spec = tree_flatten((tuple(args), kwargs))
     tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -60,7 +60,7 @@ def _call(
 
 
 def _autocast_of(device: torch.device) -> Callable[[], torch.autocast]:
-    """What enters autocast as it is now."""
+    """Returns a function that makes the context of autocast as it is now."""
     kind = device.type
     dtype, is_enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
     return partial(torch.autocast, kind, dtype, is_enabled)
@@ -71,8 +71,8 @@ class _Loss(Operation):
     """A loss of the logits and other tensors.
 
     Attributes:
-        loss: of all tensors.
-        autocast: gives the context in which the forward ran.
+        loss: a function of the logits and the other tensors.
+        autocast: a function that makes the autocast context in which the forward ran.
     """
 
     loss: Callable[..., Tensor]

@@ -1,4 +1,4 @@
-"""The product of two activations, both of which are stored."""
+"""The matrix product of two activations. Both are stored."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from razorlight.records import NOTHING, Record, join, store
 def matmul(plan: LayerPlan, input: Tensor, other: Tensor) -> Tensor:
     """:func:`torch.matmul` of ``(..., n, m)`` and ``(..., m, p)``; both are stored.
 
-    Each gradient reads the other operand, and is approximate where the codec is. Vectors are left
-    to torch.
+    The gradient of each operand reads the other operand, and is approximate if the codec is.
+    Vectors are left to torch.
     """
     if min(input.ndim, other.ndim) < 2:
         return torch.matmul(input, other)

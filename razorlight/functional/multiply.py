@@ -1,4 +1,4 @@
-"""Products entry by entry: gated units, layer scale, squeeze and excitation."""
+"""Elementwise products: gated units, layer scale, squeeze and excitation."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ from razorlight.records import (
 def multiply(plan: LayerPlan, input: Tensor, other: Tensor) -> Tensor:
     """``input * other``.
 
-    Of two tensors of one shape, each is stored for the gradient of the other. If one is much the
-    smaller, the larger is stored for the gradient of the smaller, and the smaller as it is. In both
-    cases the product is derived from the two. Nothing is stored if the larger is the output of a
-    Linear and the smaller a learned scale ``(n,)``: the gradients of both follow from the input of
-    the Linear. Any other product is left to torch.
+    If both tensors have one shape, each is stored for the gradient of the other. If one tensor is
+    much smaller, it is stored unchanged, and the larger tensor is stored for the gradient of the
+    smaller. In both cases the record of the product is derived from the two. If the larger tensor
+    is the output of a Linear, and the smaller a learned scale ``(n,)``, nothing more is stored:
+    both gradients follow from the input of the Linear. Any other product is left to torch.
     """
     if not (plan.shares and isinstance(other, Tensor)):
         return input * other
@@ -41,7 +41,7 @@ def multiply(plan: LayerPlan, input: Tensor, other: Tensor) -> Tensor:
 
 
 def _broadcasts(small: Tensor, x: Tensor) -> bool:
-    """Whether each entry of ``small`` meets many of ``x``."""
+    """Whether ``small`` broadcasts to ``x`` and has at most an eighth of its entries."""
     return (
         8 * small.numel() <= x.numel() and torch.broadcast_shapes(small.shape, x.shape) == x.shape
     )
@@ -107,10 +107,10 @@ class _Scale(Operation):
 
 @dataclass(frozen=True)
 class _ScaledLinear(Operation):
-    """``scale * linear(x)``, whose gradients need ``x`` alone and not the output of the Linear.
+    """``scale * linear(x)``. Its gradients need ``x`` alone, and not the output of the Linear.
 
-    With ``G = g^T x``, the gradient of the weight is ``scale G`` row by row, and that of the scale
-    is the row sum of ``weight * G`` plus ``bias * sum(g)``.
+    Let ``G = g^T x``. The gradient of the weight is ``scale * G`` row by row. The gradient of the
+    scale is the row sum of ``weight * G``, plus ``bias * sum(g)``.
     """
 
     dtype: torch.dtype
@@ -130,7 +130,7 @@ class _ScaledLinear(Operation):
         weight, bias, scale = saved
         assert weight is not None
         assert scale is not None
-        # an autocast product is scaled in float32; its gradient comes back in the Linear's dtype
+        # Under autocast the scaled product is in float32. Its gradient gets the Linear's dtype.
         whole = weight_gradient(grad.to(self.dtype), record).to(weight.dtype)
         total = grad.flatten(0, -2).sum(0)
         d_scale = (whole * weight).sum(1) + (0 if bias is None else total * bias)

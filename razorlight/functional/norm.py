@@ -1,4 +1,4 @@
-"""Norms of batches, instances, layers and groups, and by the root mean square."""
+"""The norms: batch norm, instance norm, layer norm, group norm and RMS norm."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class _BatchNorm(Norm):
     def recompute(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
-        # by the statistics at hand; the running ones have seen this batch before
+        # The statistics are given, so that the running ones do not count this batch twice.
         wide = torch.promote_types(x.dtype, torch.float32)
         mean, scale = mean.flatten().to(wide), rstd.flatten().to(wide)
         scale = scale if weight is None else scale * weight
@@ -79,8 +79,8 @@ def batch_norm(
 
     With batch statistics (``training``) the input or the normalised input is stored, and the
     gradients of ``input`` and ``weight`` are approximate. With running statistics the gradient of
-    ``input`` is exact, and nothing is stored unless ``weight`` needs a gradient. That of ``bias``
-    is always exact.
+    ``input`` is exact, and nothing is stored unless ``weight`` needs a gradient. The gradient of
+    ``bias`` is always exact.
 
     Returns:
         The shape of ``input``, bit for bit that of torch.
@@ -91,7 +91,8 @@ def batch_norm(
         return normalise(plan, input, weight, bias, norm)
     is_needed = weight is not None and weight.requires_grad
     known = store(input, plan, channels=1) if is_needed else find(input, plan) or NOTHING
-    # a frozen scale needs no value, but what is cached for those behind can go when it is passed
+    # With a frozen weight backward needs no value. It still has the reader, to release the value
+    # that the layers that follow have cached.
     record = known if is_needed else Record((), known.reader)
     operation = _FrozenBatchNorm(eps, input.shape)
     out = run(operation, record, input, weight, bias, running_mean, running_var)
@@ -104,7 +105,7 @@ def batch_norm(
 
 @dataclass(frozen=True)
 class _FrozenBatchNorm(Operation):
-    """Batch norm by its running statistics: affine, so its input's gradient needs no value."""
+    """Batch norm with running statistics. It is affine, so the input's gradient needs no value."""
 
     eps: float
     shape: torch.Size
@@ -124,7 +125,7 @@ class _FrozenBatchNorm(Operation):
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
         weight, mean, var = saved
         x = record.read() if record.tensors else grad.new_empty(()).expand(self.shape)
-        record.release()  # what follows has read the value before
+        record.release()  # the layers that follow have read the value already
         d_x, d_weight, d_bias = aten.native_batch_norm_backward(
             grad, x, weight, mean, var, None, None, False, self.eps, [*needs[:3]]
         )
@@ -175,15 +176,15 @@ def layer_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.layer_norm` of ``input`` ``(..., *normalized_shape)``.
 
-    1/std is kept exactly; the gradients of ``input`` and ``weight`` are approximate where the codec
-    is, that of ``bias`` is exact. The output is bit for bit that of torch.
+    1/std is stored exactly. The gradients of ``input`` and ``weight`` are approximate if the codec
+    is, and the gradient of ``bias`` is exact. The output is bit for bit that of torch.
     """
     return normalise(plan, input, weight, bias, _LayerNorm(tuple(normalized_shape), eps))
 
 
 @dataclass(frozen=True)
 class _RMSNorm(_LayerNorm):
-    """``weight * x * rstd``, with 1/std about zero."""
+    """``weight * x * rstd``, where 1/rstd is the root mean square: the deviation from zero."""
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -209,7 +210,7 @@ class _RMSNorm(_LayerNorm):
         if not needs[0]:
             return None, d_weight, None
         if weight is not None:
-            # not in place: of a single token, the product is the weight's gradient
+            # not in place: if there is a single token, the product is the gradient of the weight
             grad, product = grad * weight, product * weight
         d_x = (grad - normalised * product.mean(self._dims, keepdim=True)) * reading.rstd
         return d_x, d_weight, None
@@ -228,7 +229,7 @@ def rms_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.rms_norm` of ``input`` ``(..., *normalized_shape)``.
 
-    Stored, and approximate, as in :func:`layer_norm`.
+    The input is stored, and the gradients are approximate, as in :func:`layer_norm`.
     """
     if eps is None:
         eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
@@ -264,7 +265,7 @@ class _GroupNorm(Norm):
     ) -> Gradients:
         value, mean, scale = reading.value, reading.mean, reading.scale
         missing = None
-        if reading.is_normalised:  # about a centre of each channel, not of each group
+        if reading.is_normalised:  # with one centre for each channel, not for each group
             value = ((value - mean) * scale).to(grad.dtype)
             missing = reading.rstd * scale
             mean = scale.new_zeros(grad.shape[0], self.groups)
@@ -295,18 +296,18 @@ def group_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.group_norm` of ``input`` ``(batch, channels, ...)``.
 
-    Stored, and approximate, as in :func:`layer_norm`.
+    The input is stored, and the gradients are approximate, as in :func:`layer_norm`.
     """
     batch = math.prod(input.shape[:2]) // num_groups
     check_batch_size([batch, num_groups, *input.shape[2:]])
     if input.is_cuda and torch.is_autocast_enabled("cuda"):
-        input = input.float()  # autocast does so for F.group_norm, not for the native operation
+        input = input.float()  # autocast casts for F.group_norm, but not for the native operation
     return normalise(plan, input, weight, bias, _GroupNorm(num_groups, eps))
 
 
 @dataclass(frozen=True)
 class _InstanceNorm(_BatchNorm):
-    """A batch norm to which each channel of each sample is a channel of its own, as in torch."""
+    """A batch norm that takes each channel of each sample as one channel, as torch does."""
 
     def population(self, x: Tensor) -> int:
         return math.prod(x.shape[2:])
@@ -327,7 +328,7 @@ class _InstanceNorm(_BatchNorm):
     def recompute(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
-        # by the statistics of ``x``, of which there may be some samples alone
+        # ``x`` may have only some of the samples, so the statistics are computed again
         return _InstanceNorm((None, None), self.momentum, self.eps).forward(x, weight, bias)[0]
 
     def backward(
@@ -380,7 +381,7 @@ def instance_norm(
 ) -> Tensor:
     """:func:`torch.nn.functional.instance_norm` of ``input`` ``(batch, channels, ...)``.
 
-    Stored, and approximate, as in :func:`batch_norm`.
+    The input is stored, and the gradients are approximate, as in :func:`batch_norm`.
     """
     if not use_input_stats:
         statistics = (running_mean, running_var)

@@ -1,4 +1,4 @@
-"""Norms by the statistics of their input: one record of the input, normalised."""
+"""What all norms with statistics of their input share: they store the normalised input."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -31,19 +31,21 @@ from razorlight.records import (
 )
 
 _FEW = 4
-"""Values whose norm has hardly a gradient, so that a codec's error would make all of it."""
+"""A norm of so few values has hardly a gradient: the error of a codec would be larger."""
 _AS_IT_IS = LayerPlan(Dense())
 _FARTHEST_CENTRE = 8.0
-"""Standard deviations. A centre beyond has all values on one side of it anyway."""
+"""Standard deviations. All values lie on one side of a centre that is farther away."""
 
 
 class Reading(NamedTuple):
-    """What the backward of a norm reads. The normalised input is ``(value - mean) * scale``.
+    """The tensors that the backward of a norm reads.
+
+    The normalised input is ``(value - mean) * scale``.
 
     Attributes:
-        value: the input, or the normalised input less its centre.
-        mean: to be taken from the value; it broadcasts to the value.
-        rstd: 1/std of the input, with the sign that the normalised input was stored with.
+        value: the input, or the normalised input minus its centre.
+        mean: the mean of the input, or minus the centre; it broadcasts to the value.
+        rstd: 1/std of the input, with the sign with which the normalised input was stored.
         is_normalised: Whether the value is the normalised input.
     """
 
@@ -54,21 +56,21 @@ class Reading(NamedTuple):
 
     @property
     def scale(self) -> Tensor:
-        """1/std of the value: of a normalised one 1 or -1."""
+        """1/std of the value. If the value is the normalised input, this is 1 or -1."""
         return self.rstd.sign() if self.is_normalised else self.rstd
 
     @property
     def missing_scale(self) -> Tensor | None:
-        """By what a gradient that follows from the value's scale is still to be multiplied."""
+        """The factor that a gradient lacks if it is computed with :attr:`scale`; None if none."""
         return self.rstd if self.is_normalised else None
 
 
 class Norm(ABC):
     """A kind of norm by the statistics of its input: ``weight * (x - mean) * rstd + bias``.
 
-    Where a rectifier may follow, the stored value is zero where the output is, and has its sign, so
-    that a codec that preserves signs preserves the gate: ``(x - mean) * rstd - centre``, with
-    ``rstd`` negative where ``weight`` is.
+    A rectifier may follow. The stored value therefore has the sign of the output, and is zero where
+    the output is zero, so that a codec that preserves signs preserves the gate. The stored value is
+    ``(x - mean) * rstd - centre``, where ``rstd`` is negative if ``weight`` is.
     """
 
     channels: ClassVar[int] = 1
@@ -78,7 +80,7 @@ class Norm(ABC):
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The output, and mean and 1/std in shapes that broadcast to ``x``."""
+        """Compute the output, and the mean and 1/std in shapes that broadcast to ``x``."""
 
     @abstractmethod
     def backward(
@@ -89,20 +91,20 @@ class Norm(ABC):
         bias: Tensor | None,
         needs: list[bool],
     ) -> Gradients:
-        """The gradients of input, weight and bias, where needed, from what was stored."""
+        """Compute the gradients of input, weight and bias, each one if it is needed."""
 
     def recompute(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
     ) -> Tensor:
-        """The output once more, of the input as it is read."""
+        """Compute the output again, from the input that was stored."""
         return self.forward(x, weight, bias)[0]
 
     def affine_shape(self, x: Tensor) -> tuple[int, ...]:
-        """The shape in which weight and bias broadcast to ``x``: by default that of channels."""
+        """The shape in which weight and bias broadcast to ``x``; by default channels are dim 1."""
         return (-1, *(1,) * (x.ndim - 2))
 
     def population(self, x: Tensor) -> int:
-        """Over how many values a mean is taken."""
+        """The number of values over which one mean is taken."""
         return x.numel() // max(1, x.shape[1])
 
     def sign_aligned(
@@ -123,16 +125,18 @@ class Norm(ABC):
 def normalise(
     plan: LayerPlan, x: Tensor, weight: Tensor | None, bias: Tensor | None, norm: Norm
 ) -> Tensor:
-    """``x`` normalised, scaled and shifted, with a record attached to the output.
+    """Normalise, scale and shift ``x``, and attach a record to the output.
+
+    The normalised input is stored, because its entries have one size whatever the scale of the
+    input. The input itself is stored if the codec is the identity, if ``plan`` does not share (as
+    published), or if a mean is taken over very few values.
 
     Args:
-        plan: how the normalised input is stored. The input itself is stored if it is stored as it
-            is, or if nothing is shared, as published: the entries of a normalised input are of one
-            size, whatever the scale of the input.
+        plan: the plan by which the value is stored.
         x: ``(batch, channels, ...)`` or ``(..., channels)``, as ``norm`` says.
         weight: the scale, or None.
         bias: the shift, or None.
-        norm: the kind.
+        norm: the kind of norm.
 
     Returns:
         The shape of ``x``, bit for bit that of torch.
@@ -145,7 +149,7 @@ def normalise(
     else:
         known = find(x, plan)
     normalised = encoded_record((), x, codec, x.dtype, norm.channels)
-    if plan.shares:  # the product behind the norm reads the value just before the norm does
+    if plan.shares:  # in backward, the product that follows reads the value just before the norm
         normalised = normalised.cached()
     operation = _Normalise(norm, None if known else codec, normalised.known_reader)
     out, statistics = run_with_by_products(operation, known or NOTHING, x, weight, bias)
@@ -167,7 +171,7 @@ def normalise(
 
 @dataclass(frozen=True)
 class _Normalise(Operation):
-    """A norm, and the encoding of its normalised input if there is a codec for that."""
+    """A norm. If there is a codec, forward also encodes the normalised input."""
 
     norm: Norm
     codec: Codec | None
@@ -191,7 +195,7 @@ class _Normalise(Operation):
         is_normalised = self.codec is not None
         if is_normalised:
             record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
-        value = record.take()[0].to(grad.dtype)  # what follows has read the value before
+        value = record.take()[0].to(grad.dtype)  # the layers that follow have read it already
         reading = Reading(value, mean, rstd, is_normalised)
         return self.norm.backward(grad, reading, weight, bias, [*needs])
 
@@ -239,6 +243,6 @@ def _affine(
         out = centred.to(dtype, copy=True)
         return out if bias is None else out.add_(bias)
     weight = weight.abs() if is_sign_aligned else weight
-    # if the centre is where the output is zero, the shift is zero and signs are preserved exactly
+    # If the centre is where the output is zero, the shift is zero and signs are preserved exactly.
     shift = -mean * weight if bias is None else bias - mean * weight
     return scale_and_shift(centred, weight, shift).to(dtype)

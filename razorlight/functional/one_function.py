@@ -1,4 +1,4 @@
-"""A layer that computes one function in many operations, stored as that one function."""
+"""A layer that computes one function in several operations, and stores as that one function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ def as_one_function(
     """``forward(x)``, bit for bit, with the gradient and the records of ``equivalent(x)``.
 
     Args:
-        forward: computes the output in operations that would each keep their operands.
-        equivalent: computes the output, to rounding, by functions of :mod:`razorlight.functional`.
-        x: any shape.
+        forward: computes the output in several operations, each of which would keep its operands.
+        equivalent: computes the same output, up to rounding, with functions of
+            :mod:`razorlight.functional`.
+        x: the input, any shape.
     """
     with torch.no_grad():
         out = forward(x)
@@ -33,7 +34,7 @@ class _Replaced(Operation):
     dtype: torch.dtype
 
     def forward(self, needs: Needs, like: Tensor, out: Tensor) -> Result:
-        # never ``out`` itself, which autograd would make a view of
+        # If forward returned ``out`` itself, autograd would make a view of it.
         return Result(torch.ops.aten._unsafe_view(out, out.shape))
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:

@@ -1,8 +1,9 @@
-"""The one autograd Function of this package, and what an operation is to it.
+"""The one autograd Function of this package, and the base class of the operations that it runs.
 
-A function such as :func:`razorlight.functional.linear.linear` does three things. It gets the record
-of what backward needs (:func:`razorlight.records.store`), it runs its operation with that record
-(:func:`run`), and it attaches a record of the output for those who follow.
+A function such as :func:`razorlight.functional.linear.linear` does three things. It finds or makes
+the record of the value that backward needs (:func:`razorlight.records.store`). It runs its
+operation with that record (:func:`run`). It attaches a record to the output, for the layers that
+follow.
 """
 
 from abc import ABC, abstractmethod
@@ -23,13 +24,13 @@ Needs = Sequence[bool]
 
 
 class Result(NamedTuple):
-    """What the forward of an operation gives.
+    """What the forward of an operation returns.
 
     Attributes:
         out: the output.
-        saved: inputs that backward needs as they are.
-        by_products: what forward found out besides, such as the statistics of a norm. Backward gets
-            these behind ``saved``, and the caller gets them behind the output.
+        saved: inputs that backward needs unchanged.
+        by_products: tensors that forward computes besides the output, such as the statistics of a
+            norm. Backward gets them after ``saved``, and the caller gets them after the output.
     """
 
     out: Tensor
@@ -40,7 +41,8 @@ class Result(NamedTuple):
 class Operation(ABC):
     """A function of tensors, and its gradients.
 
-    A subclass is a frozen dataclass of what is no tensor. Its tensors are the inputs.
+    A subclass is a frozen dataclass. Its fields hold the arguments that are not tensors. The
+    tensors are the inputs of :meth:`forward`.
     """
 
     @abstractmethod
@@ -53,7 +55,7 @@ class Operation(ABC):
         """
 
     def forward_in_place(self, x: Tensor, *others: Any, **_: Any) -> None:
-        """Write the output to ``x``, the first input, where the operation can do that."""
+        """Write the output to ``x``, the first input, if the operation can work in place."""
         raise NotImplementedError
 
     @abstractmethod
@@ -61,27 +63,27 @@ class Operation(ABC):
         """Compute the gradients of the inputs.
 
         Args:
-            grad: of the output.
-            record: what :func:`run` was given.
-            saved: what :class:`Result` says.
+            grad: the gradient of the output.
+            record: the record that :func:`run` was given.
+            saved: the inputs that :class:`Result` saved, and then the by-products.
             needs: for each input, whether it needs a gradient.
 
         Returns:
-            For each input the gradient, or None.
+            For each input its gradient, or None.
         """
 
 
 def run(operation: Operation, record: Record, *inputs: Tensor | None) -> Tensor:
-    """The output of an operation, whose gradients read ``record``."""
+    """Run an operation whose backward reads ``record``, and return the output."""
     out: Tensor = _apply(operation, record, inputs)
     return out
 
 
 def run_in_place(operation: Operation, record: Record, x: Tensor, *others: Tensor) -> Tensor:
-    """As :func:`run`, with the output written to ``x``."""
+    """Run an operation as :func:`run` does, and write the output to ``x``."""
     if is_traced():
-        # the compiled graph of a Function that overwrites its input may have a wrong gradient
-        # (torch 2.14); copied back, it is right, and the compiler makes it in place again
+        # A compiled Function that overwrites its input may have a wrong gradient (torch 2.14). With
+        # a copy the gradient is right, and the compiler makes the operation in-place again.
         return x.copy_(run(operation, record, x, *others))
     out: Tensor = _apply(operation, record, (x, *others), in_place=True)
     return out
@@ -90,7 +92,7 @@ def run_in_place(operation: Operation, record: Record, x: Tensor, *others: Tenso
 def run_with_by_products(
     operation: Operation, record: Record, *inputs: Tensor | None
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """As :func:`run`, with the by-products of the forward."""
+    """Run an operation as :func:`run` does, and return the output and the by-products."""
     out, *more = _apply(operation, record, inputs)
     return as_attachable(out), more
 
@@ -139,16 +141,16 @@ class _Razor(Function):
 
 
 def _begin_backward() -> None:
-    """Refuse to be differentiated again, and forget what is attached to leaves.
+    """Refuse to be differentiated twice, and drop the records that are attached to leaves.
 
-    torch's own ``once_differentiable`` leaves the gradient a constant where the one that comes in
-    is a constant, as that of a sum is. The gradient of a gradient penalty would then be wrong,
-    without a word.
+    torch's own ``once_differentiable`` does not refuse if the incoming gradient is a constant, as
+    that of a sum is: the outgoing gradient is then a constant too. The gradient of a gradient
+    penalty would be wrong without any message.
 
     Raises:
-        RazorError: when the gradient is asked for with ``create_graph=True``.
+        RazorError: if backward runs with ``create_graph=True``.
     """
-    if is_traced():  # a compiler refuses by itself, and attaches nothing to leaves
+    if is_traced():  # a compiler refuses by itself, and nothing is attached to leaves
         return
     if torch.is_grad_enabled():
         raise RazorError(
@@ -159,7 +161,7 @@ def _begin_backward() -> None:
 
 
 def accumulate(total: Tensor | None, part: Tensor | None) -> Tensor | None:
-    """``total + part``, where there is one, in float32 at least; ``total`` is overwritten."""
+    """``total + part`` in float32 or wider. ``total`` may be None, and is overwritten if not."""
     if part is None:
         return None
     wide = part.to(torch.promote_types(part.dtype, torch.float32))
@@ -167,4 +169,4 @@ def accumulate(total: Tensor | None, part: Tensor | None) -> Tensor | None:
 
 
 Pull = Callable[[Tensor], Gradients]
-"""Takes the gradient of an output to those of the inputs."""
+"""Turns the gradient of an output into those of the inputs."""

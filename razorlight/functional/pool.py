@@ -1,4 +1,4 @@
-"""Pooling: of maxima, where in its window each stood is stored; of means, nothing."""
+"""Pooling. Max pooling stores the place of each maximum in its window; mean pooling nothing."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from razorlight.records import (
 
 
 class _Windows(NamedTuple):
-    """The windows of a pooling: each a list with an entry for every spatial dim."""
+    """The windows of a pooling. Each field is a list with one entry for each spatial dim."""
 
     kernel: list[int]
     stride: list[int]
@@ -42,21 +42,26 @@ class _Windows(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """How many spatial dims there are."""
+        """The number of spatial dims."""
         return len(self.kernel)
 
     @property
     def bits(self) -> int:
-        """Of a place in a window."""
+        """The number of bits that a place in a window takes."""
         return next(bits for bits in (2, 4, 8) if math.prod(self.kernel) <= 2**bits)
 
     def places(self, index: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Places in their windows of indices into maps of these spatial ``sizes``."""
+        """Turn the indices of maxima in their maps into places in their windows.
+
+        Args:
+            index: indices into the flattened spatial dims of the input.
+            sizes: the spatial sizes of the input.
+        """
         place = index.new_zeros(())
         steps = _strides(self.kernel)
         origins = self._origins(index)
         for dim in reversed(range(self.rank)):
-            # a remainder takes as long as one more division
+            # subtracted, because a remainder takes as long as another division
             rest = index // sizes[dim] if dim else None
             at = index if rest is None else index - rest * sizes[dim]
             distance = at - origins[dim]
@@ -67,7 +72,7 @@ class _Windows(NamedTuple):
         return place.to(torch.uint8)
 
     def indices(self, places: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Inverse of :meth:`places`."""
+        """Undo :meth:`places`."""
         distance = torch.zeros((), dtype=torch.int64, device=places.device)
         origin = torch.zeros((), dtype=torch.int64, device=places.device)
         origins = self._origins(places)
@@ -75,14 +80,14 @@ class _Windows(NamedTuple):
             entries = torch.arange(self.kernel[dim], device=places.device)
             distance = distance[..., None] + entries * (self.dilation[dim] * step)
             origin = origin + origins[dim] * step
-        # looked up, for a division takes several times as long on a CPU
+        # The distances are looked up: on a CPU a division takes several times as long.
         looked_up = distance.flatten().index_select(0, places.flatten().to(torch.int32))
         return looked_up.view_as(places) + origin
 
     def _origins(self, pooled: Tensor) -> list[Tensor]:
-        """For each spatial dim the input's coordinate of each window's first entry, with padding.
+        """For each spatial dim, where each window begins in the input: below 0 in the padding.
 
-        They broadcast to ``pooled``.
+        The tensors broadcast to ``pooled``.
         """
         origins = []
         for dim in range(self.rank):
@@ -93,7 +98,7 @@ class _Windows(NamedTuple):
 
 
 def _strides(sizes: Sequence[int]) -> list[int]:
-    """Of a contiguous tensor of these sizes."""
+    """The strides of a contiguous tensor of these sizes."""
     return [math.prod(sizes[dim + 1 :]) for dim in range(len(sizes))]
 
 
@@ -128,9 +133,9 @@ class _Index(Reader):
     """Reads the index of each maximum in its map, int64, from its place in its window.
 
     Attributes:
-        windows: of the pooling.
-        shape: of the output.
-        sizes: of the input's spatial dims.
+        windows: the windows of the pooling.
+        shape: the shape of the output.
+        sizes: the spatial sizes of the input.
     """
 
     windows: _Windows
@@ -159,16 +164,16 @@ def max_pool(
     *,
     rank: int,
 ) -> Tensor:
-    """:func:`torch.nn.functional.max_pool2d` (and 3d), by ``rank``; exact.
+    """:func:`torch.nn.functional.max_pool2d` (or 3d, by ``rank``); the gradient is exact.
 
-    Two, four or eight bits an output entry are stored (its place in the window), where torch keeps
-    the input and int64 indices. The window must have at most 256 entries; ``plan`` says only
-    whether a record of the input goes on.
+    The place of each maximum in its window is stored, in two, four or eight bits. torch would keep
+    the input and int64 indices. A window must have at most 256 entries. ``plan`` says only whether
+    records are shared.
     """
     sizes = (each(size, rank) for size in (kernel_size, stride or kernel_size, padding, dilation))
     windows = _Windows(*sizes)
     if rank == 3 and not input.is_cuda and torch.is_autocast_enabled(input.device.type):
-        # autocast does so for F.max_pool3d, not for the native operation
+        # autocast casts for F.max_pool3d, but not for the native operation
         input = input.to(torch.promote_types(input.dtype, torch.float32))
     operation = _MaxPool(windows, ceil_mode, input.shape)
     out, packed = run_with_by_products(operation, NOTHING, input)
@@ -189,7 +194,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    """:func:`torch.nn.functional.max_pool1d`, as torch does it: of maps with a single row."""
+    """:func:`torch.nn.functional.max_pool1d`, computed as torch does: on maps with a single row."""
     (kernel,), (step,) = each(kernel_size, 1), each(stride or kernel_size, 1)
     (margin,), (spacing,) = each(padding, 1), each(dilation, 1)
     rows = input.unsqueeze(-2)
@@ -212,5 +217,5 @@ def _no_row(x: Tensor) -> Tensor:
 def linear_pool(
     plan: LayerPlan, input: Tensor, *sizes: Any, pool: Callable[..., Tensor], **options: Any
 ) -> Tensor:
-    """A pooling of means, ``pool(input, *sizes, **options)``; exact, and nothing is stored."""
+    """A pooling of means, ``pool(input, *sizes, **options)``. It is exact and stores nothing."""
     return linear_map(lambda x: pool(x, *sizes, **options), input)

@@ -1,4 +1,4 @@
-"""Rectifiers: a gate where the slope has two values, stored in bits or read from the output."""
+"""Rectifiers: their slope has two values. The gate is stored in bits, or read from the output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,28 +31,28 @@ def _rectify(
 ) -> Tensor:
     """A piecewise linear activation, with one slope where the input ``passes`` and one elsewhere.
 
-    A mask stores that in one bit. With codec :class:`~razorlight.codecs.Uniform` it is read from
-    the record of the output that the product behind needs anyway, if there is one or the codec can
-    make one.
+    A mask stores the gate, whether an entry passes, in one bit. With the codec
+    :class:`~razorlight.codecs.Uniform`, the gate is read from the record of the output, which the
+    following product needs anyway, if there is such a record or the codec can make one.
 
     Args:
-        plan: how.
+        plan: the plan of the layer.
         x: the input.
         function: the activation.
-        gradient: the input's, from the output's and the output.
-        inplace: change ``x``.
-        passes: the gate.
-        by_mask: the input's gradient, from the output's and the mask (0 and 1); by default the
-            slopes themselves are 0 and 1.
-        preserves: what a record must preserve for its output to show the gate; zeros are what the
-            codec of a rectifier preserves. None if it takes more.
+        gradient: computes the input's gradient from the output's gradient and the output.
+        inplace: Whether ``x`` is overwritten.
+        passes: computes the gate from the input.
+        by_mask: computes the input's gradient from the output's gradient and the mask (0 and 1). By
+            default the mask holds the slopes.
+        preserves: the property that the record must preserve so that the output shows the gate. The
+            codec of a rectifier preserves "zeros". None if the output never shows the gate.
     """
     known = find(x, plan)
-    # of a layer that may call a curved activation too, it may be a codec that shows no gate
+    # the codec of a layer that may also call a curved activation may be one that shows no gate
     by_value = preserves is not None and isinstance(plan.codec, Uniform)
     if known is None and by_value and preserves == "zeros":
         known = record_of(x.detach(), plan.codec.preserving("zeros"), x.dtype, channels_of(x))
-    # what is run again from a stored value may be on the other side of the gate
+    # A value that a product recomputes from a stored value may lie on the other side of the gate.
     by_value = by_value and known is not None and not known.known_reader.products_away
     output = known and known.then(
         partial(function, inplace=known.known_reader.makes_new),
@@ -73,12 +73,15 @@ def _is_positive(x: Tensor) -> Tensor:
 
 
 def mask_of(passes: Callable[[Tensor], Tensor], x: Tensor) -> Record:
-    """The record of where ``x`` ``passes``, read back as 0 and 1 of its dtype."""
+    """The record of ``passes(x)``, read as 0 and 1 in the dtype of ``x``."""
     return record_of(x.detach(), Mask(), x.dtype, channels_of(x), of=passes)
 
 
 def _passes(x: Tensor, gradient: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Where torch's own ``gradient`` passes: several times faster than comparisons on a CPU."""
+    """Where torch's own ``gradient`` is not zero.
+
+    On a CPU this is several times faster than comparisons.
+    """
     return gradient(x.new_ones(()).expand_as(x), x).bool()
 
 
@@ -89,7 +92,7 @@ def _leaky_gradient(
 
 
 def relu(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
-    """:func:`torch.nn.functional.relu` of any shape; its gate is stored, or its output."""
+    """:func:`torch.nn.functional.relu`; the gate is stored, or the output."""
     gradient = partial(aten.threshold_backward, threshold=0)
     return _rectify(
         plan,
@@ -106,7 +109,7 @@ def leaky_relu(
     plan: LayerPlan, input: Tensor, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
     """:func:`torch.nn.functional.leaky_relu`; stored as in :func:`relu`."""
-    invertible = negative_slope > 0  # else the output does not show the gate
+    invertible = negative_slope > 0  # if not, the output does not show the gate
     return _rectify(
         plan,
         input,
@@ -128,7 +131,7 @@ def hardtanh(
 ) -> Tensor:
     """:func:`torch.nn.functional.hardtanh`, and so ReLU6; one bit an entry is stored, exactly.
 
-    No codec keeps on which side of both edges an entry lies.
+    No codec preserves on which side of both edges an entry lies, so the output is never stored.
     """
     return _rectify(
         plan,
@@ -153,16 +156,16 @@ def _sixth_where(grad: Tensor, passes: Tensor, grad_input: Tensor | None = None)
 
 
 def prelu(plan: LayerPlan, input: Tensor, weight: Tensor) -> Tensor:
-    """:func:`torch.nn.functional.prelu`; one bit an entry is stored, and the input.
+    """:func:`torch.nn.functional.prelu`; the gate is stored in one bit an entry, and the input.
 
-    The gradient of ``input`` is exact. A frozen ``weight`` needs no input.
+    The gradient of ``input`` is exact. If ``weight`` is frozen, the input is not stored.
 
     Args:
-        plan: how ``input`` is stored for the gradient of ``weight``.
+        plan: the plan by which ``input`` is stored for the gradient of ``weight``.
         input: ``(batch, channels, ...)``, or of any shape for a single weight.
         weight: ``(channels,)`` or ``(1,)``.
     """
-    # as autocast does, but inside the Function too late, and in backward not at all
+    # autocast would cast too late, inside the autograd Function, and not at all in backward
     if torch.is_autocast_enabled(input.device.type):
         dtype = matmul_dtype(input)
         input, weight = cast(input, dtype), cast(weight, dtype)

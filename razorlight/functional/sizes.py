@@ -1,4 +1,4 @@
-"""Sizes as torch takes them: one number for all dimensions, or one for each."""
+"""Sizes as torch accepts them: one number for all dims, or one number for each dim."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,6 @@ Size = int | Sequence[int]
 
 
 def each(size: Size, rank: int) -> list[int]:
-    """``size`` as one number for each of ``rank`` dimensions."""
+    """``size`` as a list with one number for each of ``rank`` dims."""
     sizes = [size] if isinstance(size, int) else list(size)
     return sizes * rank if len(sizes) == 1 else sizes

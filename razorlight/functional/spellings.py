@@ -1,7 +1,7 @@
-"""The other spellings of torch's functions: of a tensor's method, in place, or of older signature.
+"""The other spellings of torch's functions: tensor methods, in-place forms, older signatures.
 
-Each is the same function, so that naming one names all (:func:`spellings_of`). A product that
-overwrites an operand is another function: its gradient needs the operand as it was.
+All spellings are one function, so whoever names one names all (:func:`spellings_of`). An in-place
+product is no spelling of the product: its gradient needs the operand that is overwritten.
 """
 
 from collections.abc import Callable
@@ -94,7 +94,7 @@ SPELLINGS: dict[TorchFunction, dict[TorchFunction, Callable[..., Tensor]]] = {
     F.batch_norm: {torch.batch_norm: _batch_norm},
     F.layer_norm: {torch.layer_norm: _layer_norm},
     F.group_norm: {torch.group_norm: _group_norm},
-    F.rms_norm: {torch.rms_norm: rms_norm},  # what a compiler sees of it
+    F.rms_norm: {torch.rms_norm: rms_norm},  # the spelling that a compiler sees
     F.max_pool1d: {torch.max_pool1d: max_pool1d},
     F.max_pool2d: {torch.max_pool2d: partial(max_pool, rank=2)},
     F.max_pool3d: {torch.max_pool3d: partial(max_pool, rank=3)},
@@ -104,15 +104,15 @@ SPELLINGS: dict[TorchFunction, dict[TorchFunction, Callable[..., Tensor]]] = {
     torch.sigmoid: {Tensor.sigmoid: sigmoid, torch.special.expit: sigmoid},
     torch.tanh: {Tensor.tanh: tanh},
 }
-"""By the first spelling of a function, what stands for each of the others."""
+"""For the first spelling of each torch function, the functions that stand for the others."""
 
 
 def first_spelling(function: TorchFunction) -> TorchFunction:
-    """The spelling by which a function is known, whichever was given."""
+    """The first spelling of a function, which names it in :data:`SPELLINGS`."""
     return next((first for first, others in SPELLINGS.items() if function in others), function)
 
 
 def spellings_of(function: TorchFunction) -> list[TorchFunction]:
-    """All spellings of a function, the given one among them."""
+    """All spellings of a function, including the given one."""
     first = first_spelling(function)
     return [first, *SPELLINGS.get(first, ())]

@@ -1,4 +1,4 @@
-"""The tables of functions: what stands for which of torch's functions, and which move entries."""
+"""Two tables: the functions that stand for torch's, and the torch functions that move entries."""
 
 from collections.abc import Callable
 from functools import partial
@@ -89,8 +89,8 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
 for others in SPELLINGS.values():
     FUNCTIONS |= others
 
-# Functions that move entries, or hardly more: what is known of their input gives their output.
-# Means over windows are none: they are few and small, and worth a record of their own.
+# Functions that move entries, or do hardly more. The record of their input gives that of their
+# output. Means over windows are not among them: their outputs are small, and get their own records.
 MOVES: frozenset[Callable[..., Any]] = frozenset(
     {
         F.interpolate,

@@ -1,4 +1,4 @@
-"""Planning: roles, recipes, and how a layer stores."""
+"""Planning: the roles of layers, the layer plan of one layer, and recipes that give layer plans."""
 
 from razorlight.planning.layer_plan import CHEAP, LayerPlan
 from razorlight.planning.recipes import (

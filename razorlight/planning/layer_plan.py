@@ -1,11 +1,11 @@
-"""How one layer stores: its entry in the plan."""
+"""The layer plan: how one layer stores."""
 
 from dataclasses import dataclass
 
 from razorlight.codecs import Codec
 
 CHEAP = 128
-"""Multiply-adds for an entry of a product that takes a CPU no longer than to encode and decode."""
+"""The multiply-adds that a CPU does in the time in which it encodes and decodes one entry."""
 
 
 @dataclass(frozen=True)
@@ -13,15 +13,15 @@ class LayerPlan:
     """How one layer stores.
 
     Attributes:
-        codec: for a value that has no record yet.
-        shares: Whether there is one record for each value. The layer then reads the record that is
-            attached to its input, whichever layer made it, and attaches to its output a record that
-            derives the output.
-        max_rerun_cost: multiply-adds for an entry of the output up to which the product of this
-            layer may be run again in backward, to derive the output. See
+        codec: the codec of a value that has no record yet.
+        shares: Whether all layers that need a value share one record. The layer then reads the
+            record that is attached to its input, whichever layer made the record, and attaches to
+            its output a record that derives the output.
+        max_rerun_cost: the most multiply-adds for an entry of the output with which the product of
+            this layer may run again in backward, to derive the output. See
             :func:`razorlight.records.attach_product`.
-        read_through_products: Whether the value of this layer is derived through the product that
-            gave it, however many multiply-adds that takes.
+        read_through_products: Whether the layer reads a record that runs products again, however
+            many multiply-adds they take.
     """
 
     codec: Codec
@@ -30,6 +30,6 @@ class LayerPlan:
     read_through_products: bool = False
 
     def __str__(self) -> str:
-        """What the report says of the layer."""
+        """The words of the report for the layer."""
         again = ", run again" * (self.max_rerun_cost > 0)
         return f"{self.codec}{', shared' * self.shares}{again}"

@@ -23,24 +23,25 @@ from razorlight.planning.roles import Role
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each kind of layer stores: a codec by its role, and what layers do for each other.
+    """How each kind of layer stores: a codec for each role, and whether records are shared.
 
     Attributes:
-        norm: for the inputs of norms of tokens: LayerNorm, RMSNorm.
-        channel_norm: for the inputs of norms of maps: BatchNorm, GroupNorm.
-        product: for the inputs of products with a weight.
-        operands: for queries, keys and values, and other factors of products of activations.
-        smooth_activation: for the inputs of curved activations.
-        rectifier: for rectifiers: a mask, or a codec for the output that shows what passed.
-        mask: for dropout and places in windows.
-        shares: Whether there is one record for each value, which is read and derived from by all
-            who need it. If not, each layer stores its own input.
-        max_rerun_cost: multiply-adds for an entry up to which the product that follows a stored
-            value is run again in backward, so that its output need not be stored.
-        block: for the inputs of blocks, which then run again in backward; None: no block does.
+        norm: codec for the inputs of norms of tokens: LayerNorm, RMSNorm.
+        channel_norm: codec for the inputs of norms of maps: BatchNorm, GroupNorm.
+        product: codec for the inputs of products with a weight.
+        operands: codec for queries, keys and values, and other operands of products of activations.
+        smooth_activation: codec for the inputs of curved activations.
+        rectifier: codec for rectifiers: a mask for the gate, or a codec for the output.
+        mask: codec for the gates of dropout, and for places in windows.
+        shares: Whether all layers that need a value share one record, from which other values are
+            derived too. If not, each layer stores its own input.
+        max_rerun_cost: the most multiply-adds for an entry with which the product that follows a
+            stored value runs again in backward, so that its output need not be stored.
+        block: codec for the inputs of blocks, which then run again in backward. With None, no block
+            runs again.
 
     Raises:
-        RazorError: for a codec that cannot store what it is chosen for.
+        RazorError: for a codec that cannot store the values of its role.
 
     Example:
         >>> from razorlight import Recipe, Uniform
@@ -70,7 +71,7 @@ class Recipe:
         return LayerPlan(codec, self.shares, self.max_rerun_cost, role is Role.LOSS)
 
     def _codecs(self) -> dict[Role, Codec | None]:
-        """The codecs that are chosen; a layer of another role needs none, or a derived one."""
+        """The codec of each role that has a field. Another role needs none, or a derived one."""
         return {
             Role.NORM: self.norm,
             Role.CHANNEL_NORM: self.channel_norm,
@@ -83,10 +84,10 @@ class Recipe:
         }
 
     def _derived_codec(self, role: Role) -> Codec | None:
-        """The codec of a curved activation that the codec for GELU's inputs does not serve.
+        """The codec of a curved activation for which ``smooth_activation`` will not do; or None.
 
-        Where signs are preserved they take one bit, so that six are the least. Without the scale of
-        tokens 0 and 1, where a sigmoid's slope is 0, are levels.
+        A preserved sign takes one bit, so the codec has six bits or more. A bounded activation has
+        no scale of tokens: 0 and 1, where the slope of a sigmoid is 0, are then levels.
         """
         if role not in (Role.KINKED_ACTIVATION, Role.BOUNDED_ACTIVATION):
             return None
@@ -102,34 +103,42 @@ def paper(
 ) -> Recipe:
     """Back Razor as published (Jiang et al., NeurIPS 2022, section 3), with an exact count.
 
-    Operands of products and inputs of norms are pruned by magnitude in each sample; inputs of
-    curved activations are kept whole. Each layer stores for itself.
+    Operands of products and inputs of norms are pruned by magnitude in each sample. Inputs of
+    curved activations are stored whole. Each layer stores its own input.
 
     Args:
-        sparsity: share pruned, in [0, 1); 0.9 by default.
-        values: precision of what is kept.
+        sparsity: share of the entries that is pruned, in [0, 1); 0.9 by default.
+        values: precision of the stored entries.
     """
     pruned = TopK(0.9 if sparsity is None else sparsity, "sample", values)
     return Recipe(pruned, pruned, pruned, pruned, smooth_activation=Dense(values), shares=False)
 
 
 def exact(sparsity: float | None = None) -> Recipe:
-    """Nothing is lost but rounding: what a gradient needs is stored once, or derived.
+    """Lose nothing but rounding: each value that a gradient needs is stored once, or derived.
 
-    A narrow product is run again, as in :func:`balanced`.
+    A narrow product runs again, as in :func:`balanced`.
+
+    Args:
+        sparsity: None; this recipe prunes nothing.
 
     Raises:
-        RazorError: for a ``sparsity``.
+        RazorError: for any ``sparsity``.
     """
     _refuse(sparsity)
     return Recipe(Dense(), Dense(), Dense(), Dense(), Dense(), max_rerun_cost=CHEAP)
 
 
 def checkpoint(sparsity: float | None = None) -> Recipe:
-    """Activation checkpointing in 11 bits: of the inputs of blocks, and of all outside of blocks.
+    """Activation checkpointing, with the inputs of blocks stored in 11 bits.
+
+    Layers outside of blocks store in 11 bits too.
+
+    Args:
+        sparsity: None; this recipe prunes nothing.
 
     Raises:
-        RazorError: for a ``sparsity``.
+        RazorError: for any ``sparsity``.
     """
     _refuse(sparsity)
     fine = replace(_tokens(11), companded=True)
@@ -142,11 +151,12 @@ def _refuse(sparsity: float | None) -> None:
 
 
 def balanced(sparsity: float | None = None) -> Recipe:
-    """Low-bit records; nothing heavier than an attention or a narrow product is run again.
+    """Store low-bit records. Nothing costlier than an attention or a narrow product runs again.
 
     Args:
-        sparsity: share pruned, in [0, 1), of what only the gradient of a weight reads: the inputs
-            of products that have no record from a norm or an activation. None prunes nothing.
+        sparsity: share of the entries that is pruned, in [0, 1), in values that only the gradient
+            of a weight reads: the inputs of products that have no record from a norm or an
+            activation. None prunes nothing.
     """
     return Recipe(
         norm=Uniform(4, axis=-2),
@@ -160,16 +170,16 @@ def balanced(sparsity: float | None = None) -> Recipe:
 
 
 def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
-    """Records of norms alone; the products behind them are run again in backward.
+    """Store the inputs of norms, and run the products that follow again in backward.
 
     Args:
-        sparsity: as in :func:`balanced`.
-        bits: of the records of tokens, from which all else follows.
+        sparsity: share of the entries that is pruned, as in :func:`balanced`.
+        bits: bits of the records of tokens, from which the other values are derived.
     """
     return Recipe(
         norm=Uniform(bits, axis=-2),
         channel_norm=Uniform(4, 64, axis=-2),
-        # small maps between blocks, of which large ones are made
+        # eight bits: the small maps between blocks, from which the large maps are derived
         product=_product(_tokens(8), sparsity),
         operands=_tokens(bits),
         smooth_activation=_tokens(4),
@@ -179,7 +189,7 @@ def compact(sparsity: float | None = None, bits: int = 5) -> Recipe:
 
 
 def _tokens(bits: int, group: int = 256) -> Uniform:
-    """The codec of a value that no norm has brought to one scale: tokens have their own."""
+    """The codec of a value whose tokens differ in scale, because no norm precedes the value."""
     return Uniform(bits, group, axis=-2, token_scale=True)
 
 
@@ -196,26 +206,27 @@ RECIPES: Mapping[str, Callable[..., Recipe]] = {
 }
 
 RecipeSpec = str | Mapping[str, Any] | Recipe
-"""A recipe as it is chosen: see :func:`find_recipe`."""
+"""The ways to name a recipe; :func:`find_recipe` says what each means."""
 
 
 def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
-    """The recipe that is meant.
+    """Find or make the recipe that ``spec`` describes.
 
     Args:
-        spec: the name of one of :data:`RECIPES`; a mapping of its name and what is to be otherwise,
-            its arguments or fields of :class:`Recipe`, with codecs as in
-            :func:`razorlight.codecs.parse_codec`; a mapping of all fields without a name; or a
-            recipe.
-        sparsity: the argument of that name; None for what the recipe itself says.
+        spec: the name of one of :data:`RECIPES`; a mapping with such a name, and the arguments of
+            that recipe or fields of :class:`Recipe` that differ; a mapping of all fields without a
+            name; or a recipe. Codecs in a mapping are given as in
+            :func:`razorlight.codecs.parse_codec`.
+        sparsity: the argument ``sparsity`` of the recipe; None leaves it to ``spec``.
 
     Raises:
-        RazorError: for an unknown name, argument or field, one that is missing, or a sparsity
-            outside [0, 1), also where the recipe prunes nothing.
+        RazorError: for an unknown or missing name, argument or field, or a sparsity outside [0, 1).
 
     Example:
-        >>> find_recipe({"name": "compact", "bits": 4})
-        >>> find_recipe({"name": "balanced", "smooth_activation": {"codec": "uniform", "bits": 4}})
+        >>> find_recipe({"name": "compact", "bits": 4}).norm
+        Uniform(bits=4, group=256, axis=-2, ...)
+        >>> find_recipe({"name": "balanced", "mask": "mask"}) == find_recipe("balanced")
+        True
     """
     if isinstance(spec, Recipe):
         return spec
@@ -256,7 +267,7 @@ def _check_names(recipe: str, chosen: Mapping[str, Any], known: list[str]) -> No
 
 
 def _field(name: str, value: Any) -> Any:
-    """A field of a recipe as YAML gives it, as the recipe holds it."""
+    """The value of a recipe's field, from what YAML gives for it."""
     if name == "shares" and isinstance(value, bool):
         return value
     if name == "max_rerun_cost" and isinstance(value, int | float | str):
@@ -271,7 +282,7 @@ def _field(name: str, value: Any) -> Any:
 
 
 def recipe_fields(spec: RecipeSpec) -> str | dict[str, Any]:
-    """``spec`` in plain values, from which :func:`find_recipe` makes the same again."""
+    """``spec`` in plain values, from which :func:`find_recipe` makes the same recipe again."""
     if isinstance(spec, str):
         return spec
     if isinstance(spec, Recipe):

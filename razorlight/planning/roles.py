@@ -1,4 +1,4 @@
-"""Roles: what a layer reads in backward, and which codecs may store that."""
+"""Roles: which value a layer reads in backward, and so which codecs may store the value."""
 
 from enum import Enum
 
@@ -6,9 +6,9 @@ from razorlight.codecs import Codec, Dense, Mask, Slope, Uniform
 
 
 class Role(Enum):
-    """What a layer reads in backward, and so which codecs may store it.
+    """Which value a layer reads in backward, and so which codecs may store the value.
 
-    The value of a role is the name of its field in a :class:`razorlight.Recipe`, if it has one.
+    The string of a role is the name of its field in a :class:`razorlight.Recipe`, if it has one.
 
     Example:
         >>> from razorlight import Role, Slope, Uniform
@@ -29,26 +29,26 @@ class Role(Enum):
     KINKED_ACTIVATION = "kinked_activation"
     """The input of a curved activation whose slope jumps at 0: the signs are preserved."""
     BOUNDED_ACTIVATION = "bounded_activation"
-    """The output of a curved activation that lies between two numbers, where the slope is 0."""
+    """The output of a curved activation that lies between two bounds, where the slope is 0."""
     RECTIFIER = "rectifier"
-    """What a rectifier let through: exact, in bits, or the output that shows it."""
+    """The gate of a rectifier: exact, in bits, or read from the output."""
     MASK = "mask"
-    """What dropout let through, or a place in a window: exact, in bits."""
+    """The gate of a dropout, or the places of maxima in their windows: exact, in bits."""
     LOSS = "loss"
-    """The logits of a loss, which runs again in backward and gives the same then."""
+    """The logits of a loss. The loss runs again in backward and must give the same then."""
     BLOCK = "block"
     """The input of a whole block, which runs again in backward."""
     VIEW = "view"
-    """Nothing: the layer moves entries about, and carries records on."""
+    """Nothing: the layer moves entries, and carries records from its input to its output."""
 
     def accepts(self, codec: Codec) -> bool:
-        """Whether ``codec`` may store what a layer of this role reads."""
-        if self in _ANY_VALUE:  # one of your own too
+        """Whether ``codec`` may store the value that a layer of this role reads."""
+        if self in _ANY_VALUE:  # a user's own codec is accepted too
             return not isinstance(codec, Mask | Slope)
         return isinstance(codec, _CODECS[self])
 
     def fit(self, codec: Codec) -> Codec:
-        """``codec`` such that a rectifier's gate can be read from what it stores."""
+        """``codec`` changed such that the gate of a rectifier can be read from its record."""
         if self in (Role.CHANNEL_NORM, Role.KINKED_ACTIVATION):
             return codec.preserving("signs")
         return codec.preserving("zeros") if self is Role.RECTIFIER else codec

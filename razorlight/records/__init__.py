@@ -1,8 +1,8 @@
-"""Records: what a value leaves behind for backward, and how layers share it.
+"""Records: a record stands for a value until backward, and layers share it.
 
-``readers`` say how a value is read back from stored tensors, a ``record`` is a reader with its
-tensors, ``encoding`` makes a record with a codec, and ``sharing`` attaches records to tensors and
-finds them there.
+``readers.py`` says how a value is read back from stored tensors. ``record.py`` has the record,
+which is a reader with its tensors. ``encoding.py`` makes a record with a codec. ``sharing.py``
+attaches records to tensors, and finds them there.
 """
 
 from razorlight.records.encoding import as_stored_layout, encoded_record, record_of
@@ -14,7 +14,7 @@ from razorlight.records.readers import (
     Reader,
     ReadSamples,
     Same,
-    in_pieces,
+    in_chunks,
     room_for,
 )
 from razorlight.records.record import NOTHING, Record, as_it_is, join, product_of
@@ -54,7 +54,7 @@ __all__ = [
     "encoded_record",
     "find",
     "forget_leaves",
-    "in_pieces",
+    "in_chunks",
     "join",
     "made_from",
     "product_of",

@@ -1,4 +1,4 @@
-"""How a tensor becomes a record: seen as its memory lies, and encoded by a codec."""
+"""How a tensor becomes a record: a codec encodes the tensor in the order of its memory."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,23 +15,24 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def as_stored_layout(x: Tensor, channels: int | None = None, like: Tensor | None = None) -> Tensor:
-    """See ``x`` in the order of its memory, with tokens or places in dim -2.
+    """View ``x`` in the order of its memory, with tokens or places in dim -2.
 
     Args:
-        x: any value; a value of less than two dims is seen as one token.
-        channels: the dim that holds the channels. 1: ``(batch, channels, *spatial)`` is seen as
-            ``(batch, channels, places, 1)``, or as ``(batch, places, channels)`` where the channels
-            lie last in memory. -1: ``(batch, *tokens, channels)`` is seen as ``(batch, tokens,
-            channels)``. None: ``x`` as it is.
-        like: the tensor whose layout in memory counts; ``x`` itself by default.
+        x: any value; a value of less than two dims is viewed as one token.
+        channels: the dim of the channels. With 1, ``(batch, channels, *spatial)`` is viewed as
+            ``(batch, channels, places, 1)``, or as ``(batch, places, channels)`` if the memory
+            format is channels-last. With -1, ``(batch, *tokens, channels)`` is viewed as ``(batch,
+            tokens, channels)``. With None, ``x`` stays as it is.
+        like: the tensor whose memory format counts; ``x`` itself by default.
 
     Raises:
-        RazorError: for a DTensor, of which each process holds a part.
+        RazorError: for a DTensor, because each process holds only a part of it.
     """
     if is_dtensor(x):
         raise RazorError(
             "a tensor that is spread over processes (DTensor, of tensor or sequence parallelism) "
-            "cannot be stored: leave the layers that compute on such dense, with exclude=[...]"
+            "cannot be stored: leave the layers that compute with such tensors dense, with "
+            "exclude=[...]"
         )
     like = x if like is None else like
     if like.ndim < 2:
@@ -55,18 +56,18 @@ def encoded_record(
     dtype: torch.dtype,
     channels: int | None = None,
 ) -> Record:
-    """The record of a value in ``dtype`` from its encoding :func:`as_stored_layout`.
+    """The record of a value that was encoded in the layout of :func:`as_stored_layout`.
 
     Args:
-        encoded: what ``codec`` made of the value.
+        encoded: the tensors that ``codec`` made of the value.
         x: a tensor of the value's shape and memory format.
-        codec: encoded the value.
-        dtype: of the value.
-        channels: as for :func:`as_stored_layout`.
+        codec: the codec that encoded the value.
+        dtype: the dtype of the value.
+        channels: the dim of the channels, as for :func:`as_stored_layout`.
     """
-    seen = as_stored_layout(x, channels)
-    channels_last = seen.ndim < x.ndim and not x.is_contiguous()
-    return Record(tuple(encoded), Decode(codec, seen.shape, x.shape, dtype, channels_last))
+    view = as_stored_layout(x, channels)
+    channels_last = view.ndim < x.ndim and not x.is_contiguous()
+    return Record(tuple(encoded), Decode(codec, view.shape, x.shape, dtype, channels_last))
 
 
 @torch.no_grad()
@@ -78,14 +79,14 @@ def record_of(
     of: Callable[[Tensor], Tensor] | None = None,
     unshared_with: Tensor | None = None,
 ) -> Record:
-    """Encode ``x``, or ``of(x)``, entry by entry; the record gives it back in ``dtype``.
+    """Encode ``x``, or ``of(x)``, and return the record that reads the value in ``dtype``.
 
     Args:
         x: the value.
-        codec: encodes it.
-        dtype: of the value that is read.
-        channels: as for :func:`as_stored_layout`.
-        of: gives what is encoded in place of ``x``.
+        codec: encodes the value.
+        dtype: the dtype of the value that is read.
+        channels: the dim of the channels, as for :func:`as_stored_layout`.
+        of: an elementwise function whose result is encoded in place of ``x``.
         unshared_with: a tensor whose memory the record may not share.
     """
     encoded = encode(codec, as_stored_layout(x, channels), of)

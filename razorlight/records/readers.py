@@ -1,8 +1,8 @@
 """Readers: how a value is read back from the tensors that were stored for it.
 
-A reader is a small tree. :class:`Same` and :class:`Decode` are its leaves; :class:`Derive` computes
-one value from another, :class:`Join` reads several, and :class:`Cached` reads once for readers that
-follow one another. A reader holds no tensor: those that it needs are given to each reading.
+Readers form a small tree. :class:`Same` and :class:`Decode` are its leaves. :class:`Derive`
+computes one value from another. :class:`Join` reads several values. :class:`Cached` reads a value
+once for several readers in a row. A reader holds no stored tensors: each reading is given them.
 """
 
 import math
@@ -21,17 +21,17 @@ from razorlight._torch import is_traced, when_backward_ends
 from razorlight.codecs import Codec, Dense, TopK, decode
 
 ReadSamples = Callable[[slice], Any]
-"""Gives the part of a value that belongs to some samples (a slice of dim 0)."""
+"""Returns the part of a value that belongs to a slice of samples (dim 0)."""
 
 
 class Reader(ABC):
     """Reads one value: ``reader(*stored)``.
 
     Attributes:
-        makes_new: Whether each reading gives a new tensor, which the caller may overwrite.
-        products_away: how many products are run again on the way.
-        is_pruned: Whether entries are missing: the value serves the gradient of a weight, and
-            nothing else.
+        makes_new: Whether each reading returns a new tensor, which the caller may overwrite.
+        products_away: number of products that run again between stored tensors and the value.
+        is_pruned: Whether entries of the value are missing. The value then serves the gradient of a
+            weight, and nothing else.
         is_cached: Whether the reading starts from a cached value.
     """
 
@@ -42,18 +42,18 @@ class Reader(ABC):
 
     @abstractmethod
     def __call__(self, *stored: Tensor) -> Any:
-        """Read the value from all tensors that were stored for it."""
+        """Read the value from the tensors that were stored for it."""
 
     def take(self, *stored: Tensor) -> tuple[Any, bool]:
-        """Read a value that nobody reads after.
+        """Read the value for the last time.
 
         Returns:
-            The value, which is no longer cached, and whether the caller may overwrite it.
+            The value, which is no longer cached, and whether the caller may overwrite the value.
         """
         return self(*stored), self.makes_new and not is_traced()
 
     def release(self) -> None:
-        """Let go of a cached value, for nobody reads it after."""
+        """Drop the value from the cache, because nobody reads it again."""
         return None
 
     def by_sample(self, stored: Sequence[Tensor], wholes: list[Tensor]) -> ReadSamples:
@@ -61,7 +61,7 @@ class Reader(ABC):
 
         Args:
             stored: the tensors that were stored.
-            wholes: takes up the values that had to be read whole.
+            wholes: a list to which the values that have to be read whole are appended.
         """
         whole: Tensor = self(*stored)
         wholes.append(whole)
@@ -83,10 +83,10 @@ class Decode(Reader):
     """Reads a value that a codec encoded.
 
     Args:
-        codec: encoded it.
-        stored_shape: of the value as the codec saw it.
-        shape: of the value.
-        dtype: of the value.
+        codec: the codec that encoded the value.
+        stored_shape: the shape in which the codec saw the value.
+        shape: the shape of the value.
+        dtype: the dtype of the value.
         channels_last: Whether the codec saw the channels, dim 1 of the value, in the last dim.
     """
 
@@ -120,14 +120,14 @@ class Derive(Reader):
     """Reads ``function(value, *more)``.
 
     Args:
-        source: reads the value.
-        count: how many of the stored tensors are the source's; the others are ``more``.
-        function: gives the derived value. It may overwrite a value that is new.
-        present: for each of ``more``, whether there is a tensor; else the function is given None.
-        returns_new: Whether the function returns a new tensor; if not, the result is new only if
-            the value was.
-        within_samples: Whether a sample (of dim 0) of the result follows from that sample of the
-            value alone, and ``more``.
+        source: the reader of the value.
+        count: the number of stored tensors that belong to the source; the others are ``more``.
+        function: a function that returns the derived value. It may overwrite a value that is new.
+        present: for each argument in ``more``, whether it is a tensor. If not, it is None.
+        returns_new: Whether the function returns a new tensor. If not, the result is new only if
+            the value is new.
+        within_samples: Whether each sample (of dim 0) of the result follows from ``more`` and the
+            same sample of the value alone.
     """
 
     source: Reader
@@ -175,11 +175,11 @@ class Derive(Reader):
 
 @dataclass(frozen=True)
 class Join(Reader):
-    """Reads several values as a list, with None where there is nothing to read.
+    """Reads several values as a list, with None for each missing reader.
 
     Args:
-        readers: of the values.
-        places: for each reader, which of the stored tensors are its own.
+        readers: the readers of the values; None if a value is not needed.
+        places: for each reader, the indices of its stored tensors.
     """
 
     readers: tuple[Reader | None, ...]
@@ -227,13 +227,14 @@ def _nothing(samples: slice) -> None:
 class Cached(Reader):
     """Reads a value once for several readers in a row.
 
-    Each thread caches one value, and of a product also the values that it was recomputed from.
-    Reading another value evicts them, and so does the end of backward. The value lies in this
-    reader, which belongs to the graph, so that an aborted backward leaves nothing once its graph is
-    gone. A compiler finds the common subexpression by itself: while it traces, nothing is cached.
+    Each thread caches one value. If the value is that of a product, the thread also caches the
+    values from which the product was recomputed. Reading another value evicts them, and so does the
+    end of backward. The cached value is an attribute of this reader, which belongs to the graph, so
+    an aborted backward leaves nothing once its graph is gone. While a compiler traces, nothing is
+    cached: the compiler finds common subexpressions by itself.
 
     Args:
-        source: reads the value.
+        source: the reader of the value.
         is_product: Whether the source runs a product again.
     """
 
@@ -274,16 +275,19 @@ class Cached(Reader):
 
     @override
     def release(self) -> None:
-        if self.value is not None:  # a compiler, under which nothing is cached, sees no change
+        if self.value is not None:  # while a compiler traces, nothing is assigned here
             self.value = None
 
     @property
     def _is_input(self) -> bool:
-        """Whether another product may be recomputed from the value, or the value from another."""
+        """Whether this is a product that can be recomputed in chunks.
+
+        Another product may then be recomputed from its value while this value stays cached.
+        """
         return self.is_product and isinstance(self.source, Derive) and self.source.within_samples
 
     def _read(self, stored: Sequence[Tensor]) -> Any:
-        return _read_in_pieces(self.source, stored) if self._is_input else self.source(*stored)
+        return _read_in_chunks(self.source, stored) if self._is_input else self.source(*stored)
 
 
 class _Cache(threading.local):
@@ -295,10 +299,10 @@ _CACHE = _Cache()
 
 
 def _evict(all_but_inputs: bool = False) -> None:
-    """Drop what this thread caches.
+    """Drop the values that this thread caches.
 
     Args:
-        all_but_inputs: Whether the values from which the next one was recomputed stay.
+        all_but_inputs: Whether values stay from which the next value is recomputed.
     """
     cached = [reader for ref in _CACHE.readers if (reader := ref()) and reader.value is not None]
     stay = [reader for reader in cached if all_but_inputs and reader._is_input]
@@ -308,22 +312,24 @@ def _evict(all_but_inputs: bool = False) -> None:
     _CACHE.readers = [weakref.ref(reader) for reader in stay]
 
 
-_PIECE = 2**22
-"""Entries of a large value that are derived at a time: enough for a product's kernel."""
+_DERIVED_CHUNK_ENTRIES = 2**22
+"""Entries of a large value that are derived at a time: enough to keep a product's kernel busy."""
 
 
-def in_pieces(
+def in_chunks(
     reader: Reader, stored: Sequence[Tensor], shape: Sequence[int] | None = None
 ) -> tuple[Sequence[slice], ReadSamples]:
-    """Split a large value along dim 0 so that each slice can be derived on its own.
+    """Split a large value along dim 0 so that each chunk can be derived on its own.
 
     Args:
-        reader: of the value.
-        stored: the tensors that it reads from.
-        shape: of the value; by default it has as many entries as what it is derived from.
+        reader: the reader of the value.
+        stored: the tensors from which the reader reads.
+        shape: the shape of the value; by default the value is taken to have as many entries as the
+            largest value from which it is derived.
 
     Returns:
-        The slices, a single one if there is nothing to gain, and the function that reads each.
+        The slices of the chunks, a single one if the value is small or cannot be split, and the
+        function that reads a chunk.
     """
     if is_traced() or not (isinstance(reader, Derive) and reader.within_samples):
         value: Tensor = reader(*stored)
@@ -332,28 +338,33 @@ def in_pieces(
     read = reader.by_sample(stored, wholes)
     size = max(len(whole) for whole in wholes)
     entries = math.prod(shape) if shape else max(whole.numel() for whole in wholes)
-    if entries < 2 * _PIECE:
-        small: Tensor = read(slice(None))  # now, so that what it is derived from can go
+    if entries < 2 * _DERIVED_CHUNK_ENTRIES:
+        small: Tensor = read(slice(None))  # now, so that the values it is derived from are freed
         return [slice(None)], lambda samples: small[samples]
-    count = max(1, _PIECE * size // entries)
+    count = max(1, _DERIVED_CHUNK_ENTRIES * size // entries)
     ends = [*range(count, size, count), size]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)], read
 
 
-def _read_in_pieces(reader: Reader, stored: Sequence[Tensor]) -> Tensor:
-    """Read a value whole, but what it is derived from in pieces, if it is large."""
-    pieces, read = in_pieces(reader, stored)
-    first: Tensor = read(pieces[0])
-    if len(pieces) == 1:
+def _read_in_chunks(reader: Reader, stored: Sequence[Tensor]) -> Tensor:
+    """Read a whole value. If the value is large, the values it is derived from come in chunks."""
+    chunks, read = in_chunks(reader, stored)
+    first: Tensor = read(chunks[0])
+    if len(chunks) == 1:
         return first
-    whole = room_for(pieces, first)
-    whole[pieces[0]] = first
-    for samples in pieces[1:]:
+    whole = room_for(chunks, first)
+    whole[chunks[0]] = first
+    for samples in chunks[1:]:
         whole[samples] = read(samples)
     return whole
 
 
-def room_for(pieces: Sequence[slice], first: Tensor) -> Tensor:
-    """Memory for all pieces, whose samples lie as those of ``first``, the output of a product."""
-    shape = (pieces[-1].stop, *first.shape[1:])
+def room_for(chunks: Sequence[slice], first: Tensor) -> Tensor:
+    """Allocate memory for all chunks. Its samples have the strides of those of ``first``.
+
+    Args:
+        chunks: the slices of all chunks.
+        first: the first chunk, as a product returned it.
+    """
+    shape = (chunks[-1].stop, *first.shape[1:])
     return first.new_empty_strided(shape, (first[0].numel(), *first.stride()[1:]))

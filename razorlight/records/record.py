@@ -1,4 +1,4 @@
-"""A record: what a value leaves behind for backward."""
+"""A record: it stands for a value until backward."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from razorlight.records.readers import Cached, Derive, Join, Reader, ReadSamples, Same, in_pieces
+from razorlight.records.readers import Cached, Derive, Join, Reader, ReadSamples, Same, in_chunks
 
 
 class Record(NamedTuple):
     """Stored tensors, and the reader that gives a value back from them, exactly or nearly.
 
-    Autograd keeps the tensors by ``save_for_backward``, so that hooks, offloading and the meter of
-    memory see them.
+    Autograd keeps the tensors with ``save_for_backward``, so hooks, offloading and the memory meter
+    see them.
 
     Attributes:
-        tensors: what is stored.
-        reader: gives the value from the tensors; None in the record of no value.
-        is_costly: Whether it takes longer to read the value than to store it.
+        tensors: the stored tensors.
+        reader: the reader of the value; None in the record of no value.
+        is_costly: Whether reading the value takes longer than to store the value itself.
     """
 
     tensors: tuple[Tensor, ...]
@@ -28,7 +28,7 @@ class Record(NamedTuple):
 
     @property
     def known_reader(self) -> Reader:
-        """The reader, of a record that has one."""
+        """The reader. The record must have one."""
         assert self.reader is not None
         return self.reader
 
@@ -37,17 +37,17 @@ class Record(NamedTuple):
         return self.known_reader(*self.tensors)
 
     def take(self) -> tuple[Any, bool]:
-        """The value, read for the last time, and whether the caller may overwrite it."""
+        """Read the value for the last time; see :meth:`Reader.take`."""
         return self.known_reader.take(*self.tensors)
 
     def release(self) -> None:
-        """Let go of the value if it is cached, for nobody reads it after."""
+        """Drop the value from the cache, because nobody reads it again."""
         if self.reader is not None:
             self.reader.release()
 
-    def in_pieces(self, shape: Sequence[int] | None = None) -> tuple[Sequence[slice], ReadSamples]:
-        """The value, some samples at a time if it is large: see :func:`in_pieces`."""
-        return in_pieces(self.known_reader, self.tensors, shape)
+    def in_chunks(self, shape: Sequence[int] | None = None) -> tuple[Sequence[slice], ReadSamples]:
+        """Read the value, some samples at a time if the value is large: see :func:`in_chunks`."""
+        return in_chunks(self.known_reader, self.tensors, shape)
 
     def then(
         self,
@@ -67,12 +67,12 @@ class Record(NamedTuple):
     def recomputed(
         self, function: Callable[..., Any], *more: Tensor | None, within_samples: bool = False
     ) -> "Record":
-        """The record of a product ``function(value, *more)``, which is run again in backward."""
+        """The record of a product ``function(value, *more)``, which runs again in backward."""
         derived = self.then(function, *more, within_samples=within_samples)
         return Record(derived.tensors, Cached(derived.known_reader, is_product=True))
 
     def cached(self) -> "Record":
-        """This record, whose value is read once for readers that follow one another."""
+        """This record, but with a value that is read once for several readers in a row."""
         reader = self.known_reader
         return self if reader.is_cached else self._replace(reader=Cached(reader))
 
@@ -95,13 +95,13 @@ def as_it_is(x: Tensor | None) -> Record:
 
 
 def product_of(pair: Sequence[Tensor]) -> Tensor:
-    """The product of two values that were joined."""
+    """Multiply the two values that were joined."""
     return pair[0] * pair[1]
 
 
 def join(*records: Record) -> Record:
-    """One record of several values: it reads a list, with None for :data:`NOTHING`."""
-    tensors: list[Tensor] = []  # each once, though several values may derive from it
+    """The record of several values. It reads a list, with None for :data:`NOTHING`."""
+    tensors: list[Tensor] = []  # each only once, although several values may derive from it
     places = []
     for record in records:
         own = []

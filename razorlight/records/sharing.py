@@ -1,8 +1,9 @@
-"""One record for each value: it is attached to the tensor, for all layers that the tensor reaches.
+"""One record for each value, attached to the tensor for all layers that the tensor reaches.
 
-:func:`store` gives the record of a tensor, :func:`find` only one that is there. A layer attaches
-the record of its output (:func:`attach_record`, :func:`attach_product`), and what moves entries
-about carries records on (:func:`carry_record`, :func:`carry_joined`).
+:func:`store` finds the record of a tensor, or makes one. :func:`find` only finds one. A layer
+attaches the record of its output (:func:`attach_record`, :func:`attach_product`). A function that
+moves entries carries the record of its input to its output (:func:`carry_record`,
+:func:`carry_joined`).
 """
 
 from collections.abc import Callable, Sequence
@@ -31,15 +32,15 @@ from razorlight.records.record import Record, join
 
 
 class LinearOutput(NamedTuple):
-    """What a Linear's output was made from, for a scale that follows the Linear.
+    """Says that a tensor is the output of a Linear, for a scale that follows the Linear.
 
     Attributes:
-        input: a stand-in without memory through which the gradient flows. Holding the input itself
-            would keep it alive.
-        weight: of the Linear.
-        bias: of the Linear.
-        record: of the input.
-        dtype: of the product.
+        input: a stand-in without memory, through which the gradient flows to the input. Holding the
+            input itself would keep it alive.
+        weight: the weight of the Linear.
+        bias: the bias of the Linear, or None.
+        record: the record of the input.
+        dtype: the dtype of the product.
     """
 
     input: Tensor
@@ -50,18 +51,19 @@ class LinearOutput(NamedTuple):
 
     @property
     def tensors(self) -> Sequence[Tensor]:
-        """The tensors that may not change in between."""
+        """The tensors whose in-place change makes this object void."""
         return (self.weight, *self.record.tensors)
 
 
 class Rearranged(NamedTuple):
-    """What a larger value was made from: the parts are stored in its place, if at all.
+    """Says that a tensor was rearranged from smaller ones, which are stored in its place.
 
     Attributes:
-        parts: the tensors.
-        function: gives the value from the first part, or from all parts as a list.
-        is_joined: Whether the function takes the list.
-        within_samples: as for :class:`razorlight.records.Derive`.
+        parts: the smaller tensors.
+        function: returns the value from the first part, or from a list of all parts.
+        is_joined: Whether the function takes a list of all parts.
+        within_samples: Whether samples are derived one by one, as in
+            :class:`razorlight.records.Derive`.
     """
 
     parts: Sequence[Tensor]
@@ -71,11 +73,11 @@ class Rearranged(NamedTuple):
 
     @property
     def tensors(self) -> Sequence[Tensor]:
-        """The tensors that may not change in between."""
+        """The tensors whose in-place change makes this object void."""
         return self.parts
 
     def derive(self, records: Sequence[Record]) -> Record:
-        """The record of the value, from those of its parts."""
+        """The record of the value, from the records of its parts."""
         record = join(*records) if self.is_joined else records[0]
         return record.then(self.function, returns_new=True, within_samples=self.within_samples)
 
@@ -83,16 +85,17 @@ class Rearranged(NamedTuple):
 MadeFrom = LinearOutput | Rearranged
 
 
-@dataclass(eq=False)  # a compiler sets no named tuple as a tensor's attribute
+@dataclass(eq=False)  # no NamedTuple: a compiler cannot set one as an attribute of a tensor
 class _Attached:
-    """What is attached to a tensor.
+    """The object that is attached to a tensor.
 
     Attributes:
-        record: of the tensor, if it has one.
-        dtype: of the value that the record gives.
-        version: of the tensor and all that the record speaks of, when it was attached.
-        codec: made the record; None for a derived one.
-        made_from: what the tensor was made from, for those who need that and not its value.
+        record: the record of the tensor's value, or None.
+        dtype: the dtype of the value that the record reads.
+        version: the version of the tensor, and of all tensors that the other attributes hold, at
+            the time of attaching.
+        codec: the codec that made the record; None for a derived record.
+        made_from: says what the tensor was made from, if that is known.
     """
 
     record: Record | None
@@ -102,7 +105,7 @@ class _Attached:
     made_from: MadeFrom | None = None
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
-        # a copy has nothing attached: an empty set, which torch.load(weights_only=True) takes
+        # A copy has nothing attached but an empty set, which torch.load(weights_only=True) accepts.
         return set, ()
 
 
@@ -114,17 +117,17 @@ def store(
     overwritten: bool = False,
     channels: int | None = None,
 ) -> Record:
-    """The record of ``x``: the one that is attached to it, or a new one, which is attached.
+    """The record that is attached to ``x``, or a new one, which is then attached.
 
-    An in-place change of the tensor makes the record void.
+    An in-place change of ``x`` makes the record void.
 
     Args:
         x: the value, any shape.
-        plan: how to store it, and whether another layer's record will do.
-        dtype: in which the operation uses ``x`` (autocast); its own by default.
-        overwritten: Whether the operation is in place, so that the record may not share memory
+        plan: the plan of the layer that needs the value.
+        dtype: the dtype in which the operation uses ``x`` (autocast); by default that of ``x``.
+        overwritten: Whether the operation overwrites ``x``, so that the record may not share memory
             with ``x``.
-        channels: as for :func:`razorlight.records.as_stored_layout`.
+        channels: the dim of the channels, as for :func:`razorlight.records.as_stored_layout`.
     """
     dtype = dtype or x.dtype
     if (found := find(x, plan, dtype)) is not None:
@@ -137,13 +140,13 @@ def store(
     value = x.detach().to(dtype)
     owner = x if overwritten or is_small_part(x) else None
     record = record_of(value, plan.codec.of_values(), dtype, channels, unshared_with=owner)
-    if not is_traced():  # a compiler finds by itself that the same is encoded twice
+    if not is_traced():  # a compiler finds by itself that one value is encoded twice
         _attach(x, record, dtype, plan.codec)
     return record
 
 
 def find(x: Tensor, plan: LayerPlan, dtype: torch.dtype | None = None) -> Record | None:
-    """The record that is attached to ``x``, read in ``dtype``, if there is one that will do."""
+    """The record that is attached to ``x``, read in ``dtype``; None if the layer cannot use it."""
     dtype = dtype or x.dtype
     attached = _attached_to(x)
     if attached is None or attached.record is None:
@@ -151,9 +154,9 @@ def find(x: Tensor, plan: LayerPlan, dtype: torch.dtype | None = None) -> Record
     record = attached.record
     if record.is_costly and not plan.read_through_products:
         return None
-    if any(is_freed(tensor) for tensor in record.tensors):  # weights that come back too late
+    if any(is_freed(tensor) for tensor in record.tensors):  # FSDP would gather weights too late
         return None
-    # what is attached to a leaf, such as the batch, may be of another network
+    # a record that is attached to a leaf, such as the batch, may come from another network
     only_own = not plan.shares or record.known_reader.is_pruned or is_leaf(x)
     if only_own and (attached.codec, attached.dtype) != (plan.codec, dtype):
         return None
@@ -161,10 +164,10 @@ def find(x: Tensor, plan: LayerPlan, dtype: torch.dtype | None = None) -> Record
 
 
 def made_from(x: Tensor) -> MadeFrom | None:
-    """What ``x`` was made from, as :func:`attach_record` was told.
+    """What ``x`` was made from, if :func:`attach_record` was given that.
 
-    None if somebody waits for the gradient of ``x`` itself: a gradient that goes back to what ``x``
-    was made from passes it by.
+    The result is None if a hook or ``retain_grad`` asks for the gradient of ``x``: a gradient that
+    flows directly to the tensors that ``x`` was made from would bypass ``x``.
     """
     if is_gradient_observed(x):
         return None
@@ -179,16 +182,16 @@ def attach_record(
 
     Args:
         x: the output.
-        record: of ``x``; None if it has none that backward could read.
-        plan: of the layer that made ``x``.
-        source: what ``x`` was made from, to be found by :func:`made_from`.
+        record: the record of ``x``, or None.
+        plan: the plan of the layer that made ``x``.
+        source: what ``x`` was made from, for :func:`made_from` to return.
     """
     if plan.shares and not (record is None and source is None):
         _attach(x, record, x.dtype, made_from=source)
 
 
 def attach_encoded(x: Tensor, record: Record, plan: LayerPlan) -> None:
-    """Attach the record that the codec of ``plan`` made of ``x``."""
+    """Attach a record to ``x`` that the codec of ``plan`` encoded."""
     _attach(x, record, x.dtype, plan.codec)
 
 
@@ -203,19 +206,20 @@ def attach_product(
 ) -> None:
     """Attach to ``x = function(value, weight, bias)`` a record that runs the product again.
 
-    The record is costly, for those alone who read through products, unless the plan allows the
-    product to be run again. Then a value stays at most two products away from a stored one, and the
-    second product is cheap, such as the depthwise convolution of an inverted residual block. Values
-    farther away are stored themselves.
+    The record is costly unless the plan allows the product to run again. Only layers that read
+    through products use a costly record; others store the value itself. A record that is not costly
+    is at most two products away from a stored value, and the second product is cheap, such as the
+    depthwise convolution of an inverted residual block.
 
     Args:
         x: the output.
-        value: the record of the input, if there is one.
-        plan: of the layer that made ``x``.
-        function: the product.
-        weight: its entries for one output channel are as many as the multiply-adds for an entry.
-        bias: of the product.
-        source: as for :func:`attach_record`.
+        value: the record of the input, or None.
+        plan: the plan of the layer that made ``x``.
+        function: computes the product.
+        weight: the weight of the product. The multiply-adds for an entry of the output are as many
+            as the weight's entries for one output channel.
+        bias: the bias of the product, or None.
+        source: what ``x`` was made from, for :func:`made_from` to return.
     """
     record = None
     if plan.shares and value is not None and not value.known_reader.is_pruned:
@@ -232,13 +236,13 @@ def carry_record(
     function: Callable[[Tensor], Tensor] | None = None,
     within_samples: bool = False,
 ) -> None:
-    """Attach to ``out`` what is attached to ``x``: as it is, or derived by ``function``.
+    """Attach the record of ``x`` to ``out``: unchanged, or derived by ``function``.
 
     Args:
         x: a tensor.
-        out: ``function(x)``, or ``x`` as another tensor object.
-        function: moves entries.
-        within_samples: as for :class:`razorlight.records.Derive`.
+        out: ``function(x)``, or a tensor of the same value as ``x``.
+        function: a function that moves entries; None if ``out`` has the same value as ``x``.
+        within_samples: Whether ``function`` moves entries within their sample (dim 0) alone.
     """
     attached = _attached_to(x)
     record = None if attached is None else attached.record
@@ -258,7 +262,10 @@ def carry_joined(
     function: Callable[[Sequence[Tensor]], Tensor],
     within_samples: bool,
 ) -> None:
-    """Attach to ``out = function(xs)`` that it is derived from ``xs``, or from their records."""
+    """Attach to ``out = function(xs)`` a record derived from those of ``xs``, if all have one.
+
+    In any case :func:`store` can derive the record of ``out`` from records of ``xs`` later.
+    """
     source = Rearranged(tuple(xs), function, True, within_samples)
     found = [find(x, plan) for x in xs]
     records = [record for record in found if record is not None]
@@ -270,10 +277,10 @@ _on_leaves: WeakSet[_Attached] = WeakSet()
 
 
 def forget_leaves() -> None:
-    """Drop the records that are attached to leaves, for backward has begun.
+    """Drop the records that are attached to leaves, because backward has begun.
 
-    Leaves outlive the step, and may change in a way that no version tells: a batch in memory of
-    numpy, which is filled anew.
+    Leaves outlive the step, and their memory may change without a new version. An example is a
+    batch in an array of numpy that is filled again.
     """
     with suppress(KeyError):
         while True:
@@ -287,7 +294,7 @@ def _attach(
     codec: Codec | None = None,
     made_from: MadeFrom | None = None,
 ) -> None:
-    # a Parameter outlives the step, and so would its record
+    # A Parameter outlives the step, and so would its record.
     if isinstance(x, nn.Parameter) or not has_version(x):
         return
     attached = _Attached(record, dtype, _version(x, record, made_from), codec, made_from)
@@ -297,7 +304,7 @@ def _attach(
 
 
 def _attached_to(x: Tensor) -> _Attached | None:
-    """What is attached to ``x``, if it and all that the record speaks of are unchanged since."""
+    """What is attached to ``x``, unless ``x`` or a tensor of the record has changed since."""
     attached: _Attached | None = getattr(x, "_razorlight", None)
     if not attached or not has_version(x):
         return None

@@ -148,15 +148,15 @@ def test_parse_refuses(spec, message):
     ],
     ids=str,
 )
-def test_pieces_make_the_whole(codec, shape, monkeypatch):
+def test_chunks_make_the_whole(codec, shape, monkeypatch):
     torch.manual_seed(0)
     x = torch.randn(shape)
     x = x > 0 if codec == Mask() else x
     whole, value = roundtrip(codec, x)
-    monkeypatch.setattr("razorlight.codecs.operators._PIECE", 100)
+    monkeypatch.setattr("razorlight.codecs.operators._CHUNK_ENTRIES", 100)
     with torch.autocast("cpu", torch.float16):  # which does not join bfloat16
-        pieces = encode(codec, x)
-        joined = decode(codec, pieces, x.shape, x.dtype)
-    for part, expected in zip(pieces, whole, strict=True):
+        chunks = encode(codec, x)
+        joined = decode(codec, chunks, x.shape, x.dtype)
+    for part, expected in zip(chunks, whole, strict=True):
         assert torch.equal(part, expected)
     assert torch.equal(joined, value)

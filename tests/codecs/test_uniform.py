@@ -72,21 +72,21 @@ def test_zeros_of_what_is_rectified_are_kept(bits, dtype):
 @pytest.mark.parametrize("shape", [(8, 16, 49, 1), (12, 16, 16, 1), (8, 65, 24), (6, 20, 24)])
 @pytest.mark.parametrize("preserves", ["ends", "signs", "zeros"])
 @pytest.mark.parametrize("token_scale", [False, True])
-def test_short_lines_go_together_and_pieces_join(shape, preserves, token_scale):
+def test_short_lines_go_together_and_chunks_join(shape, preserves, token_scale):
     x = torch.randn(shape)
     codec = Uniform(4, axis=-2, preserves=preserves, token_scale=token_scale)
     together = codec.chunk_alignment(shape)
     whole = codec.encode(x)
     if together is not None:
-        pieces = [codec.encode(part) for part in x.split(together)]
-        joined = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+        chunks = [codec.encode(part) for part in x.split(together)]
+        joined = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
         assert all(torch.equal(a, b) for a, b in zip(whole, joined, strict=True))
     # about a quarter of a bit for the ends, where those of short lines would take one or two
     assert codec.nbits(shape, x.dtype) < 5 * x.numel()
 
 
 @pytest.mark.parametrize("axis", [0, -2])
-def test_groups_over_samples_do_not_come_in_pieces(axis):
+def test_groups_over_samples_do_not_come_in_chunks(axis):
     x = torch.randn(1024, 2048)  # more than is encoded at once where samples are on their own
     codec = Uniform(8, axis=axis)
     restored = decode(codec, encode(codec, x), x.shape, x.dtype)

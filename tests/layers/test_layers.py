@@ -160,7 +160,7 @@ def test_a_rectifier_between_norm_and_product_stores_nothing():
 
 
 def test_a_rectifier_inside_a_norm_stores_bits_once(monkeypatch):
-    monkeypatch.setattr("razorlight.codecs.operators._PIECE", 1024)
+    monkeypatch.setattr("razorlight.codecs.operators._CHUNK_ENTRIES", 1024)
     shape = (8, 8, 32, 32)
     live = [
         live_after_forward(

@@ -202,46 +202,46 @@ def test_in_another_dtype():
     assert torch.equal(record.read(), X.double())
 
 
-@pytest.mark.parametrize("piece", [1, 6, 7, 12, 13])
-def test_a_large_value_comes_in_pieces_that_make_the_whole(piece, monkeypatch):
-    monkeypatch.setattr(readers, "_PIECE", piece)
+@pytest.mark.parametrize("chunk", [1, 6, 7, 12, 13])
+def test_a_large_value_comes_in_chunks_that_make_the_whole(chunk, monkeypatch):
+    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", chunk)
     add = counted(torch.add)
     record = as_it_is(X).then(add, torch.tensor(1.0), returns_new=True, within_samples=True)
-    pieces, read = record.in_pieces()
-    assert torch.equal(torch.cat([read(samples) for samples in pieces]), X + 1)
-    assert len(pieces) == {1: 4, 6: 4, 7: 4, 12: 2, 13: 1}[piece]
-    assert add.calls == len(pieces)
+    chunks, read = record.in_chunks()
+    assert torch.equal(torch.cat([read(samples) for samples in chunks]), X + 1)
+    assert len(chunks) == {1: 4, 6: 4, 7: 4, 12: 2, 13: 1}[chunk]
+    assert add.calls == len(chunks)
 
 
-def test_the_size_of_a_piece_follows_from_the_shape_of_the_value(monkeypatch):
-    monkeypatch.setattr(readers, "_PIECE", 12)
+def test_the_size_of_a_chunk_follows_from_the_shape_of_the_value(monkeypatch):
+    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 12)
     record = as_it_is(X).then(torch.neg, returns_new=True, within_samples=True)
-    assert len(record.in_pieces((4, 12))[0]) == 4
-    assert len(record.in_pieces((4, 2))[0]) == 1
+    assert len(record.in_chunks((4, 12))[0]) == 4
+    assert len(record.in_chunks((4, 2))[0]) == 1
 
 
-def test_only_what_is_derived_within_samples_comes_in_pieces(monkeypatch):
-    monkeypatch.setattr(readers, "_PIECE", 1)
+def test_only_what_is_derived_within_samples_comes_in_chunks(monkeypatch):
+    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 1)
     for record in (as_it_is(X), as_it_is(X).then(torch.neg), as_it_is(X).recomputed(torch.neg)):
-        pieces, read = in_backward(record.in_pieces)
-        assert pieces == [slice(None)]
+        chunks, read = in_backward(record.in_chunks)
+        assert chunks == [slice(None)]
         assert read(slice(1, 2)).shape == (1, 6)
 
 
-def test_a_value_joined_of_several_comes_in_pieces(monkeypatch):
-    monkeypatch.setattr(readers, "_PIECE", 6)
+def test_a_value_joined_of_several_comes_in_chunks(monkeypatch):
+    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 6)
     flipped = as_it_is(X).then(lambda x: x.flip(0))  # not within samples: read whole
     both = join(as_it_is(X).then(torch.neg, within_samples=True), flipped)
-    pieces, read = both.then(product_of, returns_new=True, within_samples=True).in_pieces()
-    assert len(pieces) == 4
-    assert torch.equal(torch.cat([read(samples) for samples in pieces]), -X * X.flip(0))
+    chunks, read = both.then(product_of, returns_new=True, within_samples=True).in_chunks()
+    assert len(chunks) == 4
+    assert torch.equal(torch.cat([read(samples) for samples in chunks]), -X * X.flip(0))
     first, second = join(as_it_is(X), NOTHING).reader.by_sample([X], [])(slice(0, 1))
     assert torch.equal(first, X[:1])
     assert second is None
 
 
-def test_a_product_is_recomputed_in_pieces_and_lies_as_one(monkeypatch):
-    monkeypatch.setattr(readers, "_PIECE", 6)
+def test_a_product_is_recomputed_in_chunks_and_lies_as_one(monkeypatch):
+    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 6)
     images = torch.randn(4, 2, 3, 3).to(memory_format=torch.channels_last)
     convolve = counted(torch.nn.functional.conv2d)
     weight = torch.randn(5, 2, 1, 1)
