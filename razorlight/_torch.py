@@ -1,4 +1,6 @@
-"""The one place that uses private names of torch, and that asks whether a compiler traces the code.
+"""What razorlight borrows from torch beside its public names, and the questions about compilers.
+
+``docs/borrowed_names.md`` lists the private names, and the few that other files use.
 
 The code of this package runs in two ways. In *eager* mode the code computes. While
 :func:`torch.compile` *traces* the code, tensors have no memory and no version, and the compiler

@@ -63,7 +63,7 @@ def test_every_layer_is_named():
     }
     assert reasons(report) == {
         "0": "first layer: its input is the batch",
-        "5": "no record goes on by this recipe",
+        "5": "this recipe shares no records",
         "6": "head",
     }
     printed = str(report)
@@ -108,7 +108,7 @@ def test_last_override_wins_where_it_fits():
 def test_carriers_are_named_and_store_nothing():
     report = razor_(network(), "balanced", overrides={"*": "dense"})
     assert {line.name: line.detail for line in report.only("converted")}["5"] == (
-        "records go on through it"
+        "carries records on"
     )
 
 
@@ -124,7 +124,7 @@ def test_carriers_are_named_and_store_nothing():
         ({"overrides": {"9": "dense"}}, "overrides: pattern '9' matches nothing"),
         ({"overrides": {"3": "dens"}}, "unknown codec"),
         ({"overrides": {"4": TopK(0.5)}}, "never pruned"),
-        ({"overrides": {"2": TopK(0.5)}}, "left dense, keep bits, or"),
+        ({"overrides": {"2": TopK(0.5)}}, "stays dense, stores bits, or"),
         ({"include": ["0"], "exclude": ["0"]}, "nothing to convert in Sequential"),
     ],
 )

@@ -103,7 +103,10 @@ def rename(layers):
             "blocks.0.norm1: unknown codec",
         ),
         (lambda layers: layers["blocks.0.norm1"].update(bits=4), "blocks.0.norm1: unknown bits"),
-        (lambda layers: layers["blocks.0.norm1"].update(dense="no"), "give one of codec, dense"),
+        (
+            lambda layers: layers["blocks.0.norm1"].update(dense="no"),
+            "give exactly one of codec, dense",
+        ),
         (lambda layers: layers["blocks.0.norm1"].update(shares=3), "shares must be true or false"),
         (
             lambda layers: layers["blocks.0.norm1"].update(max_rerun_cost="many"),

@@ -66,6 +66,11 @@ def test_refused_in_one_line(spec, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_sparsity_beside_a_whole_recipe_is_refused():
+    with pytest.raises(RazorError, match="sparsity is an argument of a named recipe"):
+        find_recipe(compact(), sparsity=0.5)
+
+
 def test_a_codec_that_cannot_store_is_refused():
     with pytest.raises(RazorError, match="recipe: norm cannot be stored by 'dense'"):
         Recipe("dense", *[Dense()] * 4)

@@ -1,4 +1,4 @@
-"""razorlight in anybody's Lightning project, in one line."""
+"""The callback that brings razorlight into a Lightning project, in one line."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,33 +26,33 @@ from razorlight.planning import RecipeSpec, find_recipe, recipe_fields
 class BackRazor(Callback):
     """Makes a LightningModule store less between forward and backward, while it is fit.
 
-    When fit starts, it is decided what becomes of each layer. While a batch of training runs,
-    layers have another class in place; before and after, also after an exception, they have their
-    own. So everything else meets the dense module: ``configure_optimizers``, other hooks and
-    callbacks, validation, and what is saved.
+    When fit starts, the callback makes the plan: what each layer becomes. While a batch of training
+    runs, the layers have their razor classes. Before and after, also after an exception, they have
+    their dense classes. So everything else meets the dense module: ``configure_optimizers``, other
+    hooks and callbacks, validation, and checkpoints.
 
     Args:
         recipe: name of a recipe (``razorlight.RECIPES``), a mapping such as
             ``{"name": "compact", "bits": 4}``, or a :class:`razorlight.Recipe`; see
             :func:`razorlight.planning.find_recipe`.
-        sparsity: share of the entries that is pruned, in [0, 1), where the recipe prunes.
-        include: globs of layer names; only these are converted.
-        exclude: globs of layer names that stay dense.
-        overrides: ``{glob: codec}``, for example
+        sparsity: share of the entries that is pruned, in [0, 1), if the recipe prunes.
+        include: globs of layer names; only these layers are converted.
+        exclude: globs of the names of layers that stay dense.
+        overrides: codecs of single layers, as ``{glob: codec}``, for example
             ``{"model.decoder.*": {"codec": "topk", "sparsity": 0.7}}``.
         plan: a :class:`razorlight.Plan`, or the path of a ``plan.yaml`` of an earlier run, edited
-            by hand or not; in place of all other arguments.
+            by hand or not. It takes the place of all other arguments.
 
     Attributes:
-        plan: what becomes of each layer, once fit has begun; ``print(callback.plan)`` names each
-            layer. A run with a folder keeps it there, as ``plan.yaml``.
+        plan: the plan, once fit has begun; ``print(callback.plan)`` names each layer. If the run
+            has a folder, the plan is saved there as ``plan.yaml``.
 
     Raises:
-        RazorError: here for an argument out of its range; when fit sets up, if a glob matches
-            nothing, nothing would be converted, the plan is one of another network, the strategy is
-            DeepSpeed or FSDP's first version (its second is ``ModelParallelStrategy``), or a
-            BatchSizeFinder or LearningRateFinder would try steps of layers that are made in
-            ``configure_model``, dense by then.
+        RazorError: if an argument is out of its range. When fit sets up, also if a glob matches
+            nothing, nothing would be converted, the plan is one of another network, or the strategy
+            is DeepSpeed or the first version of FSDP (``ModelParallelStrategy`` is the second); or
+            if a BatchSizeFinder or LearningRateFinder would try steps before the callback can
+            convert layers that ``configure_model`` makes.
 
     Example:
         >>> import torch
@@ -85,12 +85,15 @@ class BackRazor(Callback):
         self.given_plan = plan if plan is None or isinstance(plan, Plan) else Plan.load(plan)
         self.plan: Plan | None = None
         self._conversion: Conversion | None = None
-        self._warned = False  # of what the first batch met
-        self._watch: ValuesWatch | None = None  # in the first batch
+        self._warned = False  # whether the warnings of the first batch were given
+        self._watch: ValuesWatch | None = None  # watches the first batch
 
     @property
     def recipe_name(self) -> str:
-        """The name of the recipe, with ``*`` if it is changed; "own" without one, or "by plan"."""
+        """The name of the recipe, with ``*`` if arguments change it, or "by plan".
+
+        A recipe without a name is "own*".
+        """
         if self.given_plan is not None:
             return "by plan"
         fields = recipe_fields(self.recipe)
@@ -101,8 +104,8 @@ class BackRazor(Callback):
         if stage != "fit":
             return
         _refuse_strategies(trainer)
-        # first among callbacks: those that measure or try steps find the layers converted, and
-        # those that look at the module or save it after a batch find it dense
+        # This callback goes first. Callbacks that measure or try steps then find razor layers, and
+        # callbacks that look at the module or save it after a batch find the dense module.
         others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
         trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
         if is_overridden("configure_model", pl_module):  # its layers do not exist yet
@@ -112,7 +115,7 @@ class BackRazor(Callback):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # again: configure_model, SyncBatchNorm or a precision plugin may have put in new layers
+        # made again: configure_model, SyncBatchNorm or a precision plugin may have changed layers
         plan = self._make_plan(pl_module).plan
         self._warned, self._watch = False, None
         rank_zero_info(f"BackRazor: {plan.summary()}")
@@ -123,11 +126,11 @@ class BackRazor(Callback):
         for (layer, detail), names in alike.items():
             more = f", as do {len(names) - 1} more" if len(names) > 1 else ""
             rank_zero_warn(f"BackRazor: {names[0]} ({layer}) stays dense{more}: {detail}")
-        if finders := _finders(trainer):  # whose steps run before the first batch, without hooks
+        if finders := _finders(trainer):  # their steps run before the first batch, without hooks
             rank_zero_warn(
                 f"BackRazor: {finders[0]} tries its steps with converted layers, so on_fit_start "
-                "meets these too, whose exact types are not those of torch; find in a run of its "
-                "own if code there asks for exact types"
+                "meets razor classes in place of torch's own; use the finder in a run of its own "
+                "if code in on_fit_start compares exact types"
             )
             self._convert(pl_module)
 
@@ -164,7 +167,7 @@ class BackRazor(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._restore(pl_module)  # a batch that is skipped has no end
+        self._restore(pl_module)  # on_train_batch_end is not called for a batch that is skipped
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -175,13 +178,13 @@ class BackRazor(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        self.teardown(trainer, pl_module, "fit")  # Lightning calls it not then
+        self.teardown(trainer, pl_module, "fit")  # Lightning does not call it after an exception
         if is_shortage(exception):
             note_way_out(exception, self.recipe_name)
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        # plain values: a checkpoint is read with weights_only=True
+        # only plain values, because a checkpoint is read with weights_only=True
         if self.given_plan is not None:
             return {"plan": self.given_plan.summary()}
         return {"recipe": recipe_fields(self.recipe), "sparsity": self.sparsity}
@@ -203,7 +206,7 @@ class BackRazor(Callback):
 
     def _convert(self, pl_module: LightningModule) -> None:
         conversion = self._conversion
-        if conversion is None or not conversion.fits():  # layers were changed since
+        if conversion is None or not conversion.fits():  # layers have changed since it was made
             conversion = self._make_plan(pl_module)
             rank_zero_info(f"BackRazor: layers were changed; {conversion.plan.summary()}")
         conversion.apply()
@@ -216,7 +219,7 @@ class BackRazor(Callback):
 
 
 def _is_compiled(module: LightningModule) -> bool:
-    """Whether a compiler would see hooks that run with modules."""
+    """Whether a part of the module is compiled: its compiler would trace hooks of modules."""
     return getattr(module, "_compiler_ctx", None) is not None or any(
         isinstance(part, torch._dynamo.OptimizedModule) or part._compiled_call_impl is not None
         for part in module.modules()
@@ -224,8 +227,8 @@ def _is_compiled(module: LightningModule) -> bool:
 
 
 def _save_in_folder(plan: Plan, trainer: Trainer) -> None:
-    """Keep the plan with the run, if the run has a folder of its own."""
-    folder = trainer.log_dir  # asked of all processes, for they agree on it
+    """Save the plan in the folder of the run, if the run has one."""
+    folder = trainer.log_dir  # read in all processes, because they agree on the folder
     is_tried_out = getattr(trainer, "fast_dev_run", False)
     if trainer.is_global_zero and trainer.logger and folder and not is_tried_out:
         plan.save(Path(folder) / "plan.yaml")
@@ -242,13 +245,13 @@ def _refuse_strategies(trainer: Trainer) -> None:
 def _refuse_finders(trainer: Trainer, pl_module: LightningModule) -> None:
     for finder in _finders(trainer):
         raise RazorError(
-            f"{finder} tries its steps before BackRazor can convert what "
+            f"{finder} tries its steps before BackRazor can convert layers that "
             f"{type(pl_module).__name__} makes in configure_model: make the network in "
-            "__init__, or find in a run of its own"
+            "__init__, or use the finder in a run of its own"
         )
 
 
 def _finders(trainer: Trainer) -> list[str]:
-    """The names of callbacks that try steps of training when fit starts."""
+    """The class names of the callbacks that try steps of training when fit starts."""
     kinds = (BatchSizeFinder, LearningRateFinder)
     return [type(c).__name__ for c in trainer.callbacks if isinstance(c, kinds)]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Conversion: the plan of a network, how it is made, and how layers are converted by it."""
+"""Conversion: a plan is made for a network, and its layers are converted by the plan."""
 
 from razorlight.conversion.convert import (
     Conversion,

@@ -1,4 +1,4 @@
-"""Convert a network's layers in place, and back."""
+"""How the layers of a network are converted in place, and restored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,26 +34,26 @@ def razor_(
     """Make the layers of ``model`` store less for backward, in place.
 
     Each layer whose exact class is registered (:func:`razorlight.layers.register`) changes its
-    class; parameters, buffers, hooks, ``state_dict`` and the forward's output stay as they are.
-    Left dense, unless ``include`` names it: the first layer, whose input is the batch, which is
-    held anyway; by the recipe ``paper`` also the classifier with the norm before it. Calling it
-    again replaces what was chosen before.
+    class. Parameters, buffers, hooks, ``state_dict`` and the output of the forward stay as they
+    are. The first layer stays dense, because its input is the batch, which is in memory anyway. By
+    the recipe ``paper`` the classifier and the norm before it stay dense too. ``include`` can name
+    such layers all the same. A second call replaces the choices of the first.
 
     Args:
-        model: any network; a LightningModule too.
+        model: any network, such as a LightningModule.
         recipe: name of a recipe (:data:`razorlight.planning.RECIPES`), a mapping such as
-            ``{"name": "compact", "bits": 4}``, or one of your own; see
+            ``{"name": "compact", "bits": 4}``, or a :class:`razorlight.Recipe`; see
             :func:`razorlight.planning.find_recipe`.
-        sparsity: share of the entries that is pruned, in [0, 1), where the recipe prunes.
-        include: globs of layer names; only these are converted.
-        exclude: globs of layer names that stay dense.
-        overrides: ``{glob: codec}`` for what single layers store, the codec as in
-            :func:`razorlight.codecs.parse_codec`; the last match wins.
-        plan: what an earlier call returned, or the path of a ``plan.yaml``; in place of all other
-            arguments.
+        sparsity: share of the entries that is pruned, in [0, 1), if the recipe prunes.
+        include: globs of layer names; only these layers are converted.
+        exclude: globs of the names of layers that stay dense.
+        overrides: codecs of single layers, as ``{glob: codec}``, with codecs as in
+            :func:`razorlight.codecs.parse_codec`. The last glob that matches a layer counts.
+        plan: a plan that an earlier call returned, or the path of a ``plan.yaml``. It takes the
+            place of all other arguments.
 
     Returns:
-        What was converted, what was not, and why. Prints as a table.
+        The plan: what each layer becomes, or why it stays dense. It prints as a table.
 
     Raises:
         RazorError: if nothing would be converted, a glob matches nothing, an argument is outside of
@@ -85,7 +85,7 @@ def choose_plan(
     overrides: Mapping[str, Any] | None = None,
     plan: Plan | str | Path | None = None,
 ) -> Plan:
-    """The plan that is given, if it fits the model, or else one that is made.
+    """Return the given plan, if it fits the model; without one, make a plan.
 
     Arguments and errors are those of :func:`razor_`.
     """
@@ -98,10 +98,14 @@ def choose_plan(
 
 
 def check_only_plan(recipe: RecipeSpec, *others: Any) -> None:
-    """Refuse arguments from which a plan would be made, beside a plan.
+    """Refuse the arguments from which a plan is made, because a plan is given already.
+
+    Args:
+        recipe: the recipe; only the default is accepted.
+        others: the other arguments; only None is accepted.
 
     Raises:
-        RazorError: if there are any.
+        RazorError: if any argument is given.
     """
     if recipe != "balanced" or any(other is not None for other in others):
         raise RazorError(
@@ -144,14 +148,14 @@ def _class_for(line: Line, layer: nn.Module) -> type[RazorModule] | None:
 
 
 class Conversion:
-    """What the layers of one network become, made ready to be applied and taken back often.
+    """The conversion of one network by a plan, prepared to be applied and taken back often.
 
     Args:
         model: the network.
-        plan: what each of its layers becomes.
+        plan: the plan of the network.
 
     Attributes:
-        plan: the same, with what the layers meet while they run.
+        plan: the same plan, with notes of what the layers meet while they run.
     """
 
     def __init__(self, model: nn.Module, plan: Plan) -> None:
@@ -172,22 +176,22 @@ class Conversion:
         self.plan = replace(plan, seen=met)
 
     def apply(self) -> None:
-        """Make the layers razor layers."""
+        """Turn the layers into razor layers."""
         for layer, razor_class, plan, seen in self._layers:
             make_razor(layer, razor_class, plan, seen)
 
     def fits(self) -> bool:
-        """Whether the network has the modules that it was planned for, of the same classes."""
+        """Whether the network still has the same modules, of the same dense classes."""
         return all(
             type(module) is its_type and [*module._modules.values()] == children
             for module, its_type, children in self._tree
         )
 
     def take_back(self) -> None:
-        """Make the layers dense again, and copies of them that the network was given meanwhile.
+        """Make the layers dense again, and copies of them that have come into the network since.
 
         Raises:
-            RazorError: as :func:`restore_`.
+            RazorError: as for :func:`restore_`.
         """
         for layer, razor_class, _, _ in self._layers:
             if type(layer) is razor_class:
@@ -216,11 +220,11 @@ def restore_(model: nn.Module) -> None:
     for name, layer in converted.items():
         if "dense_class" not in vars(type(layer)) and not is_parametrized(layer):
             raise RazorError(
-                f"{name} was made a {type(layer).__name__} after razor_ and cannot go back; call "
-                "razor_ after whatever changes classes, such as fully_shard"
+                f"{name} was made a {type(layer).__name__} after razor_ and cannot be restored; "
+                "call razor_ after functions that change classes, such as fully_shard"
             )
     for layer in converted.values():
-        if is_parametrized(layer):  # since: its class is one of its own, derived from ours
+        if is_parametrized(layer):  # torch has since derived a class from the razor class
             type(layer).__bases__ = (layer.dense_class,)
             make_dense(layer, type(layer))
         else:

@@ -1,4 +1,4 @@
-"""How a plan is made: what each layer of a network becomes, and why others stay dense."""
+"""How a plan is made: what each layer of a network becomes, or why the layer stays dense."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -37,7 +37,7 @@ def make_plan(
     exclude: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Decide what each layer of ``model`` becomes; the model stays as it is.
+    """Decide what each layer of ``model`` becomes. The model is not changed.
 
     Arguments and errors are those of :func:`razorlight.razor_`.
     """
@@ -66,11 +66,11 @@ def make_plan(
 
 
 def known_layers(model: nn.Module, blocks: Set[str]) -> dict[str, Known]:
-    """What is known of each layer that can be converted, by name, in the model's order.
+    """The registry entry of each layer that can be converted, by name, in the model's order.
 
     Args:
         model: the network.
-        blocks: names of the layers that are taken as blocks, known or not.
+        blocks: names of the modules that are taken as blocks, registered or not.
     """
     found = {}
     for name, layer in model.named_modules():
@@ -81,7 +81,7 @@ def known_layers(model: nn.Module, blocks: Set[str]) -> dict[str, Known]:
 
 
 def dense_class_of(layer: nn.Module) -> type[nn.Module]:
-    """The class of ``layer``, or that which it had before it was converted."""
+    """The class of ``layer``, or its dense class if it is converted."""
     if isinstance(layer, RazorModule) and not is_parametrized(layer):
         return layer.dense_class
     return type(layer)
@@ -98,7 +98,7 @@ def _layer_plan(
     plan = recipe.layer_plan(known.role)
     if name == ends.head:  # its input is small, and every gradient passes through it
         plan = replace(plan, codec=Dense())
-    if name in gates_of_frozen_products:  # no one else needs its output
+    if name in gates_of_frozen_products:  # no other layer needs its output
         plan = replace(plan, codec=Mask())
     for glob, codec in overrides.items():
         if matches(name, glob) and known.role.accepts(codec):
@@ -107,7 +107,7 @@ def _layer_plan(
 
 
 def _gates_of_frozen_products(model: nn.Module, known: _Layers) -> set[str]:
-    """Gates after which comes a product, in the order of the modules, that is not trained."""
+    """The rectifiers whose next product, in the order of the modules, is frozen or missing."""
     gates, trained = set(), False
     for name, layer in reversed([*known.items()]):
         if layer.role is Role.PRODUCT:
@@ -123,8 +123,8 @@ def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, LayerPla
         chosen = {layer.codec for name, layer in plan.items() if matches(name, glob)}
         if chosen.isdisjoint(role.fit(codec) for role in Role):
             raise RazorError(
-                f"overrides: no layer that {glob!r} matches can be stored by {codec}: they are "
-                "left dense, keep bits, or are activations and blocks, which are never pruned"
+                f"overrides: no layer that {glob!r} matches can store by {codec}: each of them "
+                "stays dense, stores bits, or is an activation or block, which is never pruned"
             )
 
 
@@ -136,7 +136,7 @@ def _reasons_to_skip(
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
 ) -> dict[str, str]:
-    """Known layers that stay dense, and why."""
+    """The reason for each known layer that stays dense, by name."""
     reasons = {ends.first: "first layer: its input is the batch"} if ends.first else {}
     if not recipe.shares:  # as published
         reasons |= {ends.head: "head"} if ends.head else {}
@@ -150,7 +150,7 @@ def _reasons_to_skip(
         elif matches_any(name, exclude or ()):
             reasons[name] = "excluded"
         elif of_class.is_view and not recipe.shares:
-            reasons[name] = "no record goes on by this recipe"
+            reasons[name] = "this recipe shares no records"
         elif isinstance(layer, _MAX_POOLS) and (reason := _why_not_pool(layer)):
             reasons[name] = reason
         elif of_class.equivalent is not None and "forward" in vars(layer):
@@ -178,17 +178,23 @@ def _why_not_pool(pool: nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d) -> str | Non
 
 
 def _kind_of_weights(layer: nn.Module, children: Set[str]) -> str | None:
-    """The class that holds weights of ``layer`` in a form of its own, such as a quantised one."""
+    """The class of weights that are no plain tensors, such as quantised ones; None if all are."""
     for part in (layer, *(layer.get_submodule(child) for child in children)):
         for weight in part.parameters(recurse=False):
-            # of a DTensor, FSDP gives the layer the plain tensor
+            # in place of a DTensor, FSDP gives the layer a plain tensor while it runs
             if is_traceable_wrapper_subclass(weight) and not is_dtensor(weight):
                 return type(weight).__name__
     return None
 
 
 class _Ends(NamedTuple):
-    """The product that reads the batch, and a Linear at the end with the LayerNorms before it."""
+    """The ends of a network.
+
+    Attributes:
+        first: the name of the product that reads the batch.
+        head: the name of the Linear at the end.
+        norms: the names of the LayerNorms directly before the head.
+    """
 
     first: str | None = None
     head: str | None = None
@@ -196,14 +202,15 @@ class _Ends(NamedTuple):
 
 
 def _ends(model: nn.Module) -> _Ends:
-    ends = (*PRODUCTS, *NORMS, nn.Embedding)  # whose input is the batch too, but no values
+    # an Embedding reads the batch too, but stores no value
+    ends = (*PRODUCTS, *NORMS, nn.Embedding)
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, ends)]
     if not layers:
         return _Ends()
     first, layer = layers[0]
     known = find_known(dense_class_of(layer))
     if not isinstance(layer, PRODUCTS) or (known and known.pads_input):
-        first = None  # its input is not the batch itself
+        first = None  # this layer does not read the batch itself
     head, last = layers.pop()
     if not isinstance(last, nn.Linear):
         return _Ends(first)
@@ -219,13 +226,13 @@ def _describe(
     plans: Mapping[str, LayerPlan],
     skipped: Mapping[str, str],
 ) -> Iterator[Line]:
-    # a subclass of Embedding that stays dense costs nothing: it holds its indices alone
+    # A subclass of Embedding that stays dense costs nothing: torch keeps only the indices.
     relatives = (*(REGISTRY.keys() - {nn.Embedding}), *PRODUCTS, *NORMS)
     for name, layer in model.named_modules():
         dense = dense_class_of(layer)
         if plan := plans.get(name):
             is_block = known[name].role is Role.BLOCK
-            detail = _how(known[name], plan)
+            detail = _storage(known[name], plan)
             yield Line(name, dense.__name__, "converted", detail, plan, is_block)
         elif name in skipped:
             yield Line(name, dense.__name__, "skipped", skipped[name])
@@ -239,7 +246,8 @@ def _describe(
             yield Line(name, dense.__name__, "near miss", reason)
 
 
-def _how(known: Known, plan: LayerPlan) -> str:
+def _storage(known: Known, plan: LayerPlan) -> str:
+    """How the layer stores, in the words of the report."""
     if known.role is not Role.VIEW:
         return str(plan)
-    return "records go on through it" if known.is_view else "nothing"
+    return "carries records on" if known.is_view else "nothing"

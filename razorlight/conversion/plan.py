@@ -1,4 +1,4 @@
-"""The plan of a conversion: what each layer of a network becomes, or why it stays dense."""
+"""The plan of a network: what each layer becomes, or why the layer stays dense."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ Status = Literal["converted", "skipped", "near miss"]
 
 @dataclass(frozen=True)
 class Line:
-    """The part of a plan that speaks of one layer.
+    """The line of a plan for one layer.
 
     Attributes:
         name: fully-qualified name in the model.
-        layer: name of its dense class.
+        layer: name of the dense class.
         status: "converted", "skipped" (known, and left dense) or "near miss" (a subclass or
-            relative of a known layer, which is not registered).
-        detail: how it stores, or the reason why it stays dense.
-        plan: how it stores; None if it stays dense.
-        runs_again: Whether it is a block that runs again in backward.
+            relative of a known class, which is not registered itself).
+        detail: words for how the layer stores, or why it stays dense.
+        plan: the layer plan; None if the layer stays dense.
+        runs_again: Whether the layer is a block that runs again in backward.
     """
 
     name: str
@@ -36,17 +36,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """What each layer of a network becomes: one line for each, in the model's order.
+    """What each layer of a network becomes, as one line for each layer, in the model's order.
 
-    A plan prints as a table of 80 columns, goes to a YAML file (:meth:`save`), may be edited there
-    by hand, and comes back (:meth:`load`), for :func:`razorlight.razor_` and
+    A plan prints as a table of 80 columns. It can be saved to a YAML file (:meth:`save`), edited
+    there by hand, loaded again (:meth:`load`), and given to :func:`razorlight.razor_` or
     :class:`razorlight.BackRazor`.
 
     Attributes:
-        lines: of the layers.
-        seen: what converted layers met while they ran, up to now.
-        held: one line for each holder of dense values that stayed alive in the first step, where
-            that was looked at (:class:`razorlight.memory.ValuesWatch`).
+        lines: the lines of the layers.
+        seen: notes of what the converted layers have met while they ran.
+        held: one line for each holder of dense values that stayed alive in the first step, if a
+            :class:`razorlight.memory.ValuesWatch` looked.
 
     Example:
         >>> import torch
@@ -63,7 +63,7 @@ class Plan:
 
     @property
     def layers(self) -> dict[str, LayerPlan]:
-        """How each converted layer stores, by name."""
+        """The layer plan of each converted layer, by name."""
         return {line.name: line.plan for line in self.lines if line.plan is not None}
 
     def only(self, status: Status) -> list[Line]:
@@ -71,7 +71,7 @@ class Plan:
         return [line for line in self.lines if line.status == status]
 
     def summary(self) -> str:
-        """One line: how many layers are converted, and why others are not."""
+        """One line that says how many layers are converted, and why others stay dense."""
         converted = self.only("converted")
         kinds = Counter(line.layer for line in converted)
         text = f"converted {len(converted)} of {len(self.lines)} layers"
@@ -79,19 +79,19 @@ class Plan:
         return f"{text}; left dense: {left}" if (left := self.reasons()) else text
 
     def reasons(self) -> str:
-        """The reasons of all layers that are left dense, with their counts."""
+        """The reasons why layers stay dense, each with the number of layers."""
         left = [line for line in self.lines if line.status != "converted"]
         if not self.lines:
-            return "it has no layer of a known class"
+            return "the network has no layer of a known class"
         reasons = Counter(line.detail for line in left)
         return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
 
     def warnings(self) -> list[str]:
-        """One line for each thing found up to now, while converted layers ran."""
+        """One line for each problem that was found while converted layers ran."""
         return [*self.never_called(), *self.left_to_torch(), *self.held]
 
     def never_called(self) -> list[str]:
-        """One line for each class of layers that never called what it is registered for."""
+        """One line for each class of layers that never called a function of its registration."""
         lines = []
         for layer in dict.fromkeys(seen.layer for seen in self.seen if seen.ran):
             ran = [seen for seen in self.seen if seen.layer == layer and seen.ran]
@@ -113,7 +113,7 @@ class Plan:
 
     def __str__(self) -> str:
         """A table of 80 columns that names every layer."""
-        from rich.console import Console  # here, for most runs print no table
+        from rich.console import Console  # imported here, because most runs print no table
         from rich.table import Table
 
         table = Table("layer", "class", "stored as, or why it is left dense", expand=True)
@@ -129,7 +129,7 @@ class Plan:
         """Write the plan to a YAML file, which may be edited by hand.
 
         Args:
-            path: of the file; another file there is replaced.
+            path: path of the file. An existing file is replaced.
         """
         from razorlight.conversion.plan_file import write_plan
 
@@ -137,13 +137,14 @@ class Plan:
 
     @staticmethod
     def load(path: str | Path) -> "Plan":
-        """Read a plan from a YAML file, as :meth:`save` wrote it or as it was edited since.
+        """Read a plan from a YAML file that :meth:`save` wrote, edited by hand or not.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Raises:
-            RazorError: if there is no such file, or it holds no plan; the message names the layer.
+            RazorError: if there is no such file, or the file holds no plan. The message names the
+                layer with the mistake.
         """
         from razorlight.conversion.plan_file import read_plan
 

@@ -1,6 +1,6 @@
 """Plans as YAML files.
 
-One line for each layer: its class, and either how the layer stores or why it stays dense::
+A file has one line for each layer: its class, and either how it stores or why it stays dense::
 
     layers:
       conv1: {layer: Conv2d, dense: 'first layer: its input is the batch'}
@@ -56,7 +56,7 @@ def _plain(line: Line) -> dict[str, Any]:
 
 
 def _short(codec: Codec) -> str | dict[str, Any]:
-    """The fields of a codec that are not as by default."""
+    """The codec as YAML: its name, or its name with the fields that differ from the defaults."""
     values = codec_fields(codec)
     defaults = {field.name: field.default for field in fields(codec)}
     changed = {name: v for name, v in values.items() if name == "codec" or v != defaults[name]}
@@ -64,10 +64,10 @@ def _short(codec: Codec) -> str | dict[str, Any]:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read what :func:`write_plan` wrote, or somebody edited since.
+    """Read a plan that :func:`write_plan` wrote, edited by hand or not.
 
     Raises:
-        RazorError: if there is no such file, or it holds no plan.
+        RazorError: if there is no such file, or the file holds no plan.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -91,13 +91,13 @@ def _read_line(path: Path, name: str, given: Any) -> Line:
 
 def _line(name: str, given: Any) -> Line:
     if not isinstance(given, dict) or not isinstance(given.get("layer"), str):
-        raise RazorError("give a mapping with the class as `layer`")
+        raise RazorError("give a mapping that names the class as `layer`")
     if unknown := given.keys() - {*_LINE, *_OPTIONS}:
         known = ", ".join([*_LINE, *_OPTIONS])
         raise RazorError(f"unknown {', '.join(sorted(map(str, unknown)))}; a layer has {known}")
     chosen = [key for key in ("codec", *_STATUS) if key in given]
     if len(chosen) != 1:
-        raise RazorError(f"give one of codec, {', '.join(_STATUS)}")
+        raise RazorError(f"give exactly one of codec, {', '.join(_STATUS)}")
     if "codec" not in given:
         return Line(name, given["layer"], _STATUS[chosen[0]], str(given[chosen[0]]))
     plan = LayerPlan(parse_codec(given["codec"]), **_options(given))

@@ -1,4 +1,4 @@
-"""Razor layers: the classes that dense layers are turned into, and which are known."""
+"""Razor layers: the classes that dense layers are turned into, and the registry of known ones."""
 
 from razorlight.layers import known as _known  # noqa: F401  (fills the registry)
 from razorlight.layers.block import RazorBlock, find_blocks

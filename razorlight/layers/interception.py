@@ -1,8 +1,8 @@
-"""How the functions that a forward calls are replaced while it runs.
+"""How the functions that a forward calls are replaced while the forward runs.
 
-A :class:`torch.overrides.TorchFunctionMode` sees every function of torch that is called with
-tensors. So the forward of a layer runs as it is written, whoever wrote it, and only what its
-functions store is another. Functions that move entries about carry records on to their output.
+A :class:`torch.overrides.TorchFunctionMode` intercepts every torch function that is called with
+tensors. So the forward of a layer runs as it is written, whoever wrote it, and only the tensors
+that its functions store are other ones. Functions that move entries carry records to their output.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,12 +27,12 @@ TorchFunction = Callable[..., Any]
 
 
 class ReplacedFunctions(TorchFunctionMode):
-    """A context in which some functions store by a plan.
+    """A context in which some torch functions store by the plan of a layer.
 
     Args:
-        functions: that are replaced.
-        plan: of the layer whose forward runs.
-        seen: takes note of what is met.
+        functions: the torch functions that are replaced.
+        plan: the plan of the layer whose forward runs.
+        seen: takes note of the functions and tensors that the layer meets.
     """
 
     def __init__(self, functions: frozenset[TorchFunction], plan: LayerPlan, seen: Seen) -> None:
@@ -43,9 +43,9 @@ class ReplacedFunctions(TorchFunctionMode):
         self, func: TorchFunction, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not torch.is_grad_enabled():  # inside the autograd Functions of inner layers
+        if not torch.is_grad_enabled():  # inside the autograd Function of an inner layer
             return func(*args, **kwargs)
-        if func is Tensor.unflatten:  # in which a compiler meets one more of that name
+        if func is Tensor.unflatten:  # a compiler that traces into it meets a second such method
             func = torch.unflatten
         if func is F.multi_head_attention_forward:
             with self:
@@ -54,7 +54,7 @@ class ReplacedFunctions(TorchFunctionMode):
         if not is_replaced and not is_move:
             return func(*args, **kwargs)
         operands = (*args, *kwargs.values())
-        is_replaced = is_replaced and _is_stored_of(operands)
+        is_replaced = is_replaced and _may_store(operands)
         if (kind := find_other_kind(operands)) is not None:
             if is_replaced:
                 self.seen.leave_to_torch(kind)
@@ -63,19 +63,19 @@ class ReplacedFunctions(TorchFunctionMode):
             out = self._replace(func, args, kwargs)
         else:
             out = func(*args, **kwargs)
-        if is_move and args and self.plan.shares:  # an input by keyword is left alone
+        if is_move and args and self.plan.shares:  # an input given by keyword gets no record
             return _carry(self.plan, func, out, *args, **kwargs)
         return out
 
     def _replace(self, func: TorchFunction, args: Any, kwargs: Any) -> Any:
         if not is_traced():
             self.seen.called.add(name_of(func))
-        with without_torch_function():  # what the function calls is not to be replaced again
+        with without_torch_function():  # the calls inside the function must not be replaced again
             return FUNCTIONS[func](self.plan, *args, **kwargs)
 
 
-def _is_stored_of(operands: Iterable[Any]) -> bool:
-    """Whether there is a gradient to come, and an entry in each operand."""
+def _may_store(operands: Iterable[Any]) -> bool:
+    """Whether an operand needs a gradient, and no operand is empty."""
     tensors = [x for x in operands if isinstance(x, Tensor)]
     return any(x.requires_grad for x in tensors) and all(x.numel() for x in tensors)
 
@@ -83,7 +83,7 @@ def _is_stored_of(operands: Iterable[Any]) -> bool:
 def _carry(
     plan: LayerPlan, func: TorchFunction, out: Any, x: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    """Carry what is attached to ``x`` on to ``out = func(x, *args, **kwargs)``, or to each part."""
+    """Carry the record of ``x`` to ``out = func(x, *args, **kwargs)``, or to each part of it."""
     move = partial(_move, func=func, args=args, kwargs=kwargs)
     if not isinstance(x, Tensor):
         within_samples = func is torch.cat and _dim_of_cat(out, *args, **kwargs) != 0
@@ -103,7 +103,7 @@ def _dim_of_cat(out: Tensor, dim: int = 0, **_: Any) -> int:
 
 
 def _is_within_samples(func: TorchFunction, x: Tensor, pad: Any = None, *_: Any, **__: Any) -> bool:
-    """Whether ``func`` moves entries within their sample (dim 0) alone, as far as it is known."""
+    """Whether ``func`` is known to move entries only within their sample (dim 0)."""
     whole = (F.interpolate, F.pixel_shuffle, F.pixel_unshuffle)
     return func in whole or (func is F.pad and len(pad) < 2 * x.ndim)
 

@@ -1,4 +1,4 @@
-"""Razor layers: a layer of the same class and forward that stores by a plan."""
+"""Razor layers: a razor layer runs the forward of its dense class, and stores by a plan."""
 
 import copyreg
 from collections.abc import Callable
@@ -28,8 +28,8 @@ class RazorModule(nn.Module):
     """A module that runs the forward of its dense class, and stores by a plan for backward.
 
     Parameters, buffers, hooks and ``state_dict`` are those of the dense module; only the class
-    differs. Without gradients a razor module is the dense one. What torch.export, torch.jit.trace
-    and torch.fx make of a razor module is made of the dense one.
+    differs. Without gradients a razor module computes as the dense one. torch.export,
+    torch.jit.trace and torch.fx see the dense module too.
     """
 
     dense_class: ClassVar[type[nn.Module]]
@@ -39,15 +39,15 @@ class RazorModule(nn.Module):
 
     @classmethod
     def class_for(cls, dense: type[nn.Module]) -> "type[RazorModule] | None":
-        """The class that modules of class ``dense`` are turned into, if they can be."""
+        """The class that modules of class ``dense`` are turned into; None if there is none."""
         raise NotImplementedError
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The dense class's forward; see there for arguments and shapes."""
+        """Run the forward of the dense class, with its arguments and shapes."""
         return self._run(super().forward, args, kwargs)
 
     def _run(self, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``forward(*args, **kwargs)``, a forward of the dense module, stored by the plan."""
+        """Run ``forward``, a forward of the dense module, and store by the plan."""
         if self._stores(args, kwargs):
             return self._run_stored(forward, args, kwargs)
         return forward(*args, **kwargs)
@@ -56,13 +56,13 @@ class RazorModule(nn.Module):
         raise NotImplementedError
 
     def _stores(self, *given: Any) -> bool:
-        """Whether a backward may follow, for which something is to be stored.
+        """Whether a backward may follow, for which the module must store.
 
         Args:
-            given: the arguments, of any structure.
+            given: the arguments of the forward, of any structure.
 
         Raises:
-            RazorError: if it would be one of torch.func or forward-mode differentiation.
+            RazorError: if torch.func or forward-mode differentiation is active.
         """
         if not torch.is_grad_enabled():
             return False
@@ -75,7 +75,7 @@ class RazorModule(nn.Module):
                 "(exclude=[...], restore_), or use torch.no_grad() if no gradient is needed"
             )
         values = tree_leaves(given)
-        if any(isinstance(x, Proxy) for x in values):  # torch.fx looks for what is called
+        if any(isinstance(x, Proxy) for x in values):  # torch.fx records which functions are called
             return False
         # In eval mode without gradients torch picks kernels that round differently, but not under a
         # function mode, so nothing is intercepted here.
@@ -90,20 +90,20 @@ class RazorModule(nn.Module):
         )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """As the dense module: a file that holds it opens where there is no razorlight."""
+        """Pickle as the dense module, so that a file can be read without razorlight."""
         razor_class, own = type(self), vars(self)
         given = self.razor_plan, self.razor_seen
         make_dense(self)
         try:
             make, args, *rest = self.__reduce_ex__(protocol)
-            if make is copyreg.__newobj__:  # type: ignore[attr-defined]  # asks for the class
+            if make is copyreg.__newobj__:  # type: ignore[attr-defined]  # pickle would compare the class
                 make, args = copyreg._reconstructor, (*args, object, None)  # type: ignore[attr-defined]
             return make, args, *({**part} if part is own else part for part in rest)
         finally:
             make_razor(self, razor_class, *given)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """A razor module, with its plan."""
+        """Copy as a razor module, with its plan."""
         if hasattr(super(), "__deepcopy__"):
             return super().__deepcopy__(memo)  # type: ignore[misc]
         reduced: Any = super().__reduce_ex__(4)
@@ -134,14 +134,14 @@ class RazorLayer(RazorModule):
             return forward(*args, **kwargs)
 
 
-class _Around:
-    """A forward that was set on the instance, run as the module's own would be."""
+class _InstanceForward:
+    """Runs a forward that was set on the instance as the forward of the class would run."""
 
     def __init__(self, module: RazorModule, forward: Forward) -> None:
         self.module, self.forward = module, forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(self.module, RazorModule):  # the module was made dense since
+        if not isinstance(self.module, RazorModule):  # the module has become dense again
             return self.forward(*args, **kwargs)
         return self.module._run(self.forward, args, kwargs)
 
@@ -150,12 +150,12 @@ def make_razor(
     module: nn.Module, razor_class: type[RazorModule], plan: LayerPlan, seen: Seen
 ) -> None:
     """Make ``module`` a razor module, in a microsecond."""
-    # as attributes of the module they would pass through what it does for parameters
+    # nn.Module.__setattr__ would first look whether the value is a parameter, buffer or module
     own = vars(module)
     own.update(razor_plan=plan, razor_seen=seen)
     object.__setattr__(module, "__class__", razor_class)
     if "forward" in own:
-        own["forward"] = _Around(cast(RazorModule, module), own["forward"])
+        own["forward"] = _InstanceForward(cast(RazorModule, module), own["forward"])
 
 
 def make_dense(module: nn.Module, dense: type[nn.Module] | None = None) -> None:
@@ -167,7 +167,7 @@ def make_dense(module: nn.Module, dense: type[nn.Module] | None = None) -> None:
     """
     own = vars(module)
     del own["razor_plan"], own["razor_seen"]
-    if isinstance(own.get("forward"), _Around):
+    if isinstance(own.get("forward"), _InstanceForward):
         own["forward"] = own["forward"].forward
     object.__setattr__(module, "__class__", dense or module.dense_class)
 
@@ -181,7 +181,7 @@ def razor_class(base: type[RazorModule], dense: type[nn.Module], known: Known) -
     Args:
         base: :class:`RazorLayer` or :class:`razorlight.layers.RazorBlock`.
         dense: the dense class.
-        known: of the dense class.
+        known: the entry of the dense class in the registry.
     """
     key = (base, dense, known)
     if key not in _CLASSES:
@@ -191,7 +191,7 @@ def razor_class(base: type[RazorModule], dense: type[nn.Module], known: Known) -
 
 def _make_class(base: type[RazorModule], dense: type[nn.Module], known: Known) -> type[RazorModule]:
     def forward(self: RazorModule, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(self, RazorModule):  # bound while it was one, and called since
+        if not isinstance(self, RazorModule):  # somebody kept this method, and the module is dense
             return type(self).forward(self, *args, **kwargs)
         return base.forward(self, *args, **kwargs)
 
@@ -201,7 +201,7 @@ def _make_class(base: type[RazorModule], dense: type[nn.Module], known: Known) -
         "known": known,
         "forward": forward,
         "__doc__": dense.__doc__,
-        "__module__": dense.__module__,  # by which torch.fx knows torch's own layers
+        "__module__": dense.__module__,  # torch.fx recognises torch's own layers by it
     }
     made = type(f"Razor{dense.__name__}", (base, dense), members)
     ForkingPickler.register(made, partial(_to_another_process, base))

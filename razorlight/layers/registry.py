@@ -1,4 +1,4 @@
-"""The registry: which classes of layers are known, and what is known of each."""
+"""The registry: which classes of layers are known, and which functions each class calls."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +17,14 @@ TorchFunction = Callable[..., Any]
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is known of a class of layers; see :func:`register` for the meaning.
+    """The entry of a class of layers in the registry; :func:`register` explains each field.
 
     Attributes:
-        role: of its layers.
-        functions: that are replaced while the forward runs, in all their spellings.
-        expected: names of those functions that the forward should call.
-        uses_weights_of: names of children.
-        equivalent: the forward, by functions that are replaced.
+        role: the role of the layers.
+        functions: the functions that are replaced while the forward runs, in all their spellings.
+        expected: the names of the functions that the forward should call.
+        uses_weights_of: the names of children whose weights the forward uses.
+        equivalent: a function that computes the forward with ``functions``, or None.
         pads_input: Whether the layer computes with a padded copy of its input.
     """
 
@@ -37,14 +37,14 @@ class Known:
 
     @property
     def is_view(self) -> bool:
-        """Whether a layer computes nothing, and only carries records on."""
+        """Whether the layers compute nothing, and only carry records to their output."""
         return self.role is Role.VIEW and not self.functions
 
 
 REGISTRY: dict[type[nn.Module], Known] = {}
-"""What is known of each class that was registered and is imported."""
+"""The entries of all registered classes that are imported."""
 BY_PATH: dict[str, Known] = {}
-"""What is known of classes that nobody has imported yet, by ``package.module.Class``."""
+"""The entries of classes that are not imported yet, by their path ``package.module.Class``."""
 
 
 def register(
@@ -59,24 +59,27 @@ def register(
     """Make layers of exactly these classes convertible.
 
     Args:
-        classes: layer classes, or their paths (``package.module.Class``), by which they are known
-            once somebody else has imported them. Their forward may do anything besides calling
+        classes: layer classes, or their paths (``package.module.Class``). A path takes effect once
+            the class is imported. The forward of a class may do anything besides calling
             ``functions``.
-        functions: torch functions to replace while the forward runs, out of
-            :data:`razorlight.functional.FUNCTIONS`, with all their spellings, such as
-            ``F.softmax``, ``torch.softmax`` and ``Tensor.softmax``. They are replaced in children
-            that are not razor layers too. A loss has none: it runs again as a whole.
-        role: what is stored, the same for all of ``functions``. A block that only moves entries
-            about between its layers stores nothing, and is a view.
-        alternatives: Whether the forward calls some of ``functions`` alone, as it is told. If not,
-            the report names those that are never called.
-        uses_weights_of: names of children whose weights the forward uses without calling them.
-        equivalent: for a forward ``(x)`` that computes in other operations what ``functions`` do:
-            the same ``(layer, x)`` by these. The output is still the forward's.
+        functions: torch functions that are replaced while the forward runs. They must be among
+            :data:`razorlight.functional.FUNCTIONS`. One spelling stands for all, such as
+            ``F.softmax`` for ``torch.softmax`` and ``Tensor.softmax``. The functions are also
+            replaced in children that are not razor layers. A loss has no functions: it runs again
+            as a whole.
+        role: the kind of value that is stored, the same for all of ``functions``. A module that
+            only moves entries between its layers stores nothing, and is a view.
+        alternatives: Whether the forward may call only some of ``functions``. If not, the report
+            names the functions that are never called.
+        uses_weights_of: names of children whose weights the forward uses without calling the
+            children.
+        equivalent: a function of the layer and ``x`` that computes the same as ``forward(x)``, but
+            with ``functions``. It is for a forward that computes in other operations. The output is
+            still that of the forward.
         pads_input: Whether the forward computes with a padded copy of its input.
 
     Raises:
-        RazorError: for a function that has no counterpart.
+        RazorError: for a function that is not in :data:`razorlight.functional.FUNCTIONS`.
 
     Example:
         >>> import torch.nn.functional as F
@@ -112,10 +115,10 @@ def name_of(function: TorchFunction) -> str:
 
 
 def find_known(dense: type[nn.Module]) -> Known | None:
-    """What is known of layers of exactly the class ``dense``, if it is registered.
+    """The entry for layers of exactly the class ``dense``, or None.
 
-    The class of a layer that FSDP shards (:func:`torch.distributed.fsdp.fully_shard`) is a subclass
-    made on the spot, of the same forward. It is known as the class that it was before.
+    When FSDP shards a layer (:func:`torch.distributed.fsdp.fully_shard`), it makes a subclass with
+    the same forward. That subclass has the entry of the original class.
     """
     _look_up_paths(part.__module__.partition(".")[0] for part in dense.__mro__)
     if dense in REGISTRY:
@@ -127,13 +130,13 @@ def find_known(dense: type[nn.Module]) -> Known | None:
 
 
 def known_classes() -> Iterator[type[nn.Module]]:
-    """All classes that are registered and imported."""
+    """All registered classes that are imported."""
     _look_up_paths([path.partition(".")[0] for path in BY_PATH])
     yield from REGISTRY
 
 
 def _look_up_paths(packages: Iterable[str]) -> None:
-    """Move classes of these packages that are imported by now to the registry."""
+    """Move the entries of these packages whose classes are imported by now to the registry."""
     packages = set(packages)
     for path in [path for path in BY_PATH if path.partition(".")[0] in packages]:
         module, _, name = path.rpartition(".")

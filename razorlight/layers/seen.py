@@ -1,4 +1,4 @@
-"""What razor layers meet while they run, for those who ask what a conversion came to."""
+"""What razor layers meet while they run; the plan reports it."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ class Seen:
     """What one layer met since it was converted.
 
     Attributes:
-        name: of the layer.
-        layer: the name of its dense class.
-        expected: the functions that its forward should call.
-        of_all: what the layers of the same conversion met, this one among them.
-        ran: whether it ran in a way that stores.
-        called: the names of functions that were replaced in it.
-        left: kinds of tensors that were left to torch.
+        name: the name of the layer.
+        layer: the name of the layer's dense class.
+        expected: the names of the functions that the forward should call.
+        of_all: the objects of all layers of the same conversion, including this one.
+        ran: Whether the forward ran and stored.
+        called: the names of the functions that were replaced while the forward ran.
+        left: the kinds of tensors that were left to torch.
     """
 
     name: str
@@ -29,17 +29,17 @@ class Seen:
     left: set[str] = field(default_factory=set)
 
     def leave_to_torch(self, kind: str) -> None:
-        """Note that torch stores what the layer computes with such a tensor, and say it once.
+        """Note that a function was left to torch, and warn once for each kind of tensor.
 
         Args:
-            kind: of the tensor, in words.
+            kind: the kind of tensor for which the function was left to torch, in words.
         """
         if is_traced():
             return
         if not any(kind in seen.left for seen in self.of_all):
             warnings.warn(
-                f"razorlight: {self.name or 'the root'} ({self.layer}) meets {kind}; what a layer "
-                "computes with such is left to torch, which stores it as in the dense network",
+                f"razorlight: {self.name or 'the root'} ({self.layer}) meets {kind}, which is left "
+                "to torch: such tensors are stored as in the dense network",
                 stacklevel=2,
             )
         self.left.add(kind)

@@ -1,4 +1,4 @@
-"""Whether a converted network lets go of its dense values, and who holds them where it does not."""
+"""Whether the dense values of a converted network are freed before backward, and who holds them."""
 
 import weakref
 from collections import defaultdict
@@ -24,12 +24,13 @@ _WORTH_A_LINE = 0.01  # of the bytes of all dense values that were seen
 
 @dataclass(frozen=True)
 class Held:
-    """Dense values of converted layers that are alive before backward, all held in the same way.
+    """Dense values of converted layers that are alive before backward, and have one holder.
 
     Attributes:
-        layers: names of the layers that read or gave them, in the order in which they ran.
-        nbytes: of the values.
-        holder: who holds them.
+        layers: the names of the layers that read or returned the values, in the order in which the
+            layers ran.
+        nbytes: the bytes of the values.
+        holder: words that say who holds the values.
     """
 
     layers: tuple[str, ...]
@@ -37,7 +38,7 @@ class Held:
     holder: str
 
     def __str__(self) -> str:
-        """One line: which layers, how much, and who holds it."""
+        """One line that names the layers, the bytes and the holder."""
         more = f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else ""
         size = f"{self.nbytes / 2**20:.2f} MiB"
         return f"dense values of {self.layers[0]}{more} ({size}) stay alive: {self.holder}"
@@ -45,7 +46,7 @@ class Held:
 
 @dataclass
 class _Value:
-    """A dense value, and the converted layers that read or gave it."""
+    """A dense value, and the converted layers that read or returned it."""
 
     storage: "weakref.ref[UntypedStorage]"
     nbytes: int
@@ -53,7 +54,7 @@ class _Value:
 
 
 class _Call(NamedTuple):
-    """One run of a module; the nodes of its graph have numbers from ``start`` to ``end``."""
+    """One run of a module. The nodes of its graph have the numbers from ``start`` to ``end``."""
 
     name: str
     start: int
@@ -63,15 +64,17 @@ class _Call(NamedTuple):
 class ValuesWatch:
     """Watches the dense values that go in and out of converted layers during one forward.
 
-    Until :meth:`stop`, hooks run with all modules, which a compiler would see.
+    Until :meth:`stop`, hooks run with all modules. A compiler would trace them.
 
     Args:
-        model: whose modules are watched.
-        plan: of its conversion. What a layer holds that is left dense on purpose is as planned.
+        model: the network whose modules are watched.
+        plan: the plan of the network. Values that a skipped layer holds are held as planned.
 
     Example:
+        >>> import torch
+        >>> from razorlight import razor_
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU())
-        >>> with ValuesWatch(model, razorlight.razor_(model)) as watch:
+        >>> with ValuesWatch(model, razor_(model, include=["*"])) as watch:
         ...     loss = model(torch.randn(2, 8)).sum()
         ...     print(watch.held(loss))
         []
@@ -82,9 +85,9 @@ class ValuesWatch:
         self._converted = {line.name for line in plan.only("converted")}
         self._left_dense = {line.name for line in plan.only("skipped")}
         self._values: list[_Value] = []
-        self._latest: dict[int, _Value] = {}  # by the storage's id, which a later one may get
+        self._latest: dict[int, _Value] = {}  # by id of the storage; a later storage may get the id
         self._calls: list[_Call] = []
-        self._starts: list[int] = []  # of those that run now
+        self._starts: list[int] = []  # of the modules that run now
         self._names = {module: name for name, module in model.named_modules()}
         self._hooked = [
             name
@@ -99,7 +102,7 @@ class ValuesWatch:
 
     def start(self) -> None:
         """Begin to watch."""
-        # of all modules there are, for a copy of the network would take hooks of its own along
+        # global hooks, because a copy of the network would copy hooks that belong to its modules
         self._handles = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after),
@@ -109,13 +112,13 @@ class ValuesWatch:
         self.stop()
 
     def stop(self) -> None:
-        """Take the hooks away."""
+        """End to watch, and remove the hooks."""
         while self._handles:
             self._handles.pop().remove()
 
     @property
     def active(self) -> bool:
-        """Whether it is watching."""
+        """Whether the hooks are in place."""
         return bool(self._handles)
 
     def _before(self, module: nn.Module, given: Any) -> None:
@@ -133,7 +136,7 @@ class ValuesWatch:
         if name not in self._converted:
             return
         for x in tree_leaves(values):
-            # a leaf is the batch or a parameter, which live on anyway
+            # a leaf is the batch or a parameter, which stay alive anyway
             if _is_dense(x) and x.requires_grad and not x.is_leaf and x.numel():
                 storage = x.untyped_storage()
                 value = self._latest.get(id(storage))
@@ -144,10 +147,10 @@ class ValuesWatch:
                 value.layers.append(name)
 
     def held(self, loss: Tensor) -> list[Held]:
-        """What is alive that converted layers read or gave, the largest first.
+        """Find the dense values that are alive, grouped by holder, largest group first.
 
         Args:
-            loss: whose graph is searched; its backward has not run.
+            loss: the loss whose graph is searched. Its backward has not run.
         """
         alive = {id(s): value for value in self._values if (s := value.storage()) is not None}
         holders = self._holders(loss, alive.keys())
@@ -175,14 +178,14 @@ class ValuesWatch:
             kept = {id(x.untyped_storage()) for x in _saved(node)}.intersection(storages)
             if kept:
                 holder = _BY_PLAN if _is_razors(node) else self._describe(node)
-                # who holds a value besides its layer is what matters
+                # a holder that is not planned counts more than one that is
                 holders |= {key: holder or holders.get(key, _BY_PLAN) for key in kept}
         return holders
 
     def _describe(self, node: Any) -> str:
         number, name = node._sequence_nr(), node.name().removesuffix("Backward0").lower()
         around = [call for call in self._calls if call.start <= number < call.end]
-        # the innermost is the shortest
+        # the innermost call is the shortest
         where = min(around, key=lambda call: call.end - call.start).name if around else None
         if where is None:
             return f"{name} outside of the network keeps them for backward"
@@ -203,7 +206,7 @@ _BY_PLAN = ""
 
 
 def _without_numbers(place: str) -> str:
-    """``blocks.3.attn`` as ``blocks.*.attn``, so that blocks alike make one line."""
+    """Turn ``blocks.3.attn`` into ``blocks.*.attn``, so that equal blocks share one line."""
     return ".".join("*" if part.isdigit() else part for part in place.split("."))
 
 
@@ -223,7 +226,7 @@ def _saved(node: Any) -> Iterator[Tensor]:
     for name in dir(node):
         if name.startswith("_raw_saved_"):
             for saved in tree_leaves(getattr(node, name)):
-                # as it is kept: what a hook packed is not unpacked, which runs a checkpoint again
+                # A value that a hook packed stays packed: unpacking could run a checkpoint again.
                 yield from filter(_is_dense, tree_leaves(saved.data))
 
 
@@ -232,6 +235,6 @@ def _is_dense(x: Any) -> bool:
 
 
 def _is_razors(node: Any) -> bool:
-    """Whether the node is an autograd Function of this package, which stores as planned."""
+    """Whether the node belongs to an autograd Function of this package, which stores as planned."""
     function = getattr(node, "_forward_cls", None)
     return function is not None and function.__module__.startswith("razorlight.")

@@ -220,7 +220,8 @@ def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
         sparsity: the argument ``sparsity`` of the recipe; None leaves it to ``spec``.
 
     Raises:
-        RazorError: for an unknown or missing name, argument or field, or a sparsity outside [0, 1).
+        RazorError: for an unknown or missing name, argument or field, a sparsity outside [0, 1), or
+            a sparsity beside a recipe that is given as an object.
 
     Example:
         >>> find_recipe({"name": "compact", "bits": 4}).norm
@@ -229,6 +230,8 @@ def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
         True
     """
     if isinstance(spec, Recipe):
+        if sparsity is not None:
+            raise RazorError("sparsity is an argument of a named recipe: a Recipe has its codecs")
         return spec
     chosen: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
     if sparsity is not None:

@@ -1,7 +1,8 @@
-"""The layers that razorlight knows, by the package that they come from.
+"""The layers that razorlight knows, one file for each package that they come from.
 
-Those of other packages than torch are known by path: the package need not be there, and is not
-imported. A class belongs here once the tests compare it with its dense self.
+Layers of other packages than torch are registered by path. Such a package need not be installed,
+and is not imported here. A class belongs here once the tests compare its razor layer with the dense
+layer.
 """
 
 from razorlight.layers.known import smp, timm, torch, torchvision, transformers

@@ -1,4 +1,4 @@
-"""What several packages have in common."""
+"""Names and lists that the files of several packages need."""
 
 from functools import partial
 
@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from razorlight.layers import registry
 from razorlight.layers.registry import TorchFunction
 
-register = partial(registry.register, alternatives=True)  # some call none, such as dropout of 0
+# A forward may call only some of these functions: an attention is fused, or runs in several steps.
+register = partial(registry.register, alternatives=True)
 
 ATTENTION: list[TorchFunction] = [
-    F.scaled_dot_product_attention,  # fused
-    F.softmax,  # and in single steps
+    F.scaled_dot_product_attention,  # in one step
+    F.softmax,  # in several steps, with matmul
     torch.matmul,
 ]
 MULTIPLY: list[TorchFunction] = [torch.mul]

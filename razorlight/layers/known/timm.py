@@ -87,6 +87,6 @@ register(
 register(
     "timm.models.beit.Attention",
     "timm.models.eva.EvaAttention",
-    functions=[*ATTENTION, F.linear],  # q and v have a bias and k has none: F.linear by hand
+    functions=[*ATTENTION, F.linear],  # only q and v have a bias, so the forward calls F.linear
     role=Role.OPERANDS,
 )

@@ -48,7 +48,7 @@ register(nn.Softplus, functions=[F.softplus], role=Role.SMOOTH_ACTIVATION)
 register(
     nn.TransformerEncoderLayer,
     nn.TransformerDecoderLayer,
-    functions=[F.relu, F.gelu],  # one of them, as they are told
+    functions=[F.relu, F.gelu],  # an argument of the layer chooses one of them
     role=Role.SMOOTH_ACTIVATION,
 )
 register(nn.ELU, functions=[F.elu], role=Role.KINKED_ACTIVATION)

@@ -1,4 +1,4 @@
-"""The layers of Hugging Face transformers, which the tests in ``tests/clients`` compare."""
+"""The layers of Hugging Face transformers. ``tests/clients`` compares them with dense layers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from razorlight.planning import Role
 
 
 def _paths(*classes: str) -> list[str]:
-    """``model.Class`` as the path of a class of transformers' model of that name."""
+    """Turn each ``model.Class`` into the path of the class in transformers."""
     pairs = (name.split(".") for name in classes)
     return [f"transformers.models.{model}.modeling_{model}.{name}" for model, name in pairs]
 
