@@ -116,7 +116,10 @@ def rename(layers):
             lambda layers: layers["blocks.0.norm1"].update(runs_again="yes"),
             "runs_again must be true or false",
         ),
-        (lambda layers: layers.update({"blocks.0.norm1": 4}), "give a mapping that names the class"),
+        (
+            lambda layers: layers.update({"blocks.0.norm1": 4}),
+            "give a mapping that names the class",
+        ),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused_in_a_line(change, message, tmp_path):
