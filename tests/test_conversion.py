@@ -249,8 +249,15 @@ def test_register_a_layer_of_ones_own():
         assert model[1].weight.grad is not None
     finally:
         del REGISTRY[Scaled]
-    with pytest.raises(RazorError, match="no razor function for cos"):
-        register(Scaled, functions=[torch.cos], role=Role.PRODUCT)
+    for classes, options, message in [
+        ([Scaled], {"functions": [torch.cos]}, "no razor function for cos"),
+        ([Scaled], {"functions": torch.cos}, "functions must be a list"),
+        ([Scaled], {"role": "product"}, "role must be a razorlight.Role, got 'product'"),
+        ([Scaled()], {}, "give classes of layers"),
+        (["Scaled"], {}, "give classes of layers"),
+    ]:
+        with pytest.raises(RazorError, match=message):
+            register(*classes, **{"role": Role.PRODUCT, **options})
 
 
 class Squared(nn.Module):

@@ -168,3 +168,42 @@ def test_a_plan_takes_no_other_arguments(given):
     model = cnn()
     with pytest.raises(RazorError, match="a plan says for each layer how it stores"):
         razor_(model, plan=make_plan(model), **given)
+
+
+@pytest.mark.parametrize("name", ["a" * 200, "no", "null", "on:off", "two words", "\u2028", "1"])
+def test_every_name_of_a_layer_comes_back(name, tmp_path):
+    model = nn.Module()
+    model.add_module(name, nn.Sequential(nn.GELU(), nn.GELU()))
+    plan = make_plan(model)
+    plan.save(tmp_path / "plan.yaml")
+    assert Plan.load(tmp_path / "plan.yaml").layers == plan.layers
+    root = make_plan(nn.GELU())
+    root.save(tmp_path / "plan.yaml")
+    assert Plan.load(tmp_path / "plan.yaml").layers == root.layers == {"": root.lines[0].plan}
+
+
+def test_what_no_recipe_converts_no_plan_converts():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.MaxPool2d(2))
+    plan = make_plan(model)
+    model[2].kernel_size = 20
+    with pytest.raises(RazorError, match="converts 2, which stays dense: a window of more than"):
+        razor_(model, plan=plan)
+
+
+def test_what_is_in_a_block_that_runs_again_is_dense(tmp_path):
+    def run_again(layers):
+        layers["blocks.0"] = {"layer": "Block", "codec": "dense", "runs_again": True}
+
+    model = vit()
+    path = edited(make_plan(model), tmp_path / "plan.yaml", run_again)
+    with pytest.raises(RazorError, match=r"but blocks\.0 around it runs again"):
+        razor_(model, plan=path)
+    with pytest.raises(RazorError, match="converts no layer"):
+        razor_(model, plan=Plan(()))
+
+
+def test_a_loaded_plan_prints_as_the_one_that_was_saved(tmp_path):
+    model = cnn()
+    plan = make_plan(model)
+    plan.save(tmp_path / "plan.yaml")
+    assert str(razor_(model, plan=tmp_path / "plan.yaml")) == str(plan)

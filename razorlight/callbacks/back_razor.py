@@ -186,7 +186,7 @@ class BackRazor(Callback):
     def state_dict(self) -> dict[str, Any]:
         # only plain values, because a checkpoint is read with weights_only=True
         if self.given_plan is not None:
-            return {"plan": self.given_plan.summary()}
+            return {"plan": {name: str(plan) for name, plan in self.given_plan.layers.items()}}
         return {"recipe": recipe_fields(self.recipe), "sparsity": self.sparsity}
 
     @override
@@ -231,7 +231,21 @@ def _save_in_folder(plan: Plan, trainer: Trainer) -> None:
     folder = trainer.log_dir  # read in all processes, because they agree on the folder
     is_tried_out = getattr(trainer, "fast_dev_run", False)
     if trainer.is_global_zero and trainer.logger and folder and not is_tried_out:
-        plan.save(Path(folder) / "plan.yaml")
+        _save_or_warn(plan, Path(folder) / "plan.yaml")
+
+
+def _save_or_warn(plan: Plan, path: Path) -> None:
+    """Save the plan, unless there is another that somebody may have edited; fit goes on anyway."""
+    try:
+        if not path.exists():
+            plan.save(path)
+        elif Plan.load(path).layers != plan.layers:
+            rank_zero_warn(
+                f"BackRazor: {path} says otherwise than this run, and stays as it is; to train by "
+                f"it, give plan={str(path)!r} in place of a recipe"
+            )
+    except (OSError, RazorError) as error:
+        rank_zero_warn(f"BackRazor: {path} holds no plan of this run: {error}")
 
 
 def _refuse_strategies(trainer: Trainer) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from razorlight.conversion.make_plan import dense_class_of, known_layers, make_plan
+from razorlight.conversion.make_plan import (
+    dense_class_of,
+    how_it_stores,
+    known_layers,
+    make_plan,
+    parents_of,
+    unsafe_layers,
+)
 from razorlight.conversion.plan import Line, Plan
 from razorlight.errors import RazorError
 from razorlight.layers import (
@@ -94,7 +101,15 @@ def choose_plan(
     check_only_plan(recipe, sparsity, include, exclude, overrides)
     plan = plan if isinstance(plan, Plan) else Plan.load(plan)
     _check_fits(plan, model)
-    return plan
+    return replace(plan, lines=tuple(_described(line, model) for line in plan.lines))
+
+
+def _described(line: Line, model: nn.Module) -> Line:
+    """A line with the detail that a plan of this network gives, however the line was edited."""
+    razor_class = None if line.plan is None else _class_for(line, model.get_submodule(line.name))
+    if line.plan is None or razor_class is None:
+        return line
+    return replace(line, detail=how_it_stores(razor_class.known, line.plan))
 
 
 def check_only_plan(recipe: RecipeSpec, *others: Any) -> None:
@@ -128,10 +143,25 @@ def _check_fits(plan: Plan, model: nn.Module) -> None:
             )
         if line.plan is not None:
             _check_stores(name, line.plan, _class_for(line, modules[line.name]))
+    _check_is_safe(plan, model)
     planned = {line.name for line in plan.lines}
     for name in known_layers(model, blocks=set()):
         if name not in planned:
             raise RazorError(f"the plan is of another network: it has no layer {name}")
+
+
+def _check_is_safe(plan: Plan, model: nn.Module) -> None:
+    """Refuse to convert layers that every recipe leaves dense, whatever the plan says."""
+    blocks = {line.name for line in plan.lines if line.runs_again}
+    unsafe = unsafe_layers(model, known_layers(model, blocks=set()))
+    if not plan.layers:
+        raise RazorError("the plan converts no layer: give one of them a codec")
+    for name in plan.layers:
+        around = blocks.intersection(parents_of(name))
+        if name in unsafe:
+            raise RazorError(f"the plan converts {name}, which stays dense: {unsafe[name]}")
+        if around and name not in blocks:
+            raise RazorError(f"the plan converts {name}, but {min(around)} around it runs again")
 
 
 def _check_stores(name: str, plan: LayerPlan, razor_class: type[RazorModule] | None) -> None:

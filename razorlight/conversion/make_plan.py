@@ -128,6 +128,22 @@ def _check_overrides(overrides: Mapping[str, Codec], plan: Mapping[str, LayerPla
             )
 
 
+def unsafe_layers(model: nn.Module, known: _Layers) -> dict[str, str]:
+    """The reason for each known layer that no recipe may convert, by name."""
+    reasons = {}
+    for name, of_class in known.items():
+        layer = model.get_submodule(name)
+        for child in of_class.uses_weights_of:
+            reasons[f"{name}.{child}".lstrip(".")] = f"its weights are used by {name or 'the root'}"
+        if isinstance(layer, _MAX_POOLS) and (reason := _why_not_pool(layer)):
+            reasons[name] = reason
+        elif of_class.equivalent is not None and "forward" in vars(layer):
+            reasons[name] = "its forward was set on the instance, and may be another function"
+        elif kind := _kind_of_weights(layer, of_class.uses_weights_of):
+            reasons[name] = f"its weights are of {kind}"
+    return reasons
+
+
 def _reasons_to_skip(
     model: nn.Module,
     known: _Layers,
@@ -141,30 +157,23 @@ def _reasons_to_skip(
     if not recipe.shares:  # as published
         reasons |= {ends.head: "head"} if ends.head else {}
         reasons |= dict.fromkeys(ends.norms, "norm before the head")
+    reasons |= unsafe_layers(model, known)
     for name, of_class in known.items():
-        layer = model.get_submodule(name)
-        for child in of_class.uses_weights_of:
-            reasons[f"{name}.{child}".lstrip(".")] = f"its weights are used by {name or 'the root'}"
         if include is not None and not matches_any(name, include):
             reasons[name] = "not included"
         elif matches_any(name, exclude or ()):
             reasons[name] = "excluded"
         elif of_class.is_view and not recipe.shares:
             reasons[name] = "this recipe shares no records"
-        elif isinstance(layer, _MAX_POOLS) and (reason := _why_not_pool(layer)):
-            reasons[name] = reason
-        elif of_class.equivalent is not None and "forward" in vars(layer):
-            reasons[name] = "its forward was set on the instance, and may be another function"
-        elif kind := _kind_of_weights(layer, of_class.uses_weights_of):
-            reasons[name] = f"its weights are of {kind}"
     blocks = {n for n, c in known.items() if c.role is Role.BLOCK and n not in reasons}
     for name in known:
-        if not blocks.isdisjoint(_parents(name)):
+        if not blocks.isdisjoint(parents_of(name)):
             reasons.setdefault(name, "inside a block that runs again")
     return reasons
 
 
-def _parents(name: str) -> list[str]:
+def parents_of(name: str) -> list[str]:
+    """The names of the modules that hold the one of this name, but for the root."""
     parts = name.split(".")
     return [".".join(parts[:i]) for i in range(1, len(parts))]
 
@@ -232,7 +241,7 @@ def _describe(
         dense = dense_class_of(layer)
         if plan := plans.get(name):
             is_block = known[name].role is Role.BLOCK
-            detail = _storage(known[name], plan)
+            detail = how_it_stores(known[name], plan)
             yield Line(name, dense.__name__, "converted", detail, plan, is_block)
         elif name in skipped:
             yield Line(name, dense.__name__, "skipped", skipped[name])
@@ -246,7 +255,7 @@ def _describe(
             yield Line(name, dense.__name__, "near miss", reason)
 
 
-def _storage(known: Known, plan: LayerPlan) -> str:
+def how_it_stores(known: Known, plan: LayerPlan) -> str:
     """How the layer stores, in the words of the report."""
     if known.role is not Role.VIEW:
         return str(plan)

@@ -7,6 +7,8 @@ A file has one line for each layer: its class, and either how it stores or why i
       bn1: {layer: BatchNorm2d, codec: {codec: uniform, bits: 4}, shares: true}
 """
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from razorlight.codecs import Codec, codec_fields, parse_codec
+from razorlight.codecs import CODECS, Codec, codec_fields, parse_codec
 from razorlight.conversion.plan import Line, Plan, Status
 from razorlight.errors import RazorError
 from razorlight.files import replaced
@@ -32,14 +34,28 @@ _OPTIONS = {field.name: field.default for field in fields(LayerPlan) if field.na
 
 def write_plan(plan: Plan, path: Path) -> None:
     """Write ``plan`` to ``path``, one layer a line."""
-    text = _HEAD + "".join(f"  {_as_yaml({line.name: _plain(line)})}\n" for line in plan.lines)
     with replaced(path) as new:
-        new.write_text(text)
+        new.write_text(as_text(plan), encoding="utf-8")
+
+
+def as_text(plan: Plan) -> str:
+    """The text of the file of ``plan``.
+
+    Raises:
+        RazorError: for a codec of your own, which has no name in YAML.
+    """
+    lines = (f"  {_key(line.name)}: {_as_yaml(_plain(line))}\n" for line in plan.lines)
+    return _HEAD + "".join(lines)
+
+
+def _key(name: str) -> str:
+    is_plain = re.fullmatch(r"[A-Za-z_][\w.]*", name) and yaml.safe_load(name) == name
+    return name if is_plain else json.dumps(name)  # a string of JSON is one of YAML
 
 
 def _as_yaml(mapping: Mapping[str, Any]) -> str:
     text: str = yaml.safe_dump(mapping, default_flow_style=True, sort_keys=False, width=10**6)
-    return text.strip()[1:-1]  # without the outer braces
+    return text.strip()
 
 
 def _plain(line: Line) -> dict[str, Any]:
@@ -58,8 +74,12 @@ def _plain(line: Line) -> dict[str, Any]:
 def _short(codec: Codec) -> str | dict[str, Any]:
     """The codec as YAML: its name, or its name with the fields that differ from the defaults."""
     values = codec_fields(codec)
+    if CODECS.get(values["codec"]) is not type(codec):
+        raise RazorError(f"a plan file takes codecs with a name in YAML, and {codec} has none")
     defaults = {field.name: field.default for field in fields(codec)}
-    changed = {name: v for name, v in values.items() if name == "codec" or v != defaults[name]}
+    changed = {
+        name: v for name, v in values.items() if name in ("codec", "bits") or v != defaults[name]
+    }
     return changed if len(changed) > 1 else str(values["codec"])
 
 
@@ -70,10 +90,10 @@ def read_plan(path: Path) -> Plan:
         RazorError: if there is no such file, or the file holds no plan.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RazorError(f"no plan {path}: give the path of a plan.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise RazorError(f"{path} cannot be read as a plan: {reason}") from None
     layers = content.get("layers") if isinstance(content, dict) else None

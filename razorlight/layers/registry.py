@@ -90,6 +90,17 @@ def register(
         ...         return F.scaled_dot_product_attention(q, k, v)
         >>> register(Attend, functions=[F.scaled_dot_product_attention], role=Role.OPERANDS)
     """
+    if not isinstance(role, Role):
+        raise RazorError(f"register: role must be a razorlight.Role, got {role!r}")
+    if isinstance(functions, str) or not isinstance(functions, Iterable):
+        raise RazorError(f"register: functions must be a list of functions, got {functions!r}")
+    for given in classes:
+        is_class = isinstance(given, type) and issubclass(given, nn.Module)
+        if not is_class and not (isinstance(given, str) and "." in given):
+            raise RazorError(
+                f"register: give classes of layers, or their paths (package.module.Class), not "
+                f"{given!r}"
+            )
     functions = frozenset(functions)
     if unknown := functions - FUNCTIONS.keys():
         names = ", ".join(sorted(map(name_of, unknown)))
@@ -111,7 +122,7 @@ def register(
 
 def name_of(function: TorchFunction) -> str:
     """The name of a torch function, the same for all its spellings."""
-    return getattr(first_spelling(function), "__name__", "?")
+    return getattr(first_spelling(function), "__name__", repr(function))
 
 
 def find_known(dense: type[nn.Module]) -> Known | None:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from razorlight import BackRazor, Plan, RazorError, is_converted
+from razorlight import BackRazor, Dense, Plan, RazorError, is_converted
+from razorlight.callbacks.back_razor import _save_or_warn
 from razorlight.conversion import Conversion, make_plan
 from razorlight.planning import compact, find_recipe
 
@@ -441,3 +443,26 @@ def test_without_a_folder_no_plan_is_written(tmp_path, monkeypatch):
         fast_dev_run=True, accelerator="cpu", callbacks=[BackRazor()], enable_progress_bar=False
     ).fit(Plain(), loader())
     assert not [*tmp_path.rglob("plan.yaml")]
+
+
+def test_a_plan_that_somebody_edited_stays(tmp_path):
+    path = run_with_a_folder(BackRazor("exact"), tmp_path)
+    edited = path.read_text().replace("codec: dense", "codec: {codec: uniform, bits: 8, axis: -2}")
+    path.write_text(edited)
+    with pytest.warns(UserWarning, match="says otherwise than this run, and stays"):
+        _save_or_warn(make_plan(Plain(), "exact"), path)
+    assert path.read_text() == edited
+    path.write_text("")
+    with pytest.warns(UserWarning, match="holds no plan of this run"):
+        _save_or_warn(make_plan(Plain(), "exact"), path)
+
+
+@dataclass(frozen=True)
+class Own(Dense):
+    """A codec without a name in YAML."""
+
+
+def test_a_codec_of_ones_own_stops_no_run(tmp_path):
+    with pytest.warns(UserWarning, match="codecs with a name in YAML"):
+        path = run_with_a_folder(BackRazor(overrides={"model.3": Own()}), tmp_path)
+    assert not path.exists()
