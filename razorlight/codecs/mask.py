@@ -14,7 +14,7 @@ from razorlight.codecs.packing import pack_bits, unpack_bits
 
 @dataclass(frozen=True)
 class Mask(Codec):
-    """Store a boolean tensor exactly, in one bit an entry, padded to whole bytes.
+    """One bit an entry stores a boolean tensor exactly, padded to whole bytes.
 
     Example:
         >>> import torch
