@@ -6,7 +6,7 @@ The code of this package runs in two ways. In *eager* mode the code computes. Wh
 :func:`torch.compile` *traces* the code, tensors have no memory and no version, and the compiler
 finds common subexpressions by itself. :func:`is_traced` tells the two apart. Several functions
 below answer a question whose answer differs between the two. The private names were checked with
-torch 2.7 and 2.14.
+torch 2.14.
 """
 
 import sys
@@ -160,9 +160,11 @@ def in_kernel_dtype(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.to(dtype).requires_grad_(weight.requires_grad)
 
 
-def vjp(
-    function: Callable[..., Tensor], *inputs: Tensor
-) -> tuple[Tensor, Callable[[Tensor], Sequence[Tensor | None]]]:
+Pull = Callable[[Tensor], Sequence[Tensor | None]]
+"""Turns the gradient of an output into those of the inputs."""
+
+
+def vjp(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Pull]:
     """Compute as :func:`torch.func.vjp`, also where hooks on saved tensors are active.
 
     ``torch.func.vjp`` itself refuses to work there.

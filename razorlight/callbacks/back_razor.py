@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from razorlight.codecs import parse_codec
-from razorlight.conversion import Conversion, Plan, check_only_plan, choose_plan
+from razorlight.conversion import Conversion, Plan, fit_plan, make_plan, read_given
 from razorlight.errors import RazorError
 from razorlight.memory.held import ValuesWatch
 from razorlight.memory.shortage import is_shortage, note_way_out
@@ -77,12 +77,12 @@ class BackRazor(Callback):
         plan: Plan | str | Path | None = None,
     ) -> None:
         find_recipe(recipe, sparsity)
+        self.given_plan: Plan | None = None
         if plan is not None:
-            check_only_plan(recipe, sparsity, include, exclude, overrides)
+            self.given_plan = read_given(plan, recipe, sparsity, include, exclude, overrides)
         self.overrides = {glob: parse_codec(spec) for glob, spec in (overrides or {}).items()}
         self.recipe, self.sparsity = recipe, sparsity
         self.include, self.exclude = include, exclude
-        self.given_plan = plan if plan is None or isinstance(plan, Plan) else Plan.load(plan)
         self.plan: Plan | None = None
         self._conversion: Conversion | None = None
         self._warned = False  # whether the warnings of the first batch were given
@@ -198,8 +198,11 @@ class BackRazor(Callback):
             )
 
     def _make_plan(self, pl_module: LightningModule) -> Conversion:
-        chosen = (self.recipe, self.sparsity, self.include, self.exclude, self.overrides or None)
-        plan = choose_plan(pl_module, *chosen, plan=self.given_plan)
+        if self.given_plan is not None:
+            plan = fit_plan(self.given_plan, pl_module)
+        else:
+            chosen = (self.recipe, self.sparsity, self.include, self.exclude, self.overrides)
+            plan = make_plan(pl_module, *chosen)
         self._conversion = Conversion(pl_module, plan)
         self.plan = self._conversion.plan
         return self._conversion
@@ -229,8 +232,8 @@ def _is_compiled(module: LightningModule) -> bool:
 def _save_in_folder(plan: Plan, trainer: Trainer) -> None:
     """Save the plan in the folder of the run, if the run has one."""
     folder = trainer.log_dir  # read in all processes, because they agree on the folder
-    is_tried_out = getattr(trainer, "fast_dev_run", False)
-    if trainer.is_global_zero and trainer.logger and folder and not is_tried_out:
+    trial = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if trainer.is_global_zero and trainer.logger and folder and not trial:
         _save_or_warn(plan, Path(folder) / "plan.yaml")
 
 

@@ -8,25 +8,12 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from razorlight.conversion.make_plan import (
-    dense_class_of,
-    how_it_stores,
-    known_layers,
-    make_plan,
-    parents_of,
-    unsafe_layers,
-)
-from razorlight.conversion.plan import Line, Plan
+from razorlight.conversion.given_plan import fit_plan, razor_class_of, read_given
+from razorlight.conversion.make_plan import make_plan
+from razorlight.conversion.plan import Plan
 from razorlight.errors import RazorError
-from razorlight.layers import (
-    RazorBlock,
-    RazorLayer,
-    RazorModule,
-    Seen,
-    make_dense,
-    make_razor,
-)
-from razorlight.planning import LayerPlan, RecipeSpec, Role
+from razorlight.layers import RazorModule, Seen, make_dense, make_razor
+from razorlight.planning import LayerPlan, RecipeSpec
 
 
 def razor_(
@@ -76,105 +63,14 @@ def razor_(
         >>> razor_(net, plan=plan) == plan
         True
     """
-    conversion = Conversion(
-        model, choose_plan(model, recipe, sparsity, include, exclude, overrides, plan)
-    )
+    if plan is None:
+        chosen = make_plan(model, recipe, sparsity, include, exclude, overrides)
+    else:
+        given = read_given(plan, recipe, sparsity, include, exclude, overrides)
+        chosen = fit_plan(given, model)
+    conversion = Conversion(model, chosen)
     conversion.apply()
     return conversion.plan
-
-
-def choose_plan(
-    model: nn.Module,
-    recipe: RecipeSpec = "balanced",
-    sparsity: float | None = None,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    plan: Plan | str | Path | None = None,
-) -> Plan:
-    """Return the given plan, if it fits the model; without one, make a plan.
-
-    Arguments and errors are those of :func:`razor_`.
-    """
-    if plan is None:
-        return make_plan(model, recipe, sparsity, include, exclude, overrides)
-    check_only_plan(recipe, sparsity, include, exclude, overrides)
-    plan = plan if isinstance(plan, Plan) else Plan.load(plan)
-    _check_fits(plan, model)
-    return replace(plan, lines=tuple(_described(line, model) for line in plan.lines))
-
-
-def _described(line: Line, model: nn.Module) -> Line:
-    """A line with the detail that a plan of this network gives, however the line was edited."""
-    razor_class = None if line.plan is None else _class_for(line, model.get_submodule(line.name))
-    if line.plan is None or razor_class is None:
-        return line
-    return replace(line, detail=how_it_stores(razor_class.known, line.plan))
-
-
-def check_only_plan(recipe: RecipeSpec, *others: Any) -> None:
-    """Refuse the arguments from which a plan is made, because a plan is given already.
-
-    Args:
-        recipe: the recipe; only the default is accepted.
-        others: the other arguments; only None is accepted.
-
-    Raises:
-        RazorError: if any argument is given.
-    """
-    if recipe != "balanced" or any(other is not None for other in others):
-        raise RazorError(
-            "a plan says for each layer how it stores: give no recipe, sparsity, include, exclude "
-            "or overrides beside it, or edit the plan"
-        )
-
-
-def _check_fits(plan: Plan, model: nn.Module) -> None:
-    modules = dict(model.named_modules())
-    for line in plan.lines:
-        name = line.name or "the root"
-        if line.name not in modules:
-            raise RazorError(f"the plan is of another network: this one has no layer {name}")
-        layer = dense_class_of(modules[line.name])
-        if layer.__name__ != line.layer:
-            raise RazorError(
-                f"the plan is of another network: {name} is a {layer.__name__} here, and a "
-                f"{line.layer} in the plan"
-            )
-        if line.plan is not None:
-            _check_stores(name, line.plan, _class_for(line, modules[line.name]))
-    _check_is_safe(plan, model)
-    planned = {line.name for line in plan.lines}
-    for name in known_layers(model, blocks=set()):
-        if name not in planned:
-            raise RazorError(f"the plan is of another network: it has no layer {name}")
-
-
-def _check_is_safe(plan: Plan, model: nn.Module) -> None:
-    """Refuse to convert layers that every recipe leaves dense, whatever the plan says."""
-    blocks = {line.name for line in plan.lines if line.runs_again}
-    unsafe = unsafe_layers(model, known_layers(model, blocks=set()))
-    if not plan.layers:
-        raise RazorError("the plan converts no layer: give one of them a codec")
-    for name in plan.layers:
-        around = blocks.intersection(parents_of(name))
-        if name in unsafe:
-            raise RazorError(f"the plan converts {name}, which stays dense: {unsafe[name]}")
-        if around and name not in blocks:
-            raise RazorError(f"the plan converts {name}, but {min(around)} around it runs again")
-
-
-def _check_stores(name: str, plan: LayerPlan, razor_class: type[RazorModule] | None) -> None:
-    if razor_class is None:
-        raise RazorError(f"the plan converts {name}, whose class is not registered")
-    role = razor_class.known.role
-    if role is not Role.VIEW and not role.accepts(plan.codec):
-        raise RazorError(f"the plan stores {name} by {plan.codec}, which cannot store {role.value}")
-
-
-def _class_for(line: Line, layer: nn.Module) -> type[RazorModule] | None:
-    base = RazorBlock if line.runs_again else RazorLayer
-    return base.class_for(dense_class_of(layer))
 
 
 class Conversion:
@@ -198,7 +94,7 @@ class Conversion:
             if line.plan is None:
                 continue
             layer = model.get_submodule(line.name)
-            razor_class = _class_for(line, layer)
+            razor_class = razor_class_of(line, layer)
             assert razor_class is not None
             seen = Seen(line.name, line.layer, razor_class.known.expected, met)
             met.append(seen)

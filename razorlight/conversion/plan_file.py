@@ -33,19 +33,14 @@ _OPTIONS = {field.name: field.default for field in fields(LayerPlan) if field.na
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Write ``plan`` to ``path``, one layer a line."""
-    with replaced(path) as new:
-        new.write_text(as_text(plan), encoding="utf-8")
-
-
-def as_text(plan: Plan) -> str:
-    """The text of the file of ``plan``.
+    """Write ``plan`` to ``path``, one layer a line.
 
     Raises:
         RazorError: for a codec of your own, which has no name in YAML.
     """
-    lines = (f"  {_key(line.name)}: {_as_yaml(_plain(line))}\n" for line in plan.lines)
-    return _HEAD + "".join(lines)
+    lines = [f"  {_key(line.name)}: {_as_yaml(_plain(line))}\n" for line in plan.lines]
+    with replaced(path) as new:
+        new.write_text(_HEAD + "".join(lines), encoding="utf-8")
 
 
 def _key(name: str) -> str:
@@ -99,7 +94,7 @@ def read_plan(path: Path) -> Plan:
     layers = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(layers, dict):
         raise RazorError(f"{path} is no plan: it has no mapping `layers`")
-    return Plan(tuple(_read_line(path, str(name), fields) for name, fields in layers.items()))
+    return Plan(tuple(_read_line(path, str(name), given) for name, given in layers.items()))
 
 
 def _read_line(path: Path, name: str, given: Any) -> Line:

@@ -11,14 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight._torch import is_traced, vjp
+from razorlight._torch import Pull, is_traced, vjp
 from razorlight.codecs import Codec, encode
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.operation import (
     Gradients,
     Needs,
     Operation,
-    Pull,
     Result,
     Saved,
     run,

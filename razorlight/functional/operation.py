@@ -7,7 +7,7 @@ follow.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -166,7 +166,3 @@ def accumulate(total: Tensor | None, part: Tensor | None) -> Tensor | None:
         return None
     wide = part.to(torch.promote_types(part.dtype, torch.float32))
     return wide if total is None else total.add_(wide)
-
-
-Pull = Callable[[Tensor], Gradients]
-"""Turns the gradient of an output into those of the inputs."""

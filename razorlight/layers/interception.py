@@ -5,7 +5,7 @@ tensors. So the forward of a layer runs as it is written, whoever wrote it, and 
 that its functions store are other ones. Functions that move entries carry records to their output.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,13 +17,12 @@ from torch.overrides import TorchFunctionMode
 from razorlight._torch import as_attachable, is_traced, without_torch_function
 from razorlight.functional import FUNCTIONS, MOVES
 from razorlight.functional.attention import multi_head_attention_forward
+from razorlight.functional.spellings import TorchFunction
 from razorlight.layers.registry import name_of
 from razorlight.layers.seen import Seen
 from razorlight.planning import LayerPlan
 from razorlight.records import carry_joined, carry_record
 from razorlight.tensors import find_other_kind
-
-TorchFunction = Callable[..., Any]
 
 
 class ReplacedFunctions(TorchFunctionMode):

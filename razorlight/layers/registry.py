@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from razorlight._torch import is_sharded
 from razorlight.errors import RazorError
 from razorlight.functional import FUNCTIONS, first_spelling, spellings_of
+from razorlight.functional.spellings import TorchFunction
 from razorlight.planning import Role
-
-TorchFunction = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)

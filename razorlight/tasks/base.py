@@ -8,16 +8,15 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW, Optimizer
 from torchmetrics import MetricCollection
 
+from razorlight._torch import NORMS
 from razorlight.errors import RazorError
 from razorlight.patterns import check_patterns, matches_any
 from razorlight.tasks.parameters import LR_SCALE, parameter_groups
 from razorlight.tasks.schedule import Schedule
-
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 Batch = tuple[Tensor, Tensor]
 

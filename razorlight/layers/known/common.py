@@ -5,8 +5,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from razorlight.functional.spellings import TorchFunction
 from razorlight.layers import registry
-from razorlight.layers.registry import TorchFunction
 
 # A forward may call only some of these functions: an attention is fused, or runs in several steps.
 register = partial(registry.register, alternatives=True)
