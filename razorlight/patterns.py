@@ -30,8 +30,11 @@ def check_patterns(patterns: Iterable[str], names: Sequence[str], what: str) -> 
         what: the name of the argument that holds the patterns, for the message.
 
     Raises:
-        RazorError: if a pattern matches nothing. The message gives the most similar names.
+        RazorError: if a pattern matches nothing, or ``patterns`` is a string. The message gives the
+            most similar names.
     """
+    if isinstance(patterns, str):
+        raise RazorError(f"{what}: give a list of patterns, [{patterns!r}], and no string")
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):
             near = get_close_matches(pattern.strip("*."), names, n=3, cutoff=0.3) or names[:3]

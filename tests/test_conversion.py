@@ -120,6 +120,7 @@ def test_carriers_are_named_and_store_nothing():
         ({"recipe": "exact", "sparsity": 0.5}, "exact and checkpoint prune nothing"),
         ({"recipe": "papper"}, "unknown recipe 'papper'.*did you mean 'paper'"),
         ({"include": ["encodr.*"]}, "include: pattern 'encodr.*' matches nothing"),
+        ({"exclude": "encoder"}, r"exclude: give a list of patterns, \['encoder'\], and no string"),
         ({"exclude": ["encodr"]}, "exclude: pattern 'encodr' matches nothing"),
         ({"overrides": {"9": "dense"}}, "overrides: pattern '9' matches nothing"),
         ({"overrides": {"3": "dens"}}, "unknown codec"),

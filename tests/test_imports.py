@@ -12,7 +12,7 @@ import razorlight
 PACKAGE = Path(razorlight.__file__).parent
 FROM_THE_BOTTOM = [
     ["errors", "files", "_torch"],
-    ["patterns", "tensors"],
+    ["fields", "patterns", "tensors"],
     ["codecs"],
     ["planning"],
     ["records"],

@@ -1,6 +1,7 @@
 """Plans: printed, saved, edited by hand, given back."""
 
 import copy
+import math
 
 import pytest
 import timm
@@ -67,6 +68,7 @@ def test_a_plan_is_edited_by_hand(tmp_path):
         layers["blocks.0.mlp.fc1"] = {"layer": "Linear", "dense": "by hand"}
         layers["blocks.1.mlp.act"]["codec"] = {"codec": "uniform", "bits": 8, "axis": -2}
         layers["blocks.1.norm1"]["max_rerun_cost"] = 7
+        layers["blocks.1.norm2"]["max_rerun_cost"] = "inf"  # what YAML makes of inf
 
     model = vit()
     path = edited(make_plan(model), tmp_path / "plan.yaml", change)
@@ -77,6 +79,7 @@ def test_a_plan_is_edited_by_hand(tmp_path):
     ] == "by hand"
     assert model.blocks[1].mlp.act.razor_plan.codec == Uniform(8, axis=-2)
     assert model.blocks[1].norm1.razor_plan.max_rerun_cost == 7
+    assert model.blocks[1].norm2.razor_plan.max_rerun_cost == math.inf
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     restore_(model)
 
@@ -113,6 +116,10 @@ def rename(layers):
             "max_rerun_cost must be a number, got 'many'",
         ),
         (
+            lambda layers: layers["blocks.0.norm1"].update(codec={"codec": "uniform", "axis": "x"}),
+            "blocks.0.norm1: codec uniform: axis must be a whole number or null",
+        ),
+        (
             lambda layers: layers["blocks.0.norm1"].update(runs_again="yes"),
             "runs_again must be true or false",
         ),
@@ -137,6 +144,11 @@ def test_a_plan_that_does_not_fit_is_refused_in_a_line(change, message, tmp_path
         (None, "no plan .*plan.yaml"),
         ("layers: 3", "is no plan"),
         ("a: [", "cannot be read as a plan"),
+        ("layers: {}\nrecipe: compact", "has recipe beside `layers`"),
+        (
+            "layers: {a: {layer: ReLU, dense: x}, a: {layer: ReLU, codec: mask}}",
+            "a is given 2 times",
+        ),
     ],
 )
 def test_a_file_that_is_no_plan(content, message, tmp_path):
@@ -161,6 +173,12 @@ def test_a_class_that_is_not_registered(tmp_path):
 
     with pytest.raises(RazorError, match="converts 1, whose class is not registered"):
         razor_(model, plan=edited(plan, tmp_path / "plan.yaml", convert))
+
+
+def test_what_is_no_plan():
+    for given in (True, ["plan.yaml"]):
+        with pytest.raises(RazorError, match="a plan is a Plan, or the path of a file; got"):
+            razor_(cnn(), plan=given)
 
 
 @pytest.mark.parametrize("given", [{"recipe": "exact"}, {"sparsity": 0.5}, {"include": ["*"]}])

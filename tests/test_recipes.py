@@ -58,6 +58,12 @@ def test_plain_values_give_the_same_recipe_again(spec):
         ({"norm": "dense"}, "missing 4 required positional.*or a name, as in"),
         ({"norms": "dense"}, "recipe without a name has no 'norms'"),
         ({}, "missing 5 required"),
+        (None, "a recipe is a name, a mapping like .*; got None"),
+        (["compact"], r"a recipe is a name, .*; got \['compact'\]"),
+        ({"name": ["compact"]}, r"unknown recipe \['compact'\]"),
+        ({"name": "compact", "bits": "6"}, "bits must be one of .*, got '6'"),
+        ({"name": "balanced", "sparsity": True}, r"sparsity must be in \[0, 1\).*True"),
+        ({"name": "balanced", "max_rerun_cost": math.nan}, "must be a number, got nan"),
     ],
 )
 def test_refused_in_one_line(spec, message):

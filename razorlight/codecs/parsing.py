@@ -11,6 +11,7 @@ from razorlight.codecs.slope import Slope
 from razorlight.codecs.topk import TopK
 from razorlight.codecs.uniform import Uniform
 from razorlight.errors import RazorError
+from razorlight.fields import check_types
 
 CODECS: dict[str, type[Codec]] = {
     "dense": Dense,
@@ -29,7 +30,7 @@ def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:
             (``{"codec": "topk", "sparsity": 0.7, "scope": "block"}``).
 
     Raises:
-        RazorError: for an unknown name or argument.
+        RazorError: for an unknown name or argument, or an argument of another type.
 
     Example:
         >>> parse_codec({"codec": "topk", "sparsity": 0.7})
@@ -44,6 +45,7 @@ def parse_codec(spec: Codec | str | Mapping[str, Any]) -> Codec:
             f"unknown codec in {spec!r}: give a name out of {', '.join(CODECS)}, "
             "or a mapping like {codec: topk, sparsity: 0.9}"
         )
+    check_types(CODECS[name], fields, f"codec {name}: ")
     try:
         return CODECS[name](**fields)
     except TypeError as error:

@@ -106,7 +106,7 @@ class Uniform(Codec):
 
     def __post_init__(self) -> None:
         if self.bits not in PLANES:
-            raise RazorError(f"Uniform: bits must be one of {list(PLANES)}, got {self.bits}")
+            raise RazorError(f"Uniform: bits must be one of {list(PLANES)}, got {self.bits!r}")
         if self.group < 1:
             raise RazorError(f"Uniform: group must be at least 1, got {self.group}")
         if self.preserves not in ("ends", "signs", "zeros"):

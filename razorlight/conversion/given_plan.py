@@ -29,8 +29,11 @@ def read_given(plan: Plan | str | Path, recipe: RecipeSpec, *others: Any) -> Pla
         others: the other arguments from which a plan is made; only None is accepted.
 
     Raises:
-        RazorError: if any argument is given beside the plan, or the file holds no plan.
+        RazorError: if any argument is given beside the plan, the plan is of another type, or the
+            file holds no plan.
     """
+    if not isinstance(plan, Plan | str | Path):
+        raise RazorError(f"a plan is a Plan, or the path of a file; got {plan!r}")
     if recipe != "balanced" or any(other is not None for other in others):
         raise RazorError(
             "a plan says for each layer how it stores: give no recipe, sparsity, include, exclude "

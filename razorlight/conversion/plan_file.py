@@ -9,16 +9,19 @@ A file has one line for each layer: its class, and either how it stores or why i
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+from typing_extensions import override
 
 from razorlight.codecs import CODECS, Codec, codec_fields, parse_codec
 from razorlight.conversion.plan import Line, Plan, Status
 from razorlight.errors import RazorError
+from razorlight.fields import as_number, check_types
 from razorlight.files import replaced
 from razorlight.planning import LayerPlan
 
@@ -85,15 +88,18 @@ def read_plan(path: Path) -> Plan:
         RazorError: if there is no such file, or the file holds no plan.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise RazorError(f"no plan {path}: give the path of a plan.yaml") from None
+        raise RazorError(f"no plan {path.absolute()}: give the path of a plan.yaml") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise RazorError(f"{path} cannot be read as a plan: {reason}") from None
     layers = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(layers, dict):
         raise RazorError(f"{path} is no plan: it has no mapping `layers`")
+    if others := content.keys() - {"layers"}:
+        names = ", ".join(sorted(map(str, others)))
+        raise RazorError(f"{path} has {names} beside `layers`, which is all that a plan has")
     return Plan(tuple(_read_line(path, str(name), given) for name, given in layers.items()))
 
 
@@ -115,19 +121,21 @@ def _line(name: str, given: Any) -> Line:
         raise RazorError(f"give exactly one of codec, {', '.join(_STATUS)}")
     if "codec" not in given:
         return Line(name, given["layer"], _STATUS[chosen[0]], str(given[chosen[0]]))
-    plan = LayerPlan(parse_codec(given["codec"]), **_options(given))
+    options = {option: as_number(given[option]) for option in _OPTIONS if option in given}
+    check_types(LayerPlan, options)
+    check_types(Line, given)
+    plan = LayerPlan(parse_codec(given["codec"]), **options)
     again = given.get("runs_again", False)
-    if not isinstance(again, bool):
-        raise RazorError(f"runs_again must be true or false, got {again!r}")
     return Line(name, given["layer"], "converted", str(plan), plan, again)
 
 
-def _options(given: Mapping[str, Any]) -> dict[str, Any]:
-    options = {name: given.get(name, default) for name, default in _OPTIONS.items()}
-    for name, value in options.items():
-        is_cost = name == "max_rerun_cost"
-        if isinstance(value, bool) == is_cost or not isinstance(value, int | float):
-            raise RazorError(
-                f"{name} must be {'a number' if is_cost else 'true or false'}, got {value!r}"
-            )
-    return options
+class _Loader(yaml.SafeLoader):
+    """Reads YAML, and refuses a key that a mapping has twice."""
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        counts = Counter(str(key.value) for key, _ in node.value)
+        for key, count in counts.items():
+            if count > 1:
+                raise ValueError(f"{key} is given {count} times")
+        return super().construct_mapping(node, deep)

@@ -17,6 +17,7 @@ from razorlight.codecs import (
     parse_codec,
 )
 from razorlight.errors import RazorError
+from razorlight.fields import as_number, check_types
 from razorlight.planning.layer_plan import CHEAP, LayerPlan
 from razorlight.planning.roles import Role
 
@@ -220,8 +221,8 @@ def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
         sparsity: the argument ``sparsity`` of the recipe; None leaves it to ``spec``.
 
     Raises:
-        RazorError: for an unknown or missing name, argument or field, a sparsity outside [0, 1), or
-            a sparsity beside a recipe that is given as an object.
+        RazorError: for another type, an unknown or missing name, argument or field, a sparsity
+            outside [0, 1), or a sparsity beside a recipe that is given as an object.
 
     Example:
         >>> find_recipe({"name": "compact", "bits": 4}).norm
@@ -229,6 +230,11 @@ def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
         >>> find_recipe({"name": "balanced", "mask": "mask"}) == find_recipe("balanced")
         True
     """
+    if not isinstance(spec, str | Mapping | Recipe):
+        raise RazorError(
+            "a recipe is a name, a mapping like {name: compact, bits: 4}, or a Recipe; got "
+            f"{spec!r}"
+        )
     if isinstance(spec, Recipe):
         if sparsity is not None:
             raise RazorError("sparsity is an argument of a named recipe: a Recipe has its codecs")
@@ -237,13 +243,13 @@ def find_recipe(spec: RecipeSpec, sparsity: float | None = None) -> Recipe:
     if sparsity is not None:
         chosen["sparsity"] = sparsity
     share = chosen.get("sparsity")
-    if not (share is None or (isinstance(share, int | float) and 0 <= share < 1)):
-        raise RazorError(f"sparsity must be in [0, 1), the share that is pruned; got {share}")
+    if not (share is None or (type(share) in (int, float) and 0 <= share < 1)):
+        raise RazorError(f"sparsity must be in [0, 1), the share that is pruned; got {share!r}")
     name = chosen.pop("name", None)
     known = [field.name for field in fields(Recipe)]
     if name is None:
         return _without_name(chosen, known)
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         near = get_close_matches(str(name), RECIPES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise RazorError(f"unknown recipe {name!r}, choose from: {', '.join(RECIPES)}{hint}")
@@ -271,16 +277,10 @@ def _check_names(recipe: str, chosen: Mapping[str, Any], known: list[str]) -> No
 
 def _field(name: str, value: Any) -> Any:
     """The value of a recipe's field, from what YAML gives for it."""
-    if name == "shares" and isinstance(value, bool):
-        return value
-    if name == "max_rerun_cost" and isinstance(value, int | float | str):
-        try:
-            return float(value)  # a string: "inf"
-        except ValueError:
-            pass
     if name in ("shares", "max_rerun_cost"):
-        kind = "true or false" if name == "shares" else "a number"
-        raise RazorError(f"recipe: {name} must be {kind}, got {value!r}")
+        value = as_number(value)
+        check_types(Recipe, {name: value}, "recipe: ")
+        return value
     return None if value is None and name == "block" else parse_codec(value)
 
 

@@ -125,6 +125,14 @@ def test_parse():
         ({"codec": "topk", "scope": "row"}, "sample or block"),
         ({"codec": "topk", "values": "fp8"}, "fp32, fp16, bf16 or int8"),
         ({"codec": "dense", "values": "int8"}, "fp32, fp16 or bf16"),
+        ({"codec": "uniform", "bits": "6"}, "uniform: bits must be a whole number, got '6'"),
+        ({"codec": "uniform", "axis": "x"}, "axis must be a whole number or null, got 'x'"),
+        ({"codec": "uniform", "group": 2.5}, "group must be a whole number, got 2.5"),
+        ({"codec": "uniform", "stochastic": "no"}, "stochastic must be true or false, got 'no'"),
+        ({"codec": "uniform", "preserves": 1}, "preserves must be a name, got 1"),
+        ({"codec": "topk", "sparsity": float("nan")}, "sparsity must be a number, got nan"),
+        ({"codec": "topk", "sparsity": True}, "sparsity must be a number, got True"),
+        ({"codec": "dense", "values": 16}, "values must be a name or null, got 16"),
     ],
 )
 def test_parse_refuses(spec, message):
