@@ -22,7 +22,7 @@ from razorlight import (
     register,
     restore_,
 )
-from razorlight.layers import REGISTRY, RazorModule
+from razorlight.layers import BY_PATH, REGISTRY, RazorModule
 from razorlight.planning import Role
 
 
@@ -309,6 +309,21 @@ def test_register_by_path_what_is_written_out(equivalent):
             torch.testing.assert_close(p.grad, q.grad)
     finally:
         del REGISTRY[Squared]
+
+
+class Outer:
+    class Layer(nn.Linear):
+        pass
+
+
+def test_register_by_path_a_class_within_a_class():
+    path = f"{Outer.__module__}.Outer.Layer"
+    register(path, "nowhere.at.All", functions=[nn.functional.linear], role=Role.PRODUCT)
+    try:
+        plan = razor_(nn.Sequential(nn.Linear(4, 4), Outer.Layer(4, 4)), include=["1"])
+        assert [line.layer for line in plan.only("converted")] == ["Layer"]
+    finally:
+        del REGISTRY[Outer.Layer], BY_PATH["nowhere.at.All"]
 
 
 def test_behind_an_embedding_no_product_is_the_first():

@@ -149,6 +149,12 @@ def _look_up_paths(packages: Iterable[str]) -> None:
     """Move the entries of these packages whose classes are imported by now to the registry."""
     packages = set(packages)
     for path in [path for path in BY_PATH if path.partition(".")[0] in packages]:
-        module, _, name = path.rpartition(".")
-        if found := getattr(sys.modules.get(module), name, None):
+        if found := _class_at(path):
             REGISTRY[found] = BY_PATH.pop(path)
+
+
+def _class_at(path: str) -> type[nn.Module] | None:
+    """The class at ``path``, which may be inside of another class; None if it is not imported."""
+    outer, _, name = path.rpartition(".")
+    around = sys.modules.get(outer) or (_class_at(outer) if "." in outer else None)
+    return getattr(around, name, None)
