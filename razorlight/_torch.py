@@ -11,6 +11,7 @@ torch 2.14.
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -47,6 +48,14 @@ def sparse_parts(tensor: Tensor) -> list[Tensor]:
 def is_traced() -> bool:
     """Whether torch.compile is tracing this code."""
     return torch.compiler.is_compiling()
+
+
+@cache
+def has_triton() -> bool:
+    """Whether Triton can compile kernels for a device of this machine."""
+    from torch.utils._triton import has_triton  # imported here, because few machines need it
+
+    return has_triton()
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -7,12 +7,14 @@ the dense value until then. A compiler cannot look into an operator, so it store
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from razorlight._torch import constant_if_traced, is_traced
 from razorlight.codecs.base import Codec
+from razorlight.codecs.kernels import kernels_for
 from razorlight.codecs.parsing import codec_fields, parse_codec
 
 # A chunk has about so many entries. On a CPU, temporaries of 32 MiB or more get new pages from the
@@ -53,11 +55,25 @@ def encode_in_chunks(
         device: the device on which the value is made.
         make: returns the chunk of the value for a slice of samples (dim 0).
     """
-    chunks = [codec.encode(make(samples)) for samples in _chunks(codec, shape, device)]
+    chunks = [_run_encode(codec, make(samples)) for samples in _chunks(codec, shape, device)]
     if len(chunks) == 1:
         return chunks[0]
     with torch.autocast(device.type, enabled=False):  # autocast could change the dtypes
         return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+
+def _run_encode(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
+    kernels = kernels_for(codec, x.shape, x)
+    return kernels.encode(codec, x) if kernels else codec.encode(x)
+
+
+def _run_decode(
+    codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: torch.dtype
+) -> Tensor:
+    kernels = kernels_for(codec, shape, stored[0])
+    if kernels:
+        return kernels.decode(codec, *stored, shape=shape, dtype=dtype)
+    return codec.decode(*stored, shape=shape, dtype=dtype)
 
 
 def _chunks(codec: Codec, shape: Sequence[int], device: torch.device) -> list[slice]:
@@ -79,7 +95,7 @@ def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: tor
         return _decode(list(stored), _spec(codec), shape, dtype)
     chunks = _chunks(codec, shape, stored[0].device)
     if len(chunks) == 1:
-        return codec.decode(*stored, shape=shape, dtype=dtype)
+        return _run_decode(codec, stored, shape, dtype)
     value = torch.empty(shape, dtype=dtype)
     for samples in chunks:
         parts = (_part(encoded, samples, shape[0]) for encoded in stored)
@@ -103,19 +119,20 @@ def _spec(codec: Codec) -> str:
     return json.dumps([_FORMAT_VERSION, codec_fields(codec)])
 
 
+@cache
 def _codec(spec: str) -> Codec:
     _, fields = json.loads(spec)
     return parse_codec(fields)
 
 
 def _encode_spec(x: Tensor, spec: str) -> list[Tensor]:
-    return list(_codec(spec).encode(x))
+    return list(_run_encode(_codec(spec), x))
 
 
 def _decode_spec(
     stored: Sequence[Tensor], spec: str, shape: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
-    return _codec(spec).decode(*stored, shape=torch.Size(shape), dtype=dtype)
+    return _run_decode(_codec(spec), stored, torch.Size(shape), dtype)
 
 
 _encode = torch.library.custom_op("razorlight::encode", _encode_spec, mutates_args=())

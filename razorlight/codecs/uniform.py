@@ -22,7 +22,7 @@ _SMALLEST_TOKEN = 32  # entries; the scale of a smaller token would take a quart
 _SCALES_AN_OCTAVE = 2  # so that the scale of a token, an int8, reaches from 2**-64 to 2**63
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """How a tensor is seen: as ``(outer, block, between, line, inner)``.
 
     A line is cut into ``groups`` parts of ``size`` entries, which gives ``(outer, block, between,
@@ -120,7 +120,7 @@ class Uniform(Codec):
 
     @override
     def chunk_alignment(self, shape: Sequence[int]) -> int | None:
-        layout = self._layout(shape)
+        layout = self.layout(shape)
         samples = layout.outer * layout.block
         return None if not samples or samples % 8 else samples // layout.codes[0]
 
@@ -132,7 +132,7 @@ class Uniform(Codec):
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        layout, value = self._layout(x.shape), x.float()
+        layout, value = self.layout(x.shape), x.float()
         scales = self._scales(value)
         if scales is not None:
             value = value / _factors(scales)
@@ -151,19 +151,20 @@ class Uniform(Codec):
 
         A token with a NaN or an infinity gets any scale.
         """
-        if not self._scales_tokens(value.shape):
+        if not self.scales_tokens(value.shape):
             return None
-        dims = self._within_token(value.shape)
+        dims = self.within_token(value.shape)
         size = math.prod(value.shape[dim] for dim in dims)
         norm = torch.linalg.vector_norm(value, dim=dims, keepdim=True)
         octaves = torch.log2(norm / math.sqrt(size)) * _SCALES_AN_OCTAVE
         return octaves.nan_to_num_(0.0).clamp_(-128, 127).round_().to(torch.int8)
 
-    def _scales_tokens(self, shape: Sequence[int]) -> bool:
-        entries = math.prod(shape[dim] for dim in self._within_token(shape))
+    def scales_tokens(self, shape: Sequence[int]) -> bool:
+        """Whether the tokens of a value of ``shape`` have scales."""
+        entries = math.prod(shape[dim] for dim in self.within_token(shape))
         return self.token_scale and entries >= _SMALLEST_TOKEN and math.prod(shape) > 0
 
-    def _within_token(self, shape: Sequence[int]) -> list[int]:
+    def within_token(self, shape: Sequence[int]) -> list[int]:
         """The dims of the entries of a token: all but the dims of samples and of tokens."""
         axis = None if self.axis is None else self.axis % len(shape)
         return [dim for dim in range(1, len(shape)) if dim != axis]
@@ -180,16 +181,31 @@ class Uniform(Codec):
         if self.preserves == "signs":
             highest, lowest = _shrink_negatives_(highest), _shrink_negatives_(lowest)
             reach = torch.maximum(highest, -lowest)
-            levels = torch.int16 if self.bits > 8 else torch.int8
-            farthest = torch.iinfo(levels).max - 1  # one less than fits, for rounding
-            step = torch.maximum(self._step(highest - lowest), (reach / farthest).bfloat16())
-            return (lowest / _divisor(step)).ceil_().sub_(1).to(levels), step
+            nearest = (reach / self.farthest_level).bfloat16()
+            step = torch.maximum(self._step(highest - lowest), nearest)
+            return (lowest / _divisor(step)).ceil_().sub_(1).to(self.level_dtype), step
         # The lowest level is rounded down, so that no entry lies below the level that is stored.
         lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
         return lowest, self._step(highest - lowest.float())
 
+    @property
+    def level_dtype(self) -> torch.dtype | None:
+        """The dtype of the lowest levels of groups. They are not stored if zeros are preserved."""
+        whole = torch.int16 if self.bits > 8 else torch.int8
+        return {"ends": torch.bfloat16, "signs": whole, "zeros": None}[self.preserves]
+
+    @property
+    def farthest_level(self) -> int:
+        """The most steps from zero to the lowest level of a group, if signs are preserved."""
+        return (2**15 if self.bits > 8 else 2**7) - 2  # one less than fits, for rounding
+
+    @property
+    def step_of_span(self) -> float:
+        """The step of a group, as a share of the distance between the group's ends."""
+        return (1 + _EPSILON) / (2**self.bits - 1)
+
     def _step(self, span: Tensor) -> Tensor:
-        return (span * ((1 + _EPSILON) / (2**self.bits - 1))).bfloat16()
+        return (span * self.step_of_span).bfloat16()
 
     def _codes(self, groups: Tensor, *ends: Tensor) -> Tensor:
         """The number of the level of each entry, before it is truncated to an integer."""
@@ -209,7 +225,7 @@ class Uniform(Codec):
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         planes = len(PLANES[self.bits])
-        layout, scaled = self._layout(shape), self._scales_tokens(shape)
+        layout, scaled = self.layout(shape), self.scales_tokens(shape)
         packed, ends = stored[:planes], stored[planes : len(stored) - scaled]
         outer, block, between, line, inner, count, size = layout
         codes = unpack(packed, self.bits, layout.codes)
@@ -236,15 +252,16 @@ class Uniform(Codec):
 
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
-        layout = self._layout(shape)
+        layout = self.layout(shape)
         rows, n = layout.codes
         ends = layout.outer * layout.between * layout.groups * layout.inner
         bits = {"ends": 32, "signs": 32 if self.bits > 8 else 24, "zeros": 16}[self.preserves]
-        within = math.prod(shape[dim] for dim in self._within_token(shape))
-        scales = 8 * math.prod(shape) // within if self._scales_tokens(shape) else 0
+        within = math.prod(shape[dim] for dim in self.within_token(shape))
+        scales = 8 * math.prod(shape) // within if self.scales_tokens(shape) else 0
         return rows * packed_bits(n, self.bits) + ends * bits + scales
 
-    def _layout(self, shape: Sequence[int]) -> _Layout:
+    def layout(self, shape: Sequence[int]) -> Layout:
+        """How a value of ``shape`` is seen."""
         if self.axis is not None and not -len(shape) <= self.axis < len(shape):
             raise RazorError(f"Uniform: a value of shape {tuple(shape)} has no axis {self.axis}")
         if self.axis is not None:
@@ -260,12 +277,12 @@ class Uniform(Codec):
         outer = shape[0] if len(shape) > 1 else 1
         return self._grouped(outer, 1, 1, math.prod(shape) // max(outer, 1), 1)
 
-    def _grouped(self, outer: int, block: int, between: int, line: int, inner: int) -> _Layout:
+    def _grouped(self, outer: int, block: int, between: int, line: int, inner: int) -> Layout:
         count = max(1, -(-block * line // self.group))
-        return _Layout(outer, block, between, line, inner, count, max(1, -(-line // count)))
+        return Layout(outer, block, between, line, inner, count, max(1, -(-line // count)))
 
 
-def _as_groups(x: Tensor, layout: _Layout) -> Tensor:
+def _as_groups(x: Tensor, layout: Layout) -> Tensor:
     outer, block, between, line, inner, count, size = layout
     lines = x.reshape(outer, block, between, line, inner)
     if missing := count * size - line:

@@ -1,0 +1,144 @@
+"""The codec Uniform on a GPU: its Triton kernels, launched."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from razorlight.codecs.kernels import uniform_kernels as kernels
+from razorlight.codecs.kernels.uniform_kernels import Geometry
+from razorlight.codecs.packing import PLANES
+from razorlight.codecs.uniform import Layout, Uniform
+
+_MOST_ENTRIES = 2**31 - 1  # the kernels count entries in int32
+_BLOCK = 128  # entries of each of the eight parts of a row that one program encodes
+_TILE = 2048  # entries that one program reads at once to find ends and scales
+# Triton fuses every product with a sum that follows, unless it is told not to.
+_OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
+
+
+def serves(codec: Uniform, shape: torch.Size) -> bool:
+    """Whether the kernels serve a value of ``shape``.
+
+    Torch code serves the others: values of 2**31 entries or more, and small values whose rows do
+    not fill bytes evenly, or whose tokens have scales while groups run in the order of memory.
+    """
+    layout = codec.layout(shape)
+    is_regular = layout.codes[1] % 8 == 0
+    if codec.scales_tokens(shape) and codec.axis is not None:
+        axis = codec.axis % len(shape)
+        is_regular &= (layout.line, layout.inner) == (shape[axis], math.prod(shape[axis + 1 :]))
+    return is_regular and 0 < math.prod(shape) <= _MOST_ENTRIES
+
+
+def encode(codec: Uniform, x: Tensor) -> tuple[Tensor, ...]:
+    """The same tensors as ``codec.encode(x)``, for a value that :func:`serves` accepts."""
+    layout = codec.layout(x.shape)
+    lines = _in_lines(x, layout)
+    at = _geometry(lines, layout)
+    scales = _find_scales(codec, lines, at, x.shape)
+    ends = _find_ends(codec, lines, at, layout, scales)
+    rows, count = layout.codes
+    packed = tuple(
+        x.new_empty(rows * count * plane // 8, dtype=torch.uint8) for plane in PLANES[codec.bits]
+    )
+    seed = None
+    if codec.stochastic:  # drawn on the device, so that nothing waits for the device
+        seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=x.device)
+    kernels.encode[_grid(layout)](
+        lines, scales, *_bits_of(ends), packed, seed, count // 8, at, **_constants(codec, layout)
+    )
+    return *packed, *ends, *(() if scales is None else (scales,))
+
+
+def decode(codec: Uniform, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """The same value as ``codec.decode(...)``, for a value that :func:`serves` accepts."""
+    layout = codec.layout(shape)
+    planes, scaled = len(PLANES[codec.bits]), codec.scales_tokens(shape)
+    packed, ends = stored[:planes], stored[planes : len(stored) - scaled]
+    scales = stored[-1] if scaled else None
+    value = stored[0].new_empty(shape, dtype=dtype)
+    at = _geometry(_in_lines(value, layout), layout)
+    eighth = layout.codes[1] // 8
+    kernels.decode[_grid(layout)](
+        value, scales, *_bits_of(ends), packed, eighth, at, **_constants(codec, layout)
+    )
+    return value
+
+
+def _in_lines(x: Tensor, layout: Layout) -> Tensor:
+    """``x`` as ``(samples, between, line, inner)``, without a copy if the strides allow it."""
+    return x.reshape(layout.outer * layout.block, layout.between, layout.line, layout.inner)
+
+
+def _geometry(lines: Tensor, layout: Layout) -> Geometry:
+    _, block, between, line, _, groups, size = layout
+    return Geometry(block, between, line, groups, size, *lines.stride())
+
+
+def _grid(layout: Layout) -> tuple[int, int]:
+    rows, count = layout.codes
+    return -(-count // 8 // _BLOCK), rows
+
+
+def _constants(codec: Uniform, layout: Layout) -> dict[str, Any]:
+    planes = PLANES[codec.bits]
+    return {
+        "PLANES": planes,
+        "SHIFTS": tuple(sum(planes[:i]) for i in range(len(planes))),
+        "PRESERVES": codec.preserves,
+        "COMPANDED": codec.companded,
+        "INNER": layout.inner,
+        "BLOCK": _BLOCK,
+        **_OPTIONS,
+    }
+
+
+def _find_scales(
+    codec: Uniform, lines: Tensor, at: Geometry, shape: Sequence[int]
+) -> Tensor | None:
+    if not codec.scales_tokens(shape):
+        return None
+    within = codec.within_token(shape)
+    scales = lines.new_empty(
+        [1 if dim in within else n for dim, n in enumerate(shape)], dtype=torch.int8
+    )
+    size = at.between * lines.shape[3]
+    block = min(_TILE, _power_of_two(size))
+    tokens = _TILE // block
+    kernels.find_scales[(-(-scales.numel() // tokens),)](
+        lines, scales, scales.numel(), size, math.sqrt(size), at,
+        INNER=lines.shape[3], TOKENS=tokens, BLOCK=block, **_OPTIONS,
+    )  # fmt: skip
+    return scales
+
+
+def _find_ends(
+    codec: Uniform, lines: Tensor, at: Geometry, layout: Layout, scales: Tensor | None
+) -> tuple[Tensor, ...]:
+    shape = (layout.outer, 1, layout.between, layout.groups, 1, layout.inner)
+    dtypes = (codec.level_dtype, torch.bfloat16)
+    ends = tuple(lines.new_empty(shape, dtype=dtype) for dtype in dtypes if dtype)
+    # neighbouring entries are those of neighbouring groups, or if inner is 1 those of one group
+    neighbours = min(64, _power_of_two(layout.inner))
+    block = min(_TILE // neighbours, _power_of_two(layout.size))
+    groups, count = _TILE // block, math.prod(shape)
+    kernels.find_ends[(-(-count // groups),)](
+        lines, scales, *_bits_of(ends), count, codec.step_of_span, float(codec.farthest_level), at,
+        PRESERVES=codec.preserves, COMPANDED=codec.companded, INNER=layout.inner,
+        GROUPS=groups, BLOCK=block, **_OPTIONS,
+    )  # fmt: skip
+    return ends
+
+
+def _bits_of(ends: Sequence[Tensor]) -> tuple[Tensor | None, Tensor]:
+    """The lowest levels, if there are any, and the steps. bfloat16 is seen as int16."""
+    *levels, steps = (end.view(torch.int16) if end.itemsize == 2 else end for end in ends)
+    return levels[0] if levels else None, steps
+
+
+def _power_of_two(n: int) -> int:
+    """The least power of two that is not below ``n``."""
+    return 1 << (n - 1).bit_length()

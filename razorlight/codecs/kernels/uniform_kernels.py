@@ -1,0 +1,304 @@
+"""The Triton kernels of :class:`razorlight.codecs.Uniform`.
+
+The kernels give the bits that the torch code of the codec gives, operation by operation: every
+operation is in float32, divisions and roots are rounded, and a product is fused with a sum only
+where torch fuses them. One kernel finds the ends of all groups, and another one the codes, because
+a byte of codes holds entries from all over a row, and so from several groups.
+"""
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+
+
+class Geometry(NamedTuple):
+    """How a value lies, as ``(samples, between, line, inner)`` with any strides.
+
+    ``block`` samples share their groups, of which a line has ``groups`` of ``size`` places. The
+    kernels take ``inner`` as the constant ``INNER``: to divide by a constant is cheap.
+    """
+
+    block: int
+    between: int
+    line: int
+    groups: int
+    size: int
+    sample_stride: int
+    between_stride: int
+    line_stride: int
+    inner_stride: int
+
+
+_TINY = tl.constexpr(1.1754943508222875e-38)
+_NAN = tl.constexpr(float("nan"))
+_ROOT_OF_TWO = tl.constexpr(1.4142135381698608)
+
+
+@triton.jit
+def _to_bfloat16(x):
+    """The bits of ``x`` in bfloat16, rounded to the nearest even."""
+    bits = x.to(tl.int32, bitcast=True)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return tl.where(x == x, bits, 0x7FC0).to(tl.int16)
+
+
+@triton.jit
+def _from_bfloat16(bits):
+    return (bits.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _factor(scale):
+    """The number that an int8 scale stands for: two to the power of half the scale."""
+    scale = scale.to(tl.int32)
+    power = (((scale >> 1) + 127) << 23).to(tl.float32, bitcast=True)
+    return tl.where((scale & 1) == 1, power * _ROOT_OF_TWO, power)
+
+
+@triton.jit
+def _divisor(step):
+    return tl.where(step < _TINY, _TINY, step)
+
+
+@triton.jit
+def _shrink_negatives(x):
+    return tl.where(x > 0, x, x * 0.5)
+
+
+@triton.jit
+def _load(x, offset, scales, token, mask, COMPANDED: tl.constexpr):
+    """The entries whose groups are quantised."""
+    value = tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    if scales is not None:
+        value = tl.div_rn(value, _factor(tl.load(scales + token, mask=mask, other=0)))
+    if COMPANDED:
+        root = tl.sqrt_rn(tl.abs(value))
+        value = tl.where(value < 0, -root, root)
+    return value
+
+
+@triton.jit
+def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
+    """The entries of a program: ``BLOCK`` entries of each of the eight parts of a row of codes.
+
+    Args:
+        eighth: the entries of a part.
+        at: the :class:`Geometry` of the value.
+        INNER: the entries of one place.
+        BLOCK: a power of two.
+
+    Returns:
+        The offsets of the entries, the indices of their groups' ends, their tokens, whether each of
+        them is stored, and whether each of them is in the value: a line whose last group is not
+        full is filled up with its last entry.
+    """
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    entry = (tl.program_id(1) * 8 + tl.arange(0, 8)[:, None]) * eighth + column
+    row = entry // INNER
+    place, lines = row % (at.groups * at.size), row // (at.groups * at.size)
+    sample, middle = lines // at.between, lines % at.between
+    ends = (sample // at.block * at.between + middle) * at.groups + place // at.size
+    last = tl.minimum(place, at.line - 1)
+    offset = sample.to(tl.int64) * at.sample_stride + middle.to(tl.int64) * at.between_stride
+    offset += last.to(tl.int64) * at.line_stride + (entry % INNER).to(tl.int64) * at.inner_stride
+    ends = ends * INNER + entry % INNER
+    return offset, ends, sample * at.line + last, column < eighth, place < at.line
+
+
+@triton.jit
+def find_scales(
+    x,
+    scales,
+    tokens,
+    size,
+    root_of_size,
+    at,
+    INNER: tl.constexpr,
+    TOKENS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The scale of each token: two times the octaves of its root mean square, in int8."""
+    token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
+    row = token[:, None]
+    start = (row // at.line).to(tl.int64) * at.sample_stride + row % at.line * at.line_stride
+    squares = tl.zeros([TOKENS, BLOCK], tl.float32)
+    for first in range(0, size, BLOCK):
+        entry = first + tl.arange(0, BLOCK)[None, :]
+        offset = start + entry // INNER * at.between_stride + entry % INNER * at.inner_stride
+        value = tl.load(x + offset, mask=(row < tokens) & (entry < size), other=0.0)
+        squares += value.to(tl.float32) * value.to(tl.float32)
+    norm = tl.sqrt_rn(tl.sum(squares, 1))
+    octaves = tl.log2(tl.div_rn(norm, root_of_size)) * 2
+    octaves = tl.floor(tl.minimum(tl.maximum(octaves, -128.0), 127.0) + 0.5)
+    tl.store(scales + token, tl.where(norm == norm, octaves, 0.0).to(tl.int8), mask=token < tokens)
+
+
+@triton.jit
+def find_ends(
+    x,
+    scales,
+    levels,
+    steps,
+    count,
+    step_of_span,
+    farthest_level,
+    at,
+    PRESERVES: tl.constexpr,
+    COMPANDED: tl.constexpr,
+    INNER: tl.constexpr,
+    GROUPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The lowest level and the step of each group."""
+    index = tl.program_id(0) * GROUPS + tl.arange(0, GROUPS)
+    if INNER > 1:  # neighbours in memory belong to neighbouring groups, or else to one group
+        group, along = index[None, :], tl.arange(0, BLOCK)[:, None]
+    else:
+        group, along = index[:, None], tl.arange(0, BLOCK)[None, :]
+    lines = group // INNER // at.groups
+    first = group // INNER % at.groups * at.size
+    start = group % INNER * at.inner_stride
+    start += (lines % at.between).to(tl.int64) * at.between_stride
+    low = tl.zeros_like(group + along).to(tl.float32) + float("inf")
+    high = -low
+    is_nan = low != low
+    for i in range(at.block):
+        sample = lines // at.between * at.block + i
+        for done in range(0, at.size, BLOCK):
+            place = tl.minimum(first + done + along, at.line - 1)
+            is_here = (done + along < at.size) & (group < count)
+            offset = start + sample.to(tl.int64) * at.sample_stride
+            offset += place.to(tl.int64) * at.line_stride
+            value = _load(x, offset, scales, sample * at.line + place, is_here, COMPANDED)
+            is_nan = is_nan | (is_here & (value != value))
+            low = tl.where(is_here & (value < low), value, low)
+            high = tl.where(is_here & (value > high), value, high)
+    dim: tl.constexpr = 0 if INNER > 1 else 1
+    is_spoilt = tl.max(is_nan.to(tl.int32), dim) > 0
+    lowest = tl.where(is_spoilt, _NAN, tl.min(low, dim))
+    highest = tl.where(is_spoilt, _NAN, tl.max(high, dim))
+    if PRESERVES == "zeros":
+        step = _to_bfloat16(tl.where(highest < 0, 0.0, highest) * step_of_span)
+    elif PRESERVES == "signs":
+        lowest, highest = _shrink_negatives(lowest), _shrink_negatives(highest)
+        span = _from_bfloat16(_to_bfloat16((highest - lowest) * step_of_span))
+        reach = tl.div_rn(tl.where(highest > -lowest, highest, -lowest), farthest_level)
+        reach = _from_bfloat16(_to_bfloat16(reach))
+        step = _to_bfloat16(tl.where(reach > span, reach, span))
+        level = tl.ceil(tl.div_rn(lowest, _divisor(_from_bfloat16(step)))) - 1
+        level = tl.where(level == level, level, 0.0).to(levels.dtype.element_ty)
+        tl.store(levels + index, level, mask=index < count)
+    else:
+        level = _to_bfloat16(lowest - tl.abs(lowest) * 0.00390625)
+        step = _to_bfloat16((highest - _from_bfloat16(level)) * step_of_span)
+        tl.store(levels + index, level, mask=index < count)
+    tl.store(steps + index, step, mask=index < count)
+
+
+@triton.jit
+def encode(
+    x,
+    scales,
+    levels,
+    steps,
+    packed,
+    seed,
+    eighth,
+    at,
+    PLANES: tl.constexpr,
+    SHIFTS: tl.constexpr,
+    PRESERVES: tl.constexpr,
+    COMPANDED: tl.constexpr,
+    INNER: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The packed codes of a value whose ends and scales are known."""
+    offset, ends, token, is_code, _ = _entries(eighth, at, INNER, BLOCK)
+    value = _load(x, offset, scales, token, is_code, COMPANDED)
+    step = _from_bfloat16(tl.load(steps + ends, mask=is_code, other=0))
+    divisor = _divisor(step)
+    if PRESERVES == "zeros":
+        number = tl.ceil(tl.div_rn(value, divisor))
+    elif PRESERVES == "signs":
+        level = tl.load(levels + ends, mask=is_code, other=0).to(tl.float32)
+        number = tl.ceil(_shrink_negatives(tl.div_rn(value, divisor))) - (level + 1)
+    else:
+        lowest = _from_bfloat16(tl.load(levels + ends, mask=is_code, other=0))
+        first, one_over = tl.div_rn(-lowest, divisor), tl.div_rn(1.0, divisor)
+        if seed is None:  # with one half added, truncation rounds to the nearest
+            first += 0.5
+        # torch fuses the two unless all entries of a row have the same step
+        number = tl.fma(value, one_over, first) if INNER > 1 else value * one_over + first
+        if seed is not None:
+            row = tl.program_id(1) * 8 + tl.arange(0, 8)[:, None]
+            entry = row * eighth + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+            number += tl.rand(tl.load(seed), entry)
+    # in a spoilt group any code will do
+    number = tl.where(number == number, tl.maximum(number, 0.0), 0.0)
+    codes = tl.minimum(number, 2047.0).to(tl.int32)
+    for i in tl.static_range(len(PLANES)):
+        _store_plane(codes >> SHIFTS[i], packed[i], eighth, PLANES[i], BLOCK)
+
+
+@triton.jit
+def decode(
+    value,
+    scales,
+    levels,
+    steps,
+    packed,
+    eighth,
+    at,
+    PLANES: tl.constexpr,
+    SHIFTS: tl.constexpr,
+    PRESERVES: tl.constexpr,
+    COMPANDED: tl.constexpr,
+    INNER: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The value that codes, ends and scales stand for."""
+    offset, ends, token, is_code, is_entry = _entries(eighth, at, INNER, BLOCK)
+    is_entry &= is_code
+    codes = tl.zeros([8, BLOCK], tl.int32)
+    for i in tl.static_range(len(PLANES)):
+        codes += _load_plane(packed[i], eighth, is_code, PLANES[i], BLOCK) << SHIFTS[i]
+    step = _from_bfloat16(tl.load(steps + ends, mask=is_entry, other=0))
+    if PRESERVES == "zeros":
+        lowest = step * -0.5
+    elif PRESERVES == "signs":
+        lowest = (tl.load(levels + ends, mask=is_entry, other=0).to(tl.float32) + 0.5) * step
+    else:
+        lowest = _from_bfloat16(tl.load(levels + ends, mask=is_entry, other=0))
+    number = codes.to(tl.float32)
+    out = tl.fma(number, step, lowest) if INNER > 1 else number * step + lowest
+    if PRESERVES == "zeros":
+        out = tl.where(out < 0, 0.0, out)
+    if PRESERVES == "signs":
+        out = tl.where(out > 0, out, out * 2)
+    if COMPANDED:
+        out = out * tl.abs(out)
+    if scales is not None:
+        out = out * _factor(tl.load(scales + token, mask=is_entry, other=0))
+    tl.store(value + offset, out.to(value.dtype.element_ty), mask=is_entry)
+
+
+@triton.jit
+def _store_plane(codes, packed, eighth, BITS: tl.constexpr, BLOCK: tl.constexpr):
+    """Store the lowest bits of the codes of eight parts of a row, which share their bytes."""
+    part = tl.arange(0, 8)[:, None]
+    shifted = (codes & (2**BITS - 1)) << (part // BITS * BITS)
+    joined = tl.sum(tl.reshape(shifted, (8 // BITS, BITS, BLOCK)), 0)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    row = tl.program_id(1).to(tl.int64) * BITS + tl.arange(0, BITS)[:, None]
+    tl.store(packed + row * eighth + place, joined.to(tl.uint8), mask=place < eighth)
+
+
+@triton.jit
+def _load_plane(packed, eighth, is_code, BITS: tl.constexpr, BLOCK: tl.constexpr):
+    """Undo :func:`_store_plane`."""
+    part = tl.arange(0, 8)[:, None]
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    row = tl.program_id(1).to(tl.int64) * BITS + part % BITS
+    joined = tl.load(packed + row * eighth + place, mask=is_code, other=0).to(tl.int32)
+    return (joined >> (part // BITS * BITS)) & (2**BITS - 1)
