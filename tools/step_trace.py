@@ -1,0 +1,342 @@
+"""A training step on fake tensors: which kernels it would launch, and what each reads and writes.
+
+Fake tensors have shapes and no memory, so a step of any size is traced in seconds and computes
+nothing. :class:`StepTrace` sees the operators below autograd. Each is booked as one :class:`Call`,
+which reads its inputs and writes its outputs. Views and allocations are free.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from itertools import count, groupby
+from sys import maxsize
+from typing import Any, NamedTuple
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+import torch
+from networks import Batch, Trainee
+from torch import Tensor, UntypedStorage
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils.flop_counter import flop_registry
+
+from razorlight import RazorError, tensors
+from razorlight._torch import TorchDispatchMode, tree_leaves
+from razorlight.codecs import Dense, Mask, Slope, TopK, Uniform, operators
+from razorlight.memory.meter import StorageMeter, model_tensors
+from razorlight.records import encoding, readers
+
+aten = torch.ops.aten
+
+ALLOCATIONS = {
+    aten.empty,
+    aten.empty_like,
+    aten.empty_strided,
+    aten.empty_permuted,
+    aten.new_empty,
+    aten.new_empty_strided,
+}
+OVERWRITING = {aten.copy_, aten.fill_, aten.zero_, aten.bernoulli_, aten.normal_, aten.uniform_}
+"""Operators that change their first argument and do not read it before."""
+
+READ_TWICE: dict[Any, tuple[int, ...]] = {
+    aten.native_batch_norm: (0,),
+    aten.native_batch_norm_backward: (0, 1),
+    aten.native_group_norm: (0,),
+    aten.native_group_norm_backward: (0, 1),
+    aten.native_layer_norm_backward: (0, 1),
+}
+"""The arguments that a norm reads once for sums, and once more to use these sums."""
+
+FLOPS = flop_registry | {
+    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        aten._scaled_dot_product_flash_attention
+    ],
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        aten._scaled_dot_product_flash_attention_backward
+    ],
+}
+"""Torch's own counts of products, and those of attention by the name that it has on a CPU."""
+
+
+class Access(NamedTuple):
+    """Some bytes of one storage.
+
+    Attributes:
+        storage: a number that no other storage of the trace has.
+        offset: of the first entry, in entries.
+        size: bytes, without the repetitions of an expanded tensor.
+        capacity: bytes of the whole storage.
+    """
+
+    storage: int
+    offset: int
+    size: int
+    capacity: int
+
+
+def total_bytes(accesses: Iterable[Access]) -> int:
+    """Bytes of all accesses. Equal ones count once, and a storage at most as a whole."""
+    by_storage: dict[int, list[Access]] = {}
+    for access in set(accesses):
+        by_storage.setdefault(access.storage, []).append(access)
+    return sum(min(sum(a.size for a in some), some[0].capacity) for some in by_storage.values())
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is launched together.
+
+    Attributes:
+        name: of the operator.
+        reads: what is read.
+        writes: what is written.
+        flops: two for each multiply-add; 0 if the call is no product.
+        read_again: bytes that are read a second time.
+        launches: the number of kernels.
+        codec: ``encode`` or ``decode`` if a codec makes the call; no compiler looks into a codec.
+    """
+
+    name: str
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
+    flops: int = 0
+    read_again: int = 0
+    launches: int = 1
+    codec: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that move between the GPU and its memory."""
+        return total_bytes(self.reads) + total_bytes(self.writes) + self.read_again
+
+    @property
+    def is_light(self) -> bool:
+        """Whether a compiler may join the call with its neighbours."""
+        return not self.flops and not self.codec
+
+
+class StepTrace(TorchDispatchMode):
+    """Books each operator that runs within the context, below autograd.
+
+    Attributes:
+        calls: one for each operator, in their order.
+        memory: counts the storages that are alive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.memory = StorageMeter()
+        self._numbers: WeakKeyDictionary[UntypedStorage, int] = WeakKeyDictionary()
+        self._unused = count()
+        self._codec = ""
+        self._is_in_kernel = False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if not self._is_in_kernel and func.namespace != "prim":  # questions, such as for the device
+            self._book_operator(func, args, kwargs, output)
+        return output
+
+    def _book_operator(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        operator = func.overloadpacket
+        read, written = _inputs(func, args, kwargs)
+        if operator not in ALLOCATIONS:
+            written += self._new(_tensors((args, kwargs)), output)
+        flops = FLOPS[operator](*args, **kwargs, out_val=output) if operator in FLOPS else 0
+        again = sum(self._access(args[place]).size for place in READ_TWICE.get(operator, ()))
+        self._book(str(operator), read, written, flops=flops, read_again=again)
+        self.memory.track(output)
+
+    def as_codec(self, method: Callable[..., Any], launches: int | None) -> Callable[..., Any]:
+        """A codec's ``encode`` or ``decode``, changed so that its calls are booked as a codec's.
+
+        Args:
+            method: the method of the codec's class.
+            launches: the number of kernels that the method launches as a whole, to read the tensors
+                that it is given and to write its result. With None its operators are booked one by
+                one.
+        """
+
+        @wraps(method)
+        def booked(*args: Any, **kwargs: Any) -> Any:
+            if self._codec:
+                return method(*args, **kwargs)
+            self._codec, self._is_in_kernel = method.__name__, launches is not None
+            try:
+                output = method(*args, **kwargs)
+                if launches is not None:
+                    given = _tensors((args, kwargs))
+                    self._book("codec", given, self._new(given, output), launches=launches)
+                    self.memory.track(output)
+            finally:
+                self._codec, self._is_in_kernel = "", False
+            return output
+
+        return booked
+
+    def _book(
+        self, name: str, read: Sequence[Tensor], written: Sequence[Tensor], **more: int
+    ) -> None:
+        if any(tensor.numel() for tensor in written):  # a view writes nothing
+            reads, writes = (tuple(map(self._access, some)) for some in (read, written))
+            self.calls.append(Call(name, reads, writes, codec=self._codec, **more))
+
+    def _new(self, given: Sequence[Tensor], output: Any) -> list[Tensor]:
+        """The tensors of ``output`` that are no views of ``given``."""
+        known = {self._number(tensor) for tensor in given}
+        return [tensor for tensor in _tensors(output) if self._number(tensor) not in known]
+
+    def _access(self, tensor: Tensor) -> Access:
+        extents = zip(tensor.shape, tensor.stride(), strict=True)
+        size = math.prod(length for length, stride in extents if stride) * tensor.itemsize
+        capacity = tensor.untyped_storage().nbytes()
+        return Access(self._number(tensor), tensor.storage_offset(), size, capacity)
+
+    def _number(self, tensor: Tensor) -> int:
+        storage = tensor.untyped_storage()
+        if storage not in self._numbers:
+            self._numbers[storage] = next(self._unused)
+        return self._numbers[storage]
+
+    def alive(self) -> set[int]:
+        """The numbers of the storages that are alive now."""
+        return {*self._numbers.values()}
+
+
+def fused(calls: Sequence[Call], alive: set[int]) -> list[Call]:
+    """The calls as a compiler would launch them.
+
+    A chain of light calls, between two products or codecs, is one launch. It reads once what was
+    there before, and writes once what is read later or is alive at the end.
+
+    Args:
+        calls: those of a step.
+        alive: the numbers of the storages that are alive after the step.
+    """
+    last_reads = {access.storage: place for place, c in enumerate(calls) for access in c.reads}
+    launched: list[Call] = []
+    place = 0
+    for is_light, some in groupby(calls, key=lambda call: call.is_light):
+        group = [*some]
+        place += len(group)
+        needed = alive | {storage for storage, last in last_reads.items() if last >= place}
+        launched += _joined(group, needed) if is_light else group
+    return launched
+
+
+def _joined(chain: Sequence[Call], needed: set[int]) -> list[Call]:
+    """The one call that ``chain`` becomes; none if nothing that it writes is needed."""
+    reads: set[Access] = set()
+    written: set[int] = set()
+    for call in chain:
+        reads.update(access for access in call.reads if access.storage not in written)
+        written.update(access.storage for access in call.writes)
+    writes = [access for call in chain for access in call.writes if access.storage in needed]
+    again = sum(call.read_again for call in chain)
+    return [Call("chain", tuple(reads), tuple(writes), read_again=again)] if writes else []
+
+
+def _inputs(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The tensors that an operator reads, and those of its arguments that it changes."""
+    declared = func._schema.arguments
+    given = {a.name: value for a, value in zip(declared, args, strict=False)} | kwargs
+    read, changed = [], []
+    for argument in declared:
+        some = _tensors(given.get(argument.name))
+        is_changed = argument.alias_info is not None and argument.alias_info.is_write
+        if is_changed:
+            changed += some
+        if not is_changed or not (argument.is_out or func.overloadpacket in OVERWRITING):
+            read += some
+    return read, changed
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class Step(NamedTuple):
+    """A training step without its update.
+
+    Attributes:
+        eager: what is launched, operator by operator.
+        compiled: what is launched if a compiler joins light operators.
+        peak: the most bytes alive, with parameters, buffers, gradients and the batch.
+    """
+
+    eager: list[Call]
+    compiled: list[Call]
+    peak: int
+
+
+def trace_step(trainee: Trainee, batch: Batch, encode_launches: int | None = None) -> Step:
+    """Trace forward and backward.
+
+    Args:
+        trainee: a network whose tensors are fake.
+        batch: fake images and targets. Both fakes belong to the FakeTensorMode that is active.
+        encode_launches: the number of kernels that encode one value; a decoding launches one. With
+            None the codecs run as they do today, operator by operator.
+
+    Raises:
+        RazorError: if the size does not suit the network, or the network looks at the values of
+            its tensors.
+    """
+    trace = StepTrace()
+    trainee.optimizer.zero_grad()
+    trace.memory.track(model_tensors(trainee.model), batch)
+    try:
+        with _as_on_a_gpu(), _codecs_booked(trace, encode_launches), trace:
+            trainee.loss(batch).backward()
+    except (RuntimeError, AssertionError) as error:
+        raise RazorError(
+            f"the step cannot be traced ({str(error).partition(chr(10))[0]}); take another size, "
+            "or a network that does not look at the values of its tensors"
+        ) from error
+    return Step(trace.calls, fused(trace.calls, trace.alive()), trace.memory.peak)
+
+
+@contextmanager
+def _codecs_booked(trace: StepTrace, encode_launches: int | None) -> Iterator[None]:
+    decode_launches = None if encode_launches is None else 1
+    with ExitStack() as patches:
+        for codec in (Dense, Mask, Slope, TopK, Uniform):
+            for name, launches in (("encode", encode_launches), ("decode", decode_launches)):
+                booked = trace.as_codec(getattr(codec, name), launches)
+                patches.enter_context(patch.object(codec, name, booked))
+        yield
+
+
+@contextmanager
+def _as_on_a_gpu() -> Iterator[None]:
+    """Store fake tensors as a GPU would store real ones: whole, where a CPU cuts chunks."""
+    with (
+        patch.object(tensors, "_PLAIN", (*tensors._PLAIN, FakeTensor)),
+        patch.object(encoding, "unshared", _unshared),
+        patch.object(operators, "_CHUNK_ENTRIES", maxsize),
+        patch.object(readers, "_DERIVED_CHUNK_ENTRIES", maxsize),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        yield
+
+
+def _unshared(part: Tensor, x: Tensor) -> Tensor:
+    """As in razorlight._torch, which compares places in memory: fake tensors have none."""
+    return part.clone() if part.untyped_storage() is x.untyped_storage() else part
