@@ -21,7 +21,7 @@ import torch
 from networks import Batch, Trainee
 from torch import Tensor, UntypedStorage
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from razorlight import RazorError, tensors
 from razorlight._torch import TorchDispatchMode, tree_leaves
@@ -51,7 +51,21 @@ READ_TWICE: dict[Any, tuple[int, ...]] = {
 }
 """The arguments that a norm reads once for sums, and once more to use these sums."""
 
+
+def gradients_of_convolution(
+    grad: Tensor, x: Tensor, weight: Tensor, *options: Any, out_val: Any
+) -> int:
+    """The products of ``aten.convolution_backward``: those of the forward for each gradient.
+
+    Torch's own count takes grouped convolutions for full ones.
+    """
+    *_, transposed, _, _, wanted = options
+    forward = conv_flop_count(x.shape, weight.shape, grad.shape, transposed)
+    return forward * sum(wanted[:2])
+
+
 FLOPS = flop_registry | {
+    aten.convolution_backward: gradients_of_convolution,
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
         aten._scaled_dot_product_flash_attention
     ],
@@ -59,7 +73,7 @@ FLOPS = flop_registry | {
         aten._scaled_dot_product_flash_attention_backward
     ],
 }
-"""Torch's own counts of products, and those of attention by the name that it has on a CPU."""
+"""Torch's own counts of products; those of attention also by the name that it has on a CPU."""
 
 
 class Access(NamedTuple):

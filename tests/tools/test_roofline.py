@@ -75,6 +75,16 @@ def test_products_of_a_linear(trace):
     assert [call.flops for call in trace.calls if call.flops] == [once] * 3
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+@pytest.mark.parametrize("groups", [1, 8])
+def test_products_of_a_convolution(trace, layer, groups):
+    x = torch.empty(2, 8, 5, 5, requires_grad=True)
+    with trace:
+        layer(8, 16, 3, padding=1, groups=groups)(x).sum().backward()
+    once = 2 * (2 * 5 * 5) * 16 * 8 // groups * 9
+    assert [call.flops for call in trace.calls if call.flops] == [once, 2 * once]
+
+
 def test_a_norm_reads_twice_where_it_needs_sums_first(trace):
     x = torch.empty(2, 3, 4, requires_grad=True)
     with trace:
