@@ -11,9 +11,9 @@ the GPU's peak, of its bytes at the GPU's bandwidth, and of a launch, 5 microsec
 
 - Eager: every operator is a launch. Compiled: a chain of light operators between two products is
   one launch, which reads and writes once. A compiler does not look into codecs.
-- Each recipe stands there twice: with today's codecs, whose operators are launched one by one, and
-  with kernels, where an encoding reads the value and writes the codes in ``--encode-launches``
-  launches, and a decoding is one launch.
+- Each recipe has two rows. In the first the codecs are those of torch operators, which are
+  launched one by one. In the second they are kernels: an encoding reads the value and writes the
+  codes in ``--encode-launches`` launches; a decoding reads the codes and writes the value in one.
 - The update is that of a fused AdamW, one launch that moves 28 bytes a parameter.
 - The peak holds parameters, gradients, buffers and the batch, but not the optimizer's state, which
   takes 8 bytes a parameter with AdamW. It is that of the eager step.
@@ -25,7 +25,7 @@ razorlight cuts no value into chunks here.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ from step_trace import Access, Call, Step, trace_step
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from razorlight import RazorError, is_converted
+from razorlight import RazorError
 from razorlight.memory.meter import MIB
 
 LAUNCH = 5e-6
@@ -140,7 +140,7 @@ def gpu(name: str, precision: str) -> Gpu:
 
 
 def estimate(arguments: argparse.Namespace) -> list[Row]:
-    """A row for each variant, and a second one for its codecs as kernels.
+    """A row for each variant, and a second one with kernels if it runs codecs.
 
     Raises:
         RazorError: for a network, a recipe, a GPU or a number that cannot be had.
@@ -158,12 +158,12 @@ def estimate(arguments: argparse.Namespace) -> list[Row]:
             for mode, calls in (("eager", step.eager), ("compiled", step.compiled))
         }
         for name, model in variants(dense, arguments).items()
-        for codecs, step in steps(model, arguments)
+        for codecs, step in steps(model, arguments).items()
     ]
 
 
-def steps(model: nn.Module, arguments: argparse.Namespace) -> Iterator[tuple[str, Step]]:
-    """The traced step of a network: with today's codecs, and with kernels if it has codecs.
+def steps(model: nn.Module, arguments: argparse.Namespace) -> dict[str, Step]:
+    """The traced step with codecs of torch operators, and with kernels if any codec runs.
 
     Args:
         model: on the meta device; its tensors become fake ones.
@@ -172,9 +172,10 @@ def steps(model: nn.Module, arguments: argparse.Namespace) -> Iterator[tuple[str
     with FakeTensorMode(allow_non_fake_inputs=True):
         trainee = Trainee(model.to_empty(device="cpu"), sgd(model, lr=0.0), arguments.precision)
         batch = next(noise(arguments))
-        yield "today's", trace_step(trainee, fresh(batch))
-        if is_converted(model):
-            yield "kernels", trace_step(trainee, fresh(batch), arguments.encode_launches)
+        found = {"operators": trace_step(trainee, fresh(batch))}
+        if any(call.codec for call in found["operators"].eager):
+            found["kernels"] = trace_step(trainee, fresh(batch), arguments.encode_launches)
+    return found
 
 
 def update_of(model: nn.Module) -> Call:
@@ -211,7 +212,7 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
             min_width=72,
         )
         peak = ["peak MiB"] if mode == "eager" else []
-        for column in ("launches", "GB", "GFLOP", *peak, *arguments.gpus):
+        for column in ("launches", "GB", "GFLOP", *peak, *rows[0][mode]["ms"]):
             table.add_column(column, justify="right")
         for row in rows:
             table.add_row(*cells(row, rows[0], mode))

@@ -306,7 +306,7 @@ def trace_step(trainee: Trainee, batch: Batch, encode_launches: int | None = Non
         trainee: a network whose tensors are fake.
         batch: fake images and targets. Both fakes belong to the FakeTensorMode that is active.
         encode_launches: the number of kernels that encode one value; a decoding launches one. With
-            None the codecs run as they do today, operator by operator.
+            None the operators of a codec are launched one by one.
 
     Raises:
         RazorError: if the size does not suit the network, or the network looks at the values of
