@@ -8,7 +8,7 @@ which reads its inputs and writes its outputs. Views and allocations are free.
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from itertools import count, groupby
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from razorlight import RazorError, tensors
 from razorlight._torch import TorchDispatchMode, tree_leaves
-from razorlight.codecs import Dense, Mask, Slope, TopK, Uniform, operators
+from razorlight.codecs import operators
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.records import encoding, readers
 
@@ -175,26 +175,27 @@ class StepTrace(TorchDispatchMode):
         self._book(str(operator), read, written, flops=flops, read_again=again)
         self.memory.track(output)
 
-    def as_codec(self, method: Callable[..., Any], launches: int | None) -> Callable[..., Any]:
-        """A codec's ``encode`` or ``decode``, changed so that its calls are booked as a codec's.
+    def as_codec(
+        self, name: str, function: Callable[..., Any], launches: int | None
+    ) -> Callable[..., Any]:
+        """``function``, changed so that what it calls is booked as a codec's.
 
         Args:
-            method: the method of the codec's class.
-            launches: the number of kernels that the method launches as a whole, to read the tensors
-                that it is given and to write its result. With None its operators are booked one by
-                one.
+            name: ``encode`` or ``decode``.
+            function: encodes or decodes a value.
+            launches: the number of kernels that the function launches as a whole, to read the
+                tensors that it is given and to write its result. With None its operators are booked
+                one by one.
         """
 
-        @wraps(method)
+        @wraps(function)
         def booked(*args: Any, **kwargs: Any) -> Any:
-            if self._codec:
-                return method(*args, **kwargs)
-            self._codec, self._is_in_kernel = method.__name__, launches is not None
+            self._codec, self._is_in_kernel = name, launches is not None
             try:
-                output = method(*args, **kwargs)
+                output = function(*args, **kwargs)
                 if launches is not None:
                     given = _tensors((args, kwargs))
-                    self._book("codec", given, self._new(given, output), launches=launches)
+                    self._book(name, given, self._new(given, output), launches=launches)
                     self.memory.track(output)
             finally:
                 self._codec, self._is_in_kernel = "", False
@@ -329,11 +330,9 @@ def trace_step(trainee: Trainee, batch: Batch, encode_launches: int | None = Non
 @contextmanager
 def _codecs_booked(trace: StepTrace, encode_launches: int | None) -> Iterator[None]:
     decode_launches = None if encode_launches is None else 1
-    with ExitStack() as patches:
-        for codec in (Dense, Mask, Slope, TopK, Uniform):
-            for name, launches in (("encode", encode_launches), ("decode", decode_launches)):
-                booked = trace.as_codec(getattr(codec, name), launches)
-                patches.enter_context(patch.object(codec, name, booked))
+    encode = trace.as_codec("encode", operators._run_encode, encode_launches)
+    decode = trace.as_codec("decode", operators._run_decode, decode_launches)
+    with patch.multiple(operators, _run_encode=encode, _run_decode=decode):
         yield
 
 

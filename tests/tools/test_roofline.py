@@ -120,7 +120,7 @@ def test_a_compiler_joins_what_lies_between_products(trace):
 
 def test_nobody_looks_into_a_codec(trace):
     codec, x = Uniform(bits=4, group=16), torch.empty(64, 64)
-    one_by_one = trace.as_codec(Uniform.encode, None)
+    one_by_one = trace.as_codec("encode", Uniform.encode, None)
     with trace:
         (x + 1) * 2
         one_by_one(codec, x)
@@ -132,13 +132,15 @@ def test_nobody_looks_into_a_codec(trace):
 
 def test_a_codec_as_a_kernel(trace):
     codec, x = Uniform(bits=4, group=16), torch.empty(64, 64)
-    encode, decode = (trace.as_codec(f, 2) for f in (Uniform.encode, Uniform.decode))
+    encode = trace.as_codec("encode", Uniform.encode, 2)
+    decode = trace.as_codec("decode", Uniform.decode, 1)
     with trace:
         stored = encode(codec, x)
         value = decode(codec, *stored, shape=x.shape, dtype=x.dtype)
     encoding, decoding = trace.calls
     bytes_stored = codec.nbits(x.shape, x.dtype) // 8
-    assert (encoding.codec, decoding.codec, encoding.launches) == ("encode", "decode", 2)
+    assert (encoding.codec, encoding.launches) == ("encode", 2)
+    assert (decoding.codec, decoding.launches) == ("decode", 1)
     assert encoding.bytes == x.nbytes + bytes_stored
     assert decoding.bytes == bytes_stored + value.nbytes
     assert trace.memory.peak == bytes_stored + value.nbytes  # with no temporaries
