@@ -17,7 +17,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -57,8 +57,8 @@ RANDOM = "random"
 Row = dict[str, Any]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line's arguments."""
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments ``given``, or those of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -89,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--head-steps", type=int, default=10, help="of Adam, before once more")
     parser.add_argument("--no-time", action="store_true", help="memory and gradients only")
     parser.add_argument("--json", type=Path, help="write the rows there too")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     arguments.images = arguments.images or default_images(arguments.model)
     return arguments
 

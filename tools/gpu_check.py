@@ -1,0 +1,185 @@
+"""Check the kernels, and measure time and memory of training steps, on one GPU in a few minutes.
+
+    python tools/gpu_check.py --json gpu.json
+    TRITON_INTERPRET=1 python tools/gpu_check.py --device cpu --small    # does the script run?
+
+Kernels: whether each one gives the bits of the torch code, and the share of the bandwidth of a copy
+that it reaches. An encode reads the value and writes the codes, a decode the other way round.
+Networks: the table of tools/bench.py for each, in bf16, and the most memory that torch reserved.
+Compiled: time and peak of a compiled step, dense and by ``balanced``. Nothing is downloaded.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bench
+import torch
+import triton
+from networks import Trainee, build, razored
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from razorlight import Uniform
+from razorlight.codecs.kernels import uniform
+from razorlight.memory.meter import MIB
+
+Row = dict[str, Any]
+NETWORKS = [  # model, size, batch
+    ("vit_small_patch16_224", 224, 128),
+    ("vit_base_patch16_224", 224, 64),
+    ("resnet50", 224, 128),
+    ("Unet:tu-tf_efficientnet_lite0", 256, 64),
+]
+SMALL_NETWORKS = [("vit_tiny_patch16_224", 32, 2)]
+
+
+def main() -> None:
+    """Print the tables, and write ``--json``."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--small", action="store_true", help="tiny values and networks")
+    parser.add_argument("--json", type=Path, help="write the rows there too")
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("gpu_check: there is no GPU here; --device cpu --small tries the script alone")
+    name = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu"
+    setting = f"{name}, torch {torch.__version__}, Triton {triton.__version__}"
+    kernels = list(check_kernels(arguments.device, arguments.small))
+    print_kernels(kernels, setting)
+    networks = [
+        measure_network(*network, arguments.device)
+        for network in (SMALL_NETWORKS if arguments.small else NETWORKS)
+    ]
+    compiled = [] if arguments.small else list(measure_compiled(*NETWORKS[0]))
+    for row in compiled:
+        print(f"compiled {row['variant']}: {row['ms']:.1f} ms, peak {row['peak']:.0f} MiB")
+    if arguments.json:
+        content = {"setting": setting, "kernels": kernels}
+        content |= {"networks": networks, "compiled": compiled}
+        arguments.json.write_text(json.dumps(content, indent=1, default=str))
+    if not all(row["same"] for row in kernels):
+        sys.exit("gpu_check: a kernel differs from the torch code")
+
+
+def values(device: str, small: bool) -> Iterator[tuple[str, Uniform, Tensor]]:
+    """The values of typical layers, each with a codec of the recipe ``balanced``."""
+    torch.manual_seed(0)
+    samples, tokens, width = (2, 37, 64) if small else (128, 197, 384)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device, dtype=torch.bfloat16)
+
+    yield "input of a LayerNorm", Uniform(4, axis=-2), draw(samples, tokens, width)
+    yield (
+        "hidden of an MLP",
+        Uniform(4, axis=-2, token_scale=True),
+        draw(samples, tokens, 4 * width),
+    )
+    heads = draw(samples, tokens, 3, width // 32, 32).transpose(1, 3)[:, :, 0]
+    yield "queries, strided", Uniform(5, axis=-2, token_scale=True), heads
+    side = 8 if small else 56
+    maps = draw(samples, width // 4 * side, side)
+    yield "input of a BatchNorm", Uniform(4, 64, axis=-2, preserves="signs"), maps
+    yield "output of a ReLU", Uniform(3, axis=-2, preserves="zeros"), maps
+
+
+def check_kernels(device: str, small: bool) -> Iterator[Row]:
+    """Compare the kernels with the torch code, and time them beside a copy."""
+    for name, codec, x in values(device, small):
+        how: Any = {"shape": x.shape, "dtype": x.dtype}
+        stored = uniform.encode(codec, x)
+        pairs = [*zip(stored, codec.encode(x), strict=True)]
+        back, right = uniform.decode(codec, *stored, **how), codec.decode(*stored, **how)
+        # the interpreter rounds twice where a GPU rounds once, and cuts bfloat16 off
+        rtol, few = (2**-7, 1e-2) if device == "cpu" else (0, 0)
+        same = torch.allclose(back.float(), right.float(), rtol=rtol, atol=rtol / 10)
+        same &= all((a != b).float().mean() <= few for a, b in pairs)
+        moved = x.nbytes + sum(tensor.nbytes for tensor in stored)
+        seconds = {
+            "copy": seconds_of(x.clone, device),
+            "encode": seconds_of(lambda c=codec, x=x: uniform.encode(c, x), device),
+            "decode": seconds_of(
+                lambda c=codec, s=stored, h=how: uniform.decode(c, *s, **h), device
+            ),
+            "torch encode": seconds_of(lambda c=codec, x=x: c.encode(x), device),
+        }
+        copied = 2 * x.nbytes / seconds["copy"]
+        yield {
+            "value": name,
+            "codec": str(codec),
+            "same": same,
+            "encode": moved / seconds["encode"] / copied,
+            "decode": moved / seconds["decode"] / copied,
+            "faster": seconds["torch encode"] / seconds["encode"],
+            "copy GB/s": copied / 1e9,
+        }
+
+
+def seconds_of(run: Callable[[], Any], device: str, repeats: int = 20) -> float:
+    """The median time of a call, after three calls that are not counted."""
+    times = []
+    for _ in range(3 + repeats if device == "cuda" else 1):
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[-repeats:])
+
+
+def print_kernels(rows: list[Row], setting: str) -> None:
+    """A table of 80 columns."""
+    table = Table("value", title=f"Kernels: {setting}; bandwidth as a share of a copy's; measured")
+    for column in ("same bits", "encode", "decode", "times torch's"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        numbers = (f"{row[name]:.2f}" for name in ("encode", "decode"))
+        table.add_row(
+            row["value"], "yes" if row["same"] else "NO", *numbers, f"{row['faster']:.1f}"
+        )
+    Console(width=80, highlight=False).print(table)
+
+
+def measure_network(model: str, size: int, batch: int, device: str) -> Row:
+    """The rows of tools/bench.py for one network, printed."""
+    options = ["--model", model, "--size", str(size), "--batch", str(batch), "--device", device]
+    options += ["--images", "random", "--precision", "bf16", "--batches", "1", "--head-steps", "0"]
+    arguments = bench.parse_arguments([*options, "--recipes", "exact,balanced,compact"])
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    rows = bench.measure(arguments)
+    bench.print_table(rows, arguments)
+    reserved = torch.cuda.max_memory_reserved() / MIB if device == "cuda" else None
+    return {"model": model, "size": size, "batch": batch, "rows": rows, "reserved": reserved}
+
+
+def measure_compiled(model: str, size: int, batch: int) -> Iterator[Row]:
+    """Time and peak of a compiled step on the GPU, dense and by ``balanced``."""
+    torch.manual_seed(0)
+    dense = build(model, size).cuda()
+    images = torch.randn(batch, 3, size, size, device="cuda"), torch.zeros(batch).long().cuda()
+    for name in ("dense", "balanced"):
+        torch.compiler.reset()
+        network = dense if name == "dense" else razored(dense, recipe=name)
+        trainee = Trainee(network, bench.sgd(network, lr=0.0), "bf16")
+        trainee.model = torch.compile(network)
+        for _ in range(3):
+            trainee.step(images)
+        torch.cuda.reset_peak_memory_stats()
+        times = [trainee.step(images) for _ in range(10)]
+        peak = torch.cuda.max_memory_allocated() / MIB
+        yield {"variant": name, "ms": statistics.median(times) * 1000, "peak": peak}
+
+
+if __name__ == "__main__":
+    main()
