@@ -326,6 +326,12 @@ def test_register_by_path_a_class_within_a_class():
         del REGISTRY[Outer.Layer], BY_PATH["nowhere.at.All"]
 
 
+def test_the_places_of_a_window_of_256_entries_fit_a_byte():
+    pools = nn.Sequential(nn.MaxPool2d(16), nn.MaxPool1d(256), nn.MaxPool1d(257))
+    plan = razor_(pools)
+    assert [line.name for line in plan.only("converted")] == ["0", "1"]
+
+
 def test_behind_an_embedding_no_product_is_the_first():
     class Embedded(nn.Module):
         def __init__(self):

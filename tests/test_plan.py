@@ -44,6 +44,8 @@ def test_what_is_saved_comes_back(build, recipe, tmp_path):
     assert [line.name for line in loaded.lines] == [line.name for line in plan.lines]
     assert [line.runs_again for line in loaded.lines] == [line.runs_again for line in plan.lines]
     assert loaded.summary() == plan.summary()
+    lines = (tmp_path / "plan.yaml").read_text().splitlines()
+    assert len([line for line in lines if line.startswith("  ")]) == len(plan.lines)
 
     twin, images = copy.deepcopy(model), torch.randn(2, 3, 32, 32)
     razor_(model, recipe)

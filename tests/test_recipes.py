@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from razorlight import Dense, RazorError, Recipe, TopK, Uniform
-from razorlight.planning import RECIPES, compact, find_recipe, recipe_fields
+from razorlight.planning import RECIPES, Role, compact, find_recipe, recipe_fields
 
 CHANGED = "{name: balanced, smooth_activation: {codec: uniform, bits: 4}, max_rerun_cost: inf}"
 WHOLE = (
@@ -70,6 +70,12 @@ def test_refused_in_one_line(spec, message):
     with pytest.raises(RazorError, match=message) as caught:
         find_recipe(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_only_unbounded_activations_have_a_scale_for_each_token():
+    balanced = find_recipe("balanced")
+    assert balanced.layer_plan(Role.KINKED_ACTIVATION).codec.token_scale
+    assert not balanced.layer_plan(Role.BOUNDED_ACTIVATION).codec.token_scale
 
 
 def test_a_sparsity_beside_a_whole_recipe_is_refused():

@@ -82,6 +82,7 @@ CASES = [
     case(F.celu, TOKENS, alpha=0.7),
     case(F.selu, TOKENS),
     case(F.glu, TOKENS, dim=1),
+    case(F.glu, TOKENS),
     case(torch.sigmoid, TOKENS),
     case(torch.tanh, TOKENS),
     case(F.max_pool1d, ROWS, kernel_size=3, stride=2, padding=1),
@@ -171,6 +172,14 @@ def test_without_dropout_records_go_on(function):
         out = FUNCTIONS[function](EXACT, x, **options)
         assert torch.equal(out, x)
         assert find(out, EXACT) is record
+
+
+@pytest.mark.parametrize("function", [F.dropout, F.alpha_dropout, F.dropout1d])
+def test_the_record_behind_a_dropout_gives_the_output(function):
+    x = torch.randn(3, 4, 5, requires_grad=True) * 1
+    store(x, EXACT)
+    out = FUNCTIONS[function](EXACT, x, 0.4, training=True)
+    torch.testing.assert_close(in_backward(find(out, EXACT).read), out.detach())
 
 
 def test_embedding_is_looked_up_again():
