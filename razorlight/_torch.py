@@ -45,10 +45,8 @@ def sparse_parts(tensor: Tensor) -> list[Tensor]:
     return [tensor._indices(), tensor._values()]
 
 
-def is_traced() -> bool:
-    """Whether torch.compile is tracing this code."""
-    return torch.compiler.is_compiling()
-
+is_traced = torch.compiler.is_compiling
+"""Whether torch.compile is tracing this code."""
 
 @cache
 def has_triton() -> bool:
@@ -93,7 +91,10 @@ def has_version(x: Tensor) -> bool:
 
 def versions_of(tensors: Sequence[Tensor]) -> int:
     """A number that grows with every in-place change of any of ``tensors``."""
-    return sum(x._version for x in tensors if has_version(x))
+    try:
+        return sum([x._version for x in tensors])
+    except RuntimeError:  # a tensor that was made in inference mode has no version
+        return sum([x._version for x in tensors if has_version(x)])
 
 
 def is_unchanged(then: int, now: int) -> bool:
@@ -114,9 +115,11 @@ def _changed_in_place() -> str:
     )
 
 
-def is_freed(x: Tensor) -> bool:
-    """Whether FSDP has sharded ``x`` again and so freed its memory until backward."""
-    return not is_traced() and x.numel() > 0 and not x.untyped_storage().nbytes()
+def is_any_freed(tensors: Sequence[Tensor]) -> bool:
+    """Whether FSDP has sharded one of ``tensors`` again, and so freed its memory until backward."""
+    if is_traced():
+        return False
+    return any(not x.untyped_storage().nbytes() and x.numel() > 0 for x in tensors)
 
 
 def is_small_part(x: Tensor) -> bool:

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from razorlight._torch import is_dtensor
 
 _PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+_REAL = frozenset(
+    {torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool}
+)
+"""The dtypes of most tensors. Others are looked at more closely."""
 
 
 def find_other_kind(values: Iterable[Any]) -> str | None:
@@ -28,6 +32,8 @@ def find_other_kind(values: Iterable[Any]) -> str | None:
 
 
 def _other_kind(x: Tensor) -> str | None:
+    if type(x) in _PLAIN and x.dtype in _REAL and x.layout is torch.strided and not x.is_nested:
+        return None
     if x.is_nested:
         return "a nested tensor"
     if type(x) not in _PLAIN and not is_dtensor(x):  # a record refuses a DTensor with a way out

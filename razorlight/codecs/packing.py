@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -66,18 +67,27 @@ def _pack(codes: Tensor, plane: int) -> Tensor:
 def _unpack(packed: Tensor, plane: int, shape: Sequence[int]) -> Tensor:
     if plane == 8:
         return packed.view(torch.Size(shape))
-    shifts = torch.arange(0, 8, plane, dtype=torch.uint8, device=packed.device)
+    # A fake tensor may not meet a real one, and must not be cached.
+    shifts = (_shifts if type(packed) is Tensor else _shifts.__wrapped__)(plane, packed.device)
     count = math.prod(shape[:-1])
-    parts = packed.view(count, 1, len(packed) // max(1, count)) >> shifts[:, None]
-    rows = parts.bitwise_and_(2**plane - 1).flatten(1)
-    return rows[:, : shape[-1]].reshape(torch.Size(shape))
+    parts = packed.view(count, 1, len(packed) // max(1, count)) >> shifts
+    codes = parts.bitwise_and_(2**plane - 1)
+    if parts.shape[1] * parts.shape[2] > shape[-1]:
+        codes = codes.flatten(1)[:, : shape[-1]]
+    return codes.reshape(torch.Size(shape))
+
+
+@cache
+def _shifts(plane: int, device: torch.device) -> Tensor:
+    """The places of the codes in a byte, lowest first, ``(codes, 1)``."""
+    return torch.arange(0, 8, plane, dtype=torch.uint8, device=device)[:, None]
 
 
 def _in_parts(codes: Tensor, count: int) -> Tensor:
     """Cut the last dim of ``codes`` into ``count`` parts, after zeros were appended if need be."""
     missing = -codes.shape[-1] % count
     codes = F.pad(codes, (0, missing)) if missing else codes
-    return codes.unflatten(-1, (count, codes.shape[-1] // count))
+    return codes.view(*codes.shape[:-1], count, codes.shape[-1] // count)
 
 
 def packed_bits(n: int, bits: int) -> int:

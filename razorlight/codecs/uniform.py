@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -161,8 +162,10 @@ class Uniform(Codec):
 
     def scales_tokens(self, shape: Sequence[int]) -> bool:
         """Whether the tokens of a value of ``shape`` have scales."""
+        if not self.token_scale:
+            return False
         entries = math.prod(shape[dim] for dim in self.within_token(shape))
-        return self.token_scale and entries >= _SMALLEST_TOKEN and math.prod(shape) > 0
+        return entries >= _SMALLEST_TOKEN and math.prod(shape) > 0
 
     def within_token(self, shape: Sequence[int]) -> list[int]:
         """The dims of the entries of a token: all but the dims of samples and of tokens."""
@@ -174,10 +177,13 @@ class Uniform(Codec):
 
         If zeros are preserved, the step is enough.
         """
-        highest = groups.amax(4, keepdim=True).amax(1, keepdim=True)
+        is_one_sample = groups.shape[1] == 1
+        highest = groups.amax(4, keepdim=True)
+        highest = highest if is_one_sample else highest.amax(1, keepdim=True)
         if self.preserves == "zeros":
             return (self._step(highest.clamp_(min=0)),)
-        lowest = groups.amin(4, keepdim=True).amin(1, keepdim=True)
+        lowest = groups.amin(4, keepdim=True)
+        lowest = lowest if is_one_sample else lowest.amin(1, keepdim=True)
         if self.preserves == "signs":
             highest, lowest = _shrink_negatives_(highest), _shrink_negatives_(lowest)
             reach = torch.maximum(highest, -lowest)
@@ -215,12 +221,12 @@ class Uniform(Codec):
         if self.preserves == "signs":
             # An interval contains its upper end: zero is among negative entries, as in a rectifier.
             return _shrink_negatives_(groups / divisor).ceil_().to(torch.int16).sub_(ends[0] + 1)
-        first = -ends[0].float() / divisor
+        first = ends[0].float() / divisor
         if self.stochastic:
-            codes = scale_and_shift(groups, 1 / divisor, first)
+            codes = scale_and_shift(groups, divisor.reciprocal(), -first)
             return codes.add_(torch.rand_like(codes))
         # With one half added, truncation rounds to the nearest.
-        return scale_and_shift(groups, 1 / divisor, first + 0.5)
+        return scale_and_shift(groups, divisor.reciprocal(), 0.5 - first)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -230,25 +236,27 @@ class Uniform(Codec):
         outer, block, between, line, inner, count, size = layout
         codes = unpack(packed, self.bits, layout.codes)
         values = codes.view(outer, block, between, count, size, inner).float()
-        scale_and_shift(values, ends[-1].float(), self._lowest_level(*ends), out=values)
+        step = ends[-1].float()
+        scale_and_shift(values, step, self._lowest_level(ends[0], step), out=values)
         if self.preserves == "zeros":
             values.clamp_(min=0)
         if self.preserves == "signs":
             F.leaky_relu_(values, _NEGATIVE_STEP)
-        values = values.flatten(3, 4)[:, :, :, :line]
+        if count * size > line:
+            values = values.flatten(3, 4)[:, :, :, :line]
         if self.companded:
             values = values * values.abs()
+        values = values.reshape(shape)
         if scaled:
-            values = values.reshape(shape).mul_(_factors(stored[-1]))
-        return values.to(dtype).reshape(shape)
+            values.mul_(_factors(stored[-1]))
+        return values if dtype == torch.float32 else values.to(dtype)
 
-    def _lowest_level(self, *ends: Tensor) -> Tensor:
-        step = ends[-1].float()
+    def _lowest_level(self, lowest: Tensor, step: Tensor) -> Tensor:
         if self.preserves == "zeros":
             return step / -2  # half a step below zero; decode raises this level to zero
         if self.preserves == "signs":
-            return (ends[0] + 0.5) * step
-        return ends[0].float()
+            return (lowest + 0.5) * step
+        return lowest.float()
 
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:
@@ -262,33 +270,44 @@ class Uniform(Codec):
 
     def layout(self, shape: Sequence[int]) -> Layout:
         """How a value of ``shape`` is seen."""
-        if self.axis is not None and not -len(shape) <= self.axis < len(shape):
-            raise RazorError(f"Uniform: a value of shape {tuple(shape)} has no axis {self.axis}")
-        if self.axis is not None:
-            axis = self.axis % len(shape)
-            line, inner = shape[axis], math.prod(shape[axis + 1 :])
-            samples = shape[0] if axis else 1
-            # at most eight samples: a chunk (encode_in_chunks) holds a multiple of eight
-            blocks = [b for b in (8, 4, 2) if samples % b == 0 and b * line <= self.group]
-            block = blocks[0] if blocks else 1
-            if block * line >= _SMALLEST_GROUP:
-                between = math.prod(shape[1:axis])
-                return self._grouped(samples // block, block, between, line, inner)
-        outer = shape[0] if len(shape) > 1 else 1
-        return self._grouped(outer, 1, 1, math.prod(shape) // max(outer, 1), 1)
+        try:
+            return _known_layout(self.axis, self.group, torch.Size(shape))
+        except TypeError:  # a size that a compiler lets vary cannot be hashed
+            return _find_layout(self.axis, self.group, shape)
 
-    def _grouped(self, outer: int, block: int, between: int, line: int, inner: int) -> Layout:
-        count = max(1, -(-block * line // self.group))
-        return Layout(outer, block, between, line, inner, count, max(1, -(-line // count)))
+
+def _find_layout(axis: int | None, group: int, shape: Sequence[int]) -> Layout:
+    if axis is not None and not -len(shape) <= axis < len(shape):
+        raise RazorError(f"Uniform: a value of shape {tuple(shape)} has no axis {axis}")
+    if axis is not None:
+        axis = axis % len(shape)
+        line, inner = shape[axis], math.prod(shape[axis + 1 :])
+        samples = shape[0] if axis else 1
+        # at most eight samples: a chunk (encode_in_chunks) holds a multiple of eight
+        blocks = [b for b in (8, 4, 2) if samples % b == 0 and b * line <= group]
+        block = blocks[0] if blocks else 1
+        if block * line >= _SMALLEST_GROUP:
+            between = math.prod(shape[1:axis])
+            return _grouped(group, samples // block, block, between, line, inner)
+    outer = shape[0] if len(shape) > 1 else 1
+    return _grouped(group, outer, 1, 1, math.prod(shape) // max(outer, 1), 1)
+
+
+_known_layout = lru_cache(maxsize=4096)(_find_layout)
+
+
+def _grouped(group: int, outer: int, block: int, between: int, line: int, inner: int) -> Layout:
+    count = max(1, -(-block * line // group))
+    return Layout(outer, block, between, line, inner, count, max(1, -(-line // count)))
 
 
 def _as_groups(x: Tensor, layout: Layout) -> Tensor:
     outer, block, between, line, inner, count, size = layout
-    lines = x.reshape(outer, block, between, line, inner)
     if missing := count * size - line:
+        lines = x.reshape(outer, block, between, line, inner)
         last = lines[:, :, :, -1:] if line else lines.new_zeros(outer, block, between, 1, inner)
-        lines = torch.cat([lines, last.expand(-1, -1, -1, missing, -1)], dim=3)
-    return lines.unflatten(3, (count, size))
+        x = torch.cat([lines, last.expand(-1, -1, -1, missing, -1)], dim=3)
+    return x.reshape(outer, block, between, count, size, inner)
 
 
 def _shrink_negatives_(x: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def _smooth(
         curve: the name of the function in Slope; None if Slope does not know the function.
     """
     if curve is not None and isinstance(plan.codec, Slope) and find(x, plan) is None:
-        slopes = record_of(x.detach(), _SLOPES[plan.codec.bits, curve], x.dtype)
+        slopes = record_of(x, _SLOPES[plan.codec.bits, curve], x.dtype)
         return activate(x, function, times_slope, inplace, slopes)
     record = store(x, plan, overwritten=inplace, channels=channels_of(x))
     if plan.shares:  # in backward, the product that follows reads the value just before
@@ -249,7 +249,7 @@ def _bounded(
         return function(x)
     else:
         codec = plan.codec.of_values()
-        record = record_of(x.detach(), codec, x.dtype, channels_of(x), of=function)
+        record = record_of(x, codec, x.dtype, channels_of(x), of=function)
         # A level of the codec may lie outside of the range, where the slope has the wrong sign.
         record = record.then(partial(_within, lowest=lowest), returns_new=True, within_samples=True)
     if plan.shares:  # in backward, the product that follows reads the value just before

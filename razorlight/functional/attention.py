@@ -1,7 +1,7 @@
 """Softmax, whose output is stored, and attention, whose operands are stored."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from razorlight._torch import Pull, is_traced, vjp
 from razorlight.codecs import Codec, encode
-from razorlight.functional.autocast import cast, matmul_dtype
+from razorlight.functional.autocast import cast, matmul_dtype, without_autocast
 from razorlight.functional.operation import (
     Gradients,
     Needs,
@@ -217,7 +217,7 @@ def _differentiate(
         )
 
     device = wanted[0].device
-    with torch.autocast(device.type, enabled=False), _restored_rng(device, rng_state):
+    with without_autocast(device), _restored_rng(device, rng_state):
         out, pull = vjp(attend, *wanted)
 
     return out, lambda grad: _spread(pull(grad), needs)
@@ -271,12 +271,13 @@ def _get_rng_state(device: torch.device) -> Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
-@contextmanager
-def _restored_rng(device: torch.device, state: Tensor | None) -> Iterator[None]:
+def _restored_rng(device: torch.device, state: Tensor | None) -> AbstractContextManager[None]:
     """Draw random numbers from ``state`` inside, and leave the generators as they were."""
-    if state is None:
-        yield
-        return
+    return nullcontext() if state is None else _forked_rng(device, state)
+
+
+@contextmanager
+def _forked_rng(device: torch.device, state: Tensor) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         if device.type == "cuda":
             torch.cuda.set_rng_state(state, device)

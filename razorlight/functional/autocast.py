@@ -1,5 +1,8 @@
 """The precision in which an operation runs under ``torch.autocast``."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,3 +23,10 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """``x`` in ``dtype``. If ``x`` has that dtype, the result is ``x`` itself, with its record."""
     return x if x.dtype == dtype else x.to(dtype)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which autocast is off."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from razorlight._torch import in_kernel_dtype
-from razorlight.functional.autocast import matmul_dtype
+from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.operation import (
     Gradients,
     Needs,
@@ -17,6 +17,7 @@ from razorlight.functional.operation import (
     Saved,
     accumulate,
     run,
+    run_with_by_products,
 )
 from razorlight.planning.layer_plan import LayerPlan
 from razorlight.records import (
@@ -25,6 +26,7 @@ from razorlight.records import (
     Record,
     attach_product,
     find,
+    samples_of,
     store,
 )
 
@@ -48,10 +50,13 @@ def linear(plan: LayerPlan, input: Tensor, weight: Tensor, bias: Tensor | None =
     dtype = matmul_dtype(input)
     is_trained = weight.requires_grad
     record = store(input, plan, dtype, channels=-1) if is_trained else NOTHING
-    out = run(_Linear(dtype), record, input, weight, bias)
     source = None
     if is_trained and plan.shares:
-        source = LinearOutput(run(_StandIn(), NOTHING, input), weight, bias, record, dtype)
+        operation = _Linear(dtype, has_stand_in=True)
+        out, (stand_in,) = run_with_by_products(operation, record, input, weight, bias)
+        source = LinearOutput(stand_in, weight, bias, record, dtype)
+    else:
+        out = run(_Linear(dtype), record, input, weight, bias)
     known = record if is_trained else find(input, plan, dtype)
     attach_product(out, known, plan, partial(_product, dtype=dtype), weight, bias, source)
     return out
@@ -84,21 +89,24 @@ def addmm(
 @dataclass(frozen=True)
 class _Linear(Operation):
     dtype: torch.dtype
+    has_stand_in: bool = False
 
     def forward(self, needs: Needs, x: Tensor, weight: Tensor, bias: Tensor | None) -> Result:
         out = _product(x, in_kernel_dtype(weight, self.dtype), bias, dtype=self.dtype)
-        return Result(out, (weight if needs[0] else None,))
+        stand_in = x.new_empty(()).expand(x.shape) if self.has_stand_in else None
+        return Result(out, (weight if needs[0] else None,), stand_in=stand_in)
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
         (weight,) = saved
         d_weight = weight_gradient(grad, record) if needs[1] else None
-        d_x = None if weight is None else grad @ weight.to(self.dtype)
+        d_x = None if weight is None else grad @ cast(weight, self.dtype)
         d_bias = grad.flatten(0, -2).sum(0) if needs[2] else None
         return d_x, d_weight, d_bias
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    return F.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+    bias = None if bias is None else cast(bias, dtype)
+    return F.linear(cast(x, dtype), cast(weight, dtype), bias)
 
 
 def weight_gradient(grad: Tensor, record: Record) -> Tensor:
@@ -112,18 +120,7 @@ def weight_gradient(grad: Tensor, record: Record) -> Tensor:
     total = None
     for samples in chunks:
         # Tokens are flattened first: a batched product would hold a weight gradient per sample.
-        part = grad[samples].flatten(0, -2).mT @ read(samples).flatten(0, -2)
+        part = samples_of(grad, samples).flatten(0, -2).mT @ read(samples).flatten(0, -2)
         total = part if len(chunks) == 1 else accumulate(total, part)
     assert total is not None
-    return total.to(grad.dtype)
-
-
-@dataclass(frozen=True)
-class _StandIn(Operation):
-    """Makes a tensor of the input's shape that takes no memory, and passes its gradient on."""
-
-    def forward(self, needs: Needs, x: Tensor) -> Result:
-        return Result(x.new_empty(()).expand(x.shape))
-
-    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
-        return (grad,)
+    return cast(total, grad.dtype)

@@ -159,7 +159,9 @@ class _LayerNorm(Norm):
         bias: Tensor | None,
         needs: list[bool],
     ) -> Gradients:
-        mean = reading.mean.expand_as(reading.rstd).contiguous()
+        mean = reading.mean
+        if mean.shape != reading.rstd.shape:
+            mean = mean.expand_as(reading.rstd).contiguous()
         d_x, d_weight, d_bias = aten.native_layer_norm_backward(
             grad, reading.value, [*self.shape], mean, reading.scale, weight, bias, needs
         )

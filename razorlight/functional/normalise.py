@@ -10,6 +10,7 @@ from torch import Tensor
 
 from razorlight._torch import is_traced
 from razorlight.codecs import Codec, Dense, encode, encode_in_chunks, scale_and_shift
+from razorlight.functional.autocast import cast
 from razorlight.functional.operation import (
     Gradients,
     Needs,
@@ -27,6 +28,7 @@ from razorlight.records import (
     attach_record,
     encoded_record,
     find,
+    samples_of,
     store,
 )
 
@@ -109,14 +111,14 @@ class Norm(ABC):
 
     def sign_aligned(
         self, weight: Tensor | None, bias: Tensor | None, rstd: Tensor, x: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """1/std with the sign of the weight, and the centre."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """1/std with the sign of the weight, and the centre; None if the centre is zero."""
         if not self.may_be_rectified or weight is None:
-            return rstd, rstd.new_zeros(())
+            return rstd, None
         weight = weight.to(rstd.dtype)
         rstd = rstd * torch.where(weight < 0, -1, 1).view(self.affine_shape(x))
         if bias is None:
-            return rstd, rstd.new_zeros(())
+            return rstd, None
         zero = torch.where(weight == 0, 0, -bias / weight.abs())
         zero = zero.clamp(-_FARTHEST_CENTRE, _FARTHEST_CENTRE)
         return rstd, zero.to(rstd.dtype).view(self.affine_shape(x))
@@ -162,7 +164,7 @@ def normalise(
     else:
         affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
         function = partial(_affine, dtype=out.dtype, is_sign_aligned=norm.may_be_rectified)
-        record = normalised._replace(tensors=tuple(encoded)).then(
+        record = Record(tuple(encoded), normalised.reader).then(
             function, mean, *affine, returns_new=True, within_samples=within_samples
         )
     attach_record(out, record, plan)
@@ -184,8 +186,9 @@ class _Normalise(Operation):
         encoded: tuple[Tensor, ...] = ()
         if self.codec is not None:
             rstd, centre = self.norm.sign_aligned(weight, bias, rstd, x)
-            encoded = _encode(self.codec, x, mean + centre / rstd, rstd, self.norm.channels)
-            mean = -centre
+            mean = mean if centre is None else mean + centre / rstd
+            encoded = _encode(self.codec, x, mean, rstd, self.norm.channels)
+            mean = rstd.new_zeros(()) if centre is None else -centre
         return Result(out, (weight, bias), (mean, rstd, *encoded))
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
@@ -195,7 +198,7 @@ class _Normalise(Operation):
         is_normalised = self.codec is not None
         if is_normalised:
             record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
-        value = record.take()[0].to(grad.dtype)  # the layers that follow have read it already
+        value = cast(record.take()[0], grad.dtype)  # the layers that follow have read it already
         reading = Reading(value, mean, rstd, is_normalised)
         return self.norm.backward(grad, reading, weight, bias, [*needs])
 
@@ -208,15 +211,17 @@ def _encode(
         return encode(codec, as_stored_layout(_standardise(x, mean, rstd), channels, like=x))
 
     def make(samples: slice) -> Tensor:
-        some = (value[samples] if value.ndim == x.ndim else value for value in (mean, rstd))
-        return as_stored_layout(_standardise(x[samples], *some), channels, like=x)
+        some = (
+            samples_of(value, samples) if value.ndim == x.ndim else value for value in (mean, rstd)
+        )
+        return as_stored_layout(_standardise(samples_of(x, samples), *some), channels, like=x)
 
     return encode_in_chunks(codec, shape, x.device, make)
 
 
 def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
-    return (x.to(wide) - mean).mul_(rstd).to(x.dtype)
+    return cast((cast(x, wide) - mean).mul_(rstd), x.dtype)
 
 
 def _recompute(
@@ -228,7 +233,7 @@ def _recompute(
     norm: Norm,
     dtype: torch.dtype,
 ) -> Tensor:
-    return norm.recompute(x, mean, rstd, weight, bias).to(dtype)
+    return cast(norm.recompute(x, mean, rstd, weight, bias), dtype)
 
 
 def _affine(
@@ -242,7 +247,10 @@ def _affine(
     if weight is None:
         out = centred.to(dtype, copy=True)
         return out if bias is None else out.add_(bias)
-    weight = weight.abs() if is_sign_aligned else weight
-    # If the centre is where the output is zero, the shift is zero and signs are preserved exactly.
-    shift = -mean * weight if bias is None else bias - mean * weight
-    return scale_and_shift(centred, weight, shift).to(dtype)
+    shift = bias
+    if is_sign_aligned:  # if not, the centre is zero
+        weight = weight.abs()
+        # If the centre is where the output is zero, the shift is zero, and signs are preserved.
+        shift = -mean * weight if bias is None else bias - mean * weight
+    out = centred * weight if shift is None else scale_and_shift(centred, weight, shift)
+    return cast(out, dtype)

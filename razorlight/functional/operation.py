@@ -31,11 +31,14 @@ class Result(NamedTuple):
         saved: inputs that backward needs unchanged.
         by_products: tensors that forward computes besides the output, such as the statistics of a
             norm. Backward gets them after ``saved``, and the caller gets them after the output.
+        stand_in: a tensor without memory that stands in for the first input, or None. The gradient
+            that flows to it is added to that of the first input. The caller gets it last.
     """
 
     out: Tensor
     saved: tuple[Tensor | None, ...] = ()
     by_products: tuple[Tensor, ...] = ()
+    stand_in: Tensor | None = None
 
 
 class Operation(ABC):
@@ -92,7 +95,7 @@ def run_in_place(operation: Operation, record: Record, x: Tensor, *others: Tenso
 def run_with_by_products(
     operation: Operation, record: Record, *inputs: Tensor | None
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """Run an operation as :func:`run` does, and return the output and the by-products."""
+    """Run an operation as :func:`run` does, and return the output, and what comes beside it."""
     out, *more = _apply(operation, record, inputs)
     return as_attachable(out), more
 
@@ -112,8 +115,10 @@ class _Razor(Function):
         in_place: bool,
         *tensors: Tensor | None,
     ) -> Any:
+        ctx.set_materialize_grads(False)  # by-products would get gradients of zeros
         inputs, stored = tensors[:count], tensors[count:]
         ctx.operation, ctx.reader, ctx.count, ctx.stored = operation, reader, count, len(stored)
+        ctx.has_stand_in = False
         if in_place:
             x, *others = inputs
             assert x is not None
@@ -121,22 +126,28 @@ class _Razor(Function):
             ctx.mark_dirty(x)
             operation.forward_in_place(x, *others)
             return x
-        out, saved, by_products = operation.forward(ctx.needs_input_grad[4 : 4 + count], *inputs)
+        needs = ctx.needs_input_grad[4 : 4 + count]
+        out, saved, by_products, stand_in = operation.forward(needs, *inputs)
+        ctx.has_stand_in = stand_in is not None
         ctx.save_for_backward(*saved, *by_products, *stored)
-        if not by_products:
+        if not by_products and stand_in is None:
             return as_no_view(out)
         ctx.mark_non_differentiable(*by_products)
-        return as_no_view(out), *by_products
+        return as_no_view(out), *by_products, *(() if stand_in is None else (stand_in,))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *others: Tensor | None) -> Gradients:
         _begin_backward()
-        tensors = ctx.saved_tensors
-        first_stored = len(tensors) - ctx.stored
-        record = Record(tuple(tensors[first_stored:]), ctx.reader)
         needs = ctx.needs_input_grad[4 : 4 + ctx.count]
-        with torch.no_grad():
+        gradients: Gradients = (None,) * ctx.count
+        if grad is not None:
+            tensors = ctx.saved_tensors
+            first_stored = len(tensors) - ctx.stored
+            record = Record(tuple(tensors[first_stored:]), ctx.reader)
             gradients = ctx.operation.backward(grad, record, tensors[:first_stored], needs)
+        if ctx.has_stand_in and others[-1] is not None:
+            first, *rest = gradients
+            gradients = (others[-1] if first is None else first + others[-1], *rest)
         return None, None, None, None, *gradients, *(None,) * ctx.stored
 
 

@@ -51,7 +51,7 @@ def _rectify(
     # the codec of a layer that may also call a curved activation may be one that shows no gate
     by_value = preserves is not None and isinstance(plan.codec, Uniform)
     if known is None and by_value and preserves == "zeros":
-        known = record_of(x.detach(), plan.codec.preserving("zeros"), x.dtype, channels_of(x))
+        known = record_of(x, plan.codec.preserving("zeros"), x.dtype, channels_of(x))
     # A value that a product recomputes from a stored value may lie on the other side of the gate.
     by_value = by_value and known is not None and not known.known_reader.products_away
     output = known and known.then(
@@ -74,7 +74,7 @@ def _is_positive(x: Tensor) -> Tensor:
 
 def mask_of(passes: Callable[[Tensor], Tensor], x: Tensor) -> Record:
     """The record of ``passes(x)``, read as 0 and 1 in the dtype of ``x``."""
-    return record_of(x.detach(), Mask(), x.dtype, channels_of(x), of=passes)
+    return record_of(x, Mask(), x.dtype, channels_of(x), of=passes)
 
 
 def _passes(x: Tensor, gradient: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

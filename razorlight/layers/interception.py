@@ -52,31 +52,37 @@ class ReplacedFunctions(TorchFunctionMode):
         is_replaced, is_move = func in self.functions, func in MOVES
         if not is_replaced and not is_move:
             return func(*args, **kwargs)
-        operands = (*args, *kwargs.values())
-        is_replaced = is_replaced and _may_store(operands)
-        if (kind := find_other_kind(operands)) is not None:
-            if is_replaced:
+        with without_torch_function():  # the modes of outer layers need not see what happens here
+            operands = (*args, *kwargs.values())
+            is_replaced = is_replaced and _may_store(operands)
+            kind = find_other_kind(operands)
+            if kind is not None and is_replaced:
                 self.seen.leave_to_torch(kind)
-            return func(*args, **kwargs)
-        if is_replaced and kwargs.get("out") is None:
-            out = self._replace(func, args, kwargs)
-        else:
+            is_replaced = is_replaced and kind is None and kwargs.get("out") is None
+            if is_replaced:
+                out = self._replace(func, args, kwargs)
+        if not is_replaced:
             out = func(*args, **kwargs)
-        if is_move and args and self.plan.shares:  # an input given by keyword gets no record
-            return _carry(self.plan, func, out, *args, **kwargs)
+        if kind is None and is_move and args and self.plan.shares:
+            with without_torch_function():  # an input given by keyword gets no record
+                return _carry(self.plan, func, out, *args, **kwargs)
         return out
 
     def _replace(self, func: TorchFunction, args: Any, kwargs: Any) -> Any:
         if not is_traced():
             self.seen.called.add(name_of(func))
-        with without_torch_function():  # the calls inside the function must not be replaced again
-            return FUNCTIONS[func](self.plan, *args, **kwargs)
+        return FUNCTIONS[func](self.plan, *args, **kwargs)
 
 
 def _may_store(operands: Iterable[Any]) -> bool:
     """Whether an operand needs a gradient, and no operand is empty."""
-    tensors = [x for x in operands if isinstance(x, Tensor)]
-    return any(x.requires_grad for x in tensors) and all(x.numel() for x in tensors)
+    needs_gradient = False
+    for x in operands:
+        if isinstance(x, Tensor):
+            if not x.numel():
+                return False
+            needs_gradient = needs_gradient or x.requires_grad
+    return needs_gradient
 
 
 def _carry(

@@ -55,11 +55,12 @@ class RazorModule(nn.Module):
     def _run_stored(self, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise NotImplementedError
 
-    def _stores(self, *given: Any) -> bool:
+    def _stores(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a backward may follow, for which the module must store.
 
         Args:
-            given: the arguments of the forward, of any structure.
+            args: the arguments of the forward, of any structure.
+            kwargs: the same, by keyword.
 
         Raises:
             RazorError: if torch.func or forward-mode differentiation is active.
@@ -74,9 +75,12 @@ class RazorModule(nn.Module):
                 "jvp) nor forward-mode differentiation; leave the network dense there "
                 "(exclude=[...], restore_), or use torch.no_grad() if no gradient is needed"
             )
-        values = tree_leaves(given)
-        if any(isinstance(x, Proxy) for x in values):  # torch.fx records which functions are called
-            return False
+        values = [*args, *kwargs.values()]
+        if set(map(type, values)) != {Tensor}:
+            values = tree_leaves(values)
+            # torch.fx records which functions are called
+            if any(isinstance(x, Proxy) for x in values):
+                return False
         # In eval mode without gradients torch picks kernels that round differently, but not under a
         # function mode, so nothing is intercepted here.
         return self.training or any(

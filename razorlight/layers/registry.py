@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -119,6 +120,7 @@ def register(
             REGISTRY[given] = known
 
 
+@cache
 def name_of(function: TorchFunction) -> str:
     """The name of a torch function, the same for all its spellings."""
     return getattr(first_spelling(function), "__name__", repr(function))

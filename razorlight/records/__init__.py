@@ -16,6 +16,7 @@ from razorlight.records.readers import (
     Same,
     in_chunks,
     room_for,
+    samples_of,
 )
 from razorlight.records.record import NOTHING, Record, as_it_is, join, product_of
 from razorlight.records.sharing import (
@@ -60,5 +61,6 @@ __all__ = [
     "product_of",
     "record_of",
     "room_for",
+    "samples_of",
     "store",
 ]

@@ -70,7 +70,6 @@ def encoded_record(
     return Record(tuple(encoded), Decode(codec, view.shape, x.shape, dtype, channels_last))
 
 
-@torch.no_grad()
 def record_of(
     x: Tensor,
     codec: Codec,
@@ -89,6 +88,7 @@ def record_of(
         of: an elementwise function whose result is encoded in place of ``x``.
         unshared_with: a tensor whose memory the record may not share.
     """
+    x = x.detach()
     encoded = encode(codec, as_stored_layout(x, channels), of)
     if unshared_with is not None:
         encoded = tuple(unshared(part, unshared_with) for part in encoded)

@@ -11,6 +11,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ from razorlight.codecs import Codec, Dense, TopK, decode
 
 ReadSamples = Callable[[slice], Any]
 """Returns the part of a value that belongs to a slice of samples (dim 0)."""
+
+ALL_SAMPLES = slice(None)
+
+
+def samples_of(value: Tensor, samples: slice) -> Tensor:
+    """The part of ``value`` that belongs to a slice of samples; ``value`` itself if that is all."""
+    return value if samples == ALL_SAMPLES else value[samples]
 
 
 class Reader(ABC):
@@ -65,7 +73,7 @@ class Reader(ABC):
         """
         whole: Tensor = self(*stored)
         wholes.append(whole)
-        return lambda samples: whole[samples]
+        return partial(samples_of, whole)
 
 
 @dataclass(frozen=True)
@@ -110,12 +118,11 @@ class Decode(Reader):
     def __call__(self, *stored: Tensor) -> Tensor:
         value = decode(self.codec, stored, self.stored_shape, self.dtype)
         if not self.channels_last:
-            return value.reshape(self.shape)
+            return value if self.stored_shape == self.shape else value.reshape(self.shape)
         batch, channels, *spatial = self.shape
         return value.view(batch, *spatial, channels).movedim(-1, 1)
 
 
-@dataclass(frozen=True)
 class Derive(Reader):
     """Reads ``function(value, *more)``.
 
@@ -123,39 +130,28 @@ class Derive(Reader):
         source: the reader of the value.
         count: the number of stored tensors that belong to the source; the others are ``more``.
         function: a function that returns the derived value. It may overwrite a value that is new.
-        present: for each argument in ``more``, whether it is a tensor. If not, it is None.
+        missing: the indices of the arguments in ``more`` that are None, and not tensors.
         returns_new: Whether the function returns a new tensor. If not, the result is new only if
             the value is new.
         within_samples: Whether each sample (of dim 0) of the result follows from ``more`` and the
             same sample of the value alone.
     """
 
-    source: Reader
-    count: int
-    function: Callable[..., Any]
-    present: tuple[bool, ...]
-    returns_new: bool
-    within_samples: bool
-
-    @property
-    @override
-    def makes_new(self) -> bool:  # type: ignore[override]
-        return self.returns_new or self.source.makes_new
-
-    @property
-    @override
-    def products_away(self) -> int:  # type: ignore[override]
-        return self.source.products_away
-
-    @property
-    @override
-    def is_pruned(self) -> bool:  # type: ignore[override]
-        return self.source.is_pruned
-
-    @property
-    @override
-    def is_cached(self) -> bool:  # type: ignore[override]
-        return self.source.is_cached
+    def __init__(
+        self,
+        source: Reader,
+        count: int,
+        function: Callable[..., Any],
+        missing: tuple[int, ...] = (),
+        returns_new: bool = False,
+        within_samples: bool = False,
+    ) -> None:
+        self.source, self.count, self.function, self.missing = source, count, function, missing
+        self.returns_new, self.within_samples = returns_new, within_samples
+        self.makes_new = returns_new or source.makes_new
+        self.products_away = source.products_away
+        self.is_pruned = source.is_pruned
+        self.is_cached = source.is_cached
 
     @override
     def __call__(self, *stored: Tensor) -> Any:
@@ -169,11 +165,12 @@ class Derive(Reader):
         return lambda samples: self._apply(part(samples), stored)
 
     def _apply(self, value: Any, stored: Sequence[Tensor]) -> Any:
-        more = iter(stored[self.count :])
-        return self.function(value, *(next(more) if there else None for there in self.present))
+        more: list[Tensor | None] = [*stored[self.count :]]
+        for i in self.missing:
+            more.insert(i, None)
+        return self.function(value, *more)
 
 
-@dataclass(frozen=True)
 class Join(Reader):
     """Reads several values as a list, with None for each missing reader.
 
@@ -182,32 +179,19 @@ class Join(Reader):
         places: for each reader, the indices of its stored tensors.
     """
 
-    readers: tuple[Reader | None, ...]
-    places: tuple[tuple[int, ...], ...]
-
-    @property
-    @override
-    def products_away(self) -> int:  # type: ignore[override]
-        return max(reader.products_away for reader in self._present)
-
-    @property
-    @override
-    def is_pruned(self) -> bool:  # type: ignore[override]
-        return any(reader.is_pruned for reader in self._present)
-
-    @property
-    @override
-    def is_cached(self) -> bool:  # type: ignore[override]
-        return any(reader.is_cached for reader in self._present)
-
-    @property
-    def _present(self) -> list[Reader]:
-        return [reader for reader in self.readers if reader is not None]
+    def __init__(
+        self, readers: tuple[Reader | None, ...], places: tuple[tuple[int, ...], ...]
+    ) -> None:
+        self.readers, self.places = readers, places
+        present = [reader for reader in readers if reader is not None]
+        self.products_away = max(reader.products_away for reader in present)
+        self.is_pruned = any(reader.is_pruned for reader in present)
+        self.is_cached = any(reader.is_cached for reader in present)
 
     @override
     def __call__(self, *stored: Tensor) -> list[Any]:
         return [
-            None if reader is None else reader(*(stored[i] for i in places))
+            None if reader is None else reader(*[stored[i] for i in places])
             for reader, places in zip(self.readers, self.places, strict=True)
         ]
 
@@ -242,17 +226,9 @@ class Cached(Reader):
 
     def __init__(self, source: Reader, is_product: bool = False) -> None:
         self.source, self.is_product = source, is_product
+        self.products_away = source.products_away + is_product
+        self.is_pruned = source.is_pruned
         self.value: Any = None
-
-    @property
-    @override
-    def products_away(self) -> int:  # type: ignore[override]
-        return self.source.products_away + self.is_product
-
-    @property
-    @override
-    def is_pruned(self) -> bool:  # type: ignore[override]
-        return self.source.is_pruned
 
     @override
     def __call__(self, *stored: Tensor) -> Any:
@@ -304,6 +280,8 @@ def _evict(all_but_inputs: bool = False) -> None:
     Args:
         all_but_inputs: Whether values stay from which the next value is recomputed.
     """
+    if not _CACHE.readers:
+        return
     cached = [reader for ref in _CACHE.readers if (reader := ref()) and reader.value is not None]
     stay = [reader for reader in cached if all_but_inputs and reader._is_input]
     for reader in cached:
@@ -333,14 +311,14 @@ def in_chunks(
     """
     if is_traced() or not (isinstance(reader, Derive) and reader.within_samples):
         value: Tensor = reader(*stored)
-        return [slice(None)], lambda samples: value[samples]
+        return [ALL_SAMPLES], partial(samples_of, value)
     wholes: list[Tensor] = []
     read = reader.by_sample(stored, wholes)
     size = max(len(whole) for whole in wholes)
     entries = math.prod(shape) if shape else max(whole.numel() for whole in wholes)
     if entries < 2 * _DERIVED_CHUNK_ENTRIES:
-        small: Tensor = read(slice(None))  # now, so that the values it is derived from are freed
-        return [slice(None)], lambda samples: small[samples]
+        small: Tensor = read(ALL_SAMPLES)  # now, so that the values it is derived from are freed
+        return [ALL_SAMPLES], partial(samples_of, small)
     count = max(1, _DERIVED_CHUNK_ENTRIES * size // entries)
     ends = [*range(count, size, count), size]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)], read

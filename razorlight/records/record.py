@@ -57,12 +57,13 @@ class Record(NamedTuple):
         within_samples: bool = False,
     ) -> "Record":
         """The record of ``function(value, *more)``; see :class:`Derive` for the arguments."""
-        given = [None if tensor is None else tensor.detach() for tensor in more]
-        tensors = (*self.tensors, *(tensor for tensor in given if tensor is not None))
-        present = tuple(tensor is not None for tensor in given)
+        given = [tensor for tensor in more if tensor is not None]
+        detached = [tensor.detach() if tensor.requires_grad else tensor for tensor in given]
+        tensors = (*self.tensors, *detached)
+        missing = tuple([i for i, tensor in enumerate(more) if tensor is None])
         count = len(self.tensors)
-        reader = Derive(self.known_reader, count, function, present, returns_new, within_samples)
-        return self._replace(tensors=tensors, reader=reader)
+        reader = Derive(self.known_reader, count, function, missing, returns_new, within_samples)
+        return Record(tensors, reader, self.is_costly)
 
     def recomputed(
         self, function: Callable[..., Any], *more: Tensor | None, within_samples: bool = False
@@ -74,7 +75,7 @@ class Record(NamedTuple):
     def cached(self) -> "Record":
         """This record, but with a value that is read once for several readers in a row."""
         reader = self.known_reader
-        return self if reader.is_cached else self._replace(reader=Cached(reader))
+        return self if reader.is_cached else Record(self.tensors, Cached(reader), self.is_costly)
 
     def to(self, dtype: torch.dtype) -> "Record":
         """The record of the value in ``dtype``."""

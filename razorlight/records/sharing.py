@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from razorlight._torch import (
     has_version,
-    is_freed,
+    is_any_freed,
     is_gradient_observed,
     is_leaf,
     is_small_part,
@@ -109,7 +109,6 @@ class _Attached:
         return set, ()
 
 
-@torch.no_grad()
 def store(
     x: Tensor,
     plan: LayerPlan,
@@ -137,7 +136,8 @@ def store(
         record = source.derive([store(p, plan, dtype, channels=channels) for p in source.parts])
         _attach(x, record, dtype)
         return record
-    value = x.detach().to(dtype)
+    value = x.detach()
+    value = value if value.dtype == dtype else value.to(dtype)
     owner = x if overwritten or is_small_part(x) else None
     record = record_of(value, plan.codec.of_values(), dtype, channels, unshared_with=owner)
     if not is_traced():  # a compiler finds by itself that one value is encoded twice
@@ -154,7 +154,7 @@ def find(x: Tensor, plan: LayerPlan, dtype: torch.dtype | None = None) -> Record
     record = attached.record
     if record.is_costly and not plan.read_through_products:
         return None
-    if any(is_freed(tensor) for tensor in record.tensors):  # FSDP would gather weights too late
+    if is_any_freed(record.tensors):  # FSDP would gather weights too late
         return None
     # a record that is attached to a leaf, such as the batch, may come from another network
     only_own = not plan.shares or record.known_reader.is_pruned or is_leaf(x)
@@ -224,9 +224,9 @@ def attach_product(
     record = None
     if plan.shares and value is not None and not value.known_reader.is_pruned:
         record = value.recomputed(function, weight, bias, within_samples=True)
-        products, cost = record.known_reader.products_away, weight[0].numel()
+        products, cost = record.known_reader.products_away, weight.numel() // len(weight)
         most = plan.max_rerun_cost if products == 1 else min(plan.max_rerun_cost, CHEAP)
-        record = record._replace(is_costly=products > 2 or cost > most)
+        record = Record(record.tensors, record.reader, products > 2 or cost > most)
     attach_record(x, record, plan, source)
 
 
@@ -244,6 +244,8 @@ def carry_record(
         function: a function that moves entries; None if ``out`` has the same value as ``x``.
         within_samples: Whether ``function`` moves entries within their sample (dim 0) alone.
     """
+    if out is x and not is_traced():  # a compiler takes it for another tensor
+        return
     attached = _attached_to(x)
     record = None if attached is None else attached.record
     if function is None:
@@ -282,9 +284,10 @@ def forget_leaves() -> None:
     Leaves outlive the step, and their memory may change without a new version. An example is a
     batch in an array of numpy that is filled again.
     """
-    with suppress(KeyError):
-        while True:
-            _on_leaves.pop().record = None
+    if _on_leaves:
+        with suppress(KeyError):
+            while True:
+                _on_leaves.pop().record = None
 
 
 def _attach(
