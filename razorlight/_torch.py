@@ -48,6 +48,7 @@ def sparse_parts(tensor: Tensor) -> list[Tensor]:
 is_traced = torch.compiler.is_compiling
 """Whether torch.compile is tracing this code."""
 
+
 @cache
 def has_triton() -> bool:
     """Whether Triton can compile kernels for a device of this machine."""
