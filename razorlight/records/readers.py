@@ -291,7 +291,9 @@ def _evict(all_but_inputs: bool = False) -> None:
 
 
 _DERIVED_CHUNK_ENTRIES = 2**22
-"""Entries of a large value that are derived at a time: enough to keep a product's kernel busy."""
+"""Entries of a large value that a CPU derives at a time: enough to keep a product's kernel busy."""
+_DERIVED_ON_A_GPU = 16
+"""How many times as many entries other devices derive at a time: their launches cost more."""
 
 
 def in_chunks(
@@ -316,10 +318,13 @@ def in_chunks(
     read = reader.by_sample(stored, wholes)
     size = max(len(whole) for whole in wholes)
     entries = math.prod(shape) if shape else max(whole.numel() for whole in wholes)
-    if entries < 2 * _DERIVED_CHUNK_ENTRIES:
+    chunk = _DERIVED_CHUNK_ENTRIES
+    if wholes[0].device.type != "cpu":
+        chunk *= _DERIVED_ON_A_GPU
+    if entries < 2 * chunk:
         small: Tensor = read(ALL_SAMPLES)  # now, so that the values it is derived from are freed
         return [ALL_SAMPLES], partial(samples_of, small)
-    count = max(1, _DERIVED_CHUNK_ENTRIES * size // entries)
+    count = max(1, chunk * size // entries)
     ends = [*range(count, size, count), size]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)], read
 

@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from within_backward import in_backward
 
 from razorlight import Dense, TopK, Uniform
@@ -218,6 +219,14 @@ def test_the_size_of_a_chunk_follows_from_the_shape_of_the_value(monkeypatch):
     record = as_it_is(X).then(torch.neg, returns_new=True, within_samples=True)
     assert len(record.in_chunks((4, 12))[0]) == 4
     assert len(record.in_chunks((4, 2))[0]) == 1
+
+
+def test_a_gpu_derives_larger_chunks(monkeypatch):
+    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 1)
+    with FakeTensorMode():
+        values = [torch.empty(64, 2, device=device) for device in ("cpu", "cuda")]
+    records = [as_it_is(x).then(torch.neg, returns_new=True, within_samples=True) for x in values]
+    assert [len(record.in_chunks()[0]) for record in records] == [64, 8]
 
 
 def test_only_what_is_derived_within_samples_comes_in_chunks(monkeypatch):
