@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from razorlight._torch import is_traced
-from razorlight.codecs import Codec, Dense, encode, encode_in_chunks, scale_and_shift
+from razorlight.codecs import Codec, Dense, encode, encode_in_chunks, kernels, scale_and_shift
 from razorlight.functional.autocast import cast
 from razorlight.functional.operation import (
     Gradients,
@@ -206,8 +206,12 @@ class _Normalise(Operation):
 def _encode(
     codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, channels: int
 ) -> tuple[Tensor, ...]:
-    shape = as_stored_layout(x, channels).shape
-    if is_traced() or shape[0] != len(x):
+    view = as_stored_layout(x, channels)
+    if not is_traced() and kernels.can_launch(x):
+        statistics = [as_stored_layout(s.expand_as(x), channels, like=x) for s in (mean, rstd)]
+        if launcher := kernels.norm_kernels_for(codec, view, *statistics):
+            return launcher.encode(codec, view, *statistics)
+    if is_traced() or len(view) != len(x):
         return encode(codec, as_stored_layout(_standardise(x, mean, rstd), channels, like=x))
 
     def make(samples: slice) -> Tensor:
@@ -216,7 +220,7 @@ def _encode(
         )
         return as_stored_layout(_standardise(samples_of(x, samples), *some), channels, like=x)
 
-    return encode_in_chunks(codec, shape, x.device, make)
+    return encode_in_chunks(codec, view.shape, x.device, make)
 
 
 def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from razorlight.codecs.kernels import uniform_kernels as kernels
-from razorlight.codecs.kernels.uniform_kernels import Geometry
+from razorlight.codecs.kernels.uniform_kernels import Geometry, Statistics, Strides
 
-AT = Geometry(*["i32"] * len(Geometry._fields))
+STRIDES = Strides("i32", "i32", "i32", "i32")
+AT = Geometry("i32", "i32", "i32", "i32", "i32", STRIDES)
+NORM = Statistics("*fp32", "*fp32", STRIDES, STRIDES)
 STORED = {"scales": "*i8", "levels": "*i16", "steps": "*i16"}
 FORMAT = {"PLANES": (4, 1), "SHIFTS": (0, 4), "PRESERVES": "ends", "COMPANDED": False}
 PACKED = ("*u8", "*u8")
@@ -38,7 +40,7 @@ KERNELS = [
 def compile_all(capabilities):
     for capability in capabilities:
         for kernel, types, constants in KERNELS:
-            signature = {**types, "at": AT, **dict.fromkeys(constants, "constexpr")}
+            signature = {"at": AT, "norm": NORM} | types | dict.fromkeys(constants, "constexpr")
             # the names in the order of the kernel's parameters
             signature = {name: signature[name] for name in kernel.arg_names}
             triton.compile(

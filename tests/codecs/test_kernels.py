@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from small_networks import tiny_vit
+from torch import nn
 
 from razorlight import Uniform, razor_
 from razorlight.codecs import kernels as codec_kernels
@@ -107,6 +108,40 @@ def test_scales_of_tokens():
     x = torch.randn(8, 30, 64) * torch.logspace(-15, 15, 240).view(8, 30, 1)
     x[0, 0], x[1, 1], x[2, 2, 5], x[3, 3, 6] = 0, -7, math.inf, math.nan
     assert_same(uniform.encode(codec, x)[-1:], codec.encode(x)[-1:])
+
+
+def noting_arguments(function, counts):
+    def call(*given):
+        counts.append(len(given))
+        return function(*given)
+
+    return call
+
+
+NORMS = {
+    "layer": nn.LayerNorm(48),
+    "rms": nn.RMSNorm(48),
+    "group": nn.GroupNorm(4, 8),
+    "batch": nn.BatchNorm2d(8),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_norm_is_encoded_while_it_is_normalised(norm, form, monkeypatch):
+    torch.manual_seed(0)
+    dense = nn.Sequential(NORMS[norm], nn.Conv2d(8, 8, 1))
+    x = torch.randn(4, 8, *((8, 48) if "48" in str(NORMS[norm]) else (12, 12)))
+    gradients, fused = [], []
+    monkeypatch.setattr(uniform, "encode", noting_arguments(uniform.encode, fused))
+    for launches in (False, True):
+        monkeypatch.setattr(codec_kernels, "can_launch", lambda like, launches=launches: launches)
+        model, leaf = copy.deepcopy(dense), x.contiguous(memory_format=form).requires_grad_()
+        razor_(model, "balanced", include=["*"])
+        model(leaf).square().mean().backward()
+        gradients.append([leaf.grad, *(p.grad for p in model.parameters())])
+    assert_same(*gradients)
+    assert fused == [4]  # codec, value, mean and 1/std
 
 
 def test_stochastic_rounding_keeps_the_mean():

@@ -18,8 +18,8 @@ from razorlight.codecs.uniform import Uniform
 class Kernels(Protocol):
     """The functions of a module that launches the kernels of one codec."""
 
-    def encode(self, codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
-        """The same tensors as ``codec.encode(x)``."""
+    def encode(self, codec: Codec, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
+        """The same tensors as ``codec.encode(x)``, or as of ``(x - mean) * rstd``."""
 
     def decode(
         self, codec: Codec, *stored: Tensor, shape: torch.Size, dtype: torch.dtype
@@ -40,6 +40,22 @@ def kernels_for(codec: Codec, shape: torch.Size, like: Tensor) -> Kernels | None
     from razorlight.codecs.kernels import uniform  # needs Triton
 
     return cast(Kernels, uniform) if uniform.serves(codec, shape) else None
+
+
+def norm_kernels_for(codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor) -> Kernels | None:
+    """The kernels that normalise and encode ``x`` at once, or None if there are none.
+
+    Args:
+        codec: encodes the value ``(x - mean) * rstd``.
+        x: what is normalised, in the layout of the value.
+        mean: in the shape of ``x``.
+        rstd: 1/std, in the shape of ``x``.
+    """
+    if not can_launch(x) or type(codec) is not Uniform:
+        return None
+    from razorlight.codecs.kernels import uniform
+
+    return cast(Kernels, uniform) if uniform.serves_norm(codec, x, mean, rstd) else None
 
 
 def can_launch(like: Tensor) -> bool:

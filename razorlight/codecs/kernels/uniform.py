@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from razorlight.codecs.kernels import uniform_kernels as kernels
-from razorlight.codecs.kernels.uniform_kernels import Geometry
+from razorlight.codecs.kernels.uniform_kernels import Geometry, Statistics, Strides
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.uniform import Layout, Uniform
 
@@ -33,13 +33,45 @@ def serves(codec: Uniform, shape: torch.Size) -> bool:
     return is_regular and 0 < math.prod(shape) <= _MOST_ENTRIES
 
 
-def encode(codec: Uniform, x: Tensor) -> tuple[Tensor, ...]:
-    """The same tensors as ``codec.encode(x)``, for a value that :func:`serves` accepts."""
+def serves_norm(codec: Uniform, x: Tensor, mean: Tensor, rstd: Tensor) -> bool:
+    """Whether the kernels can normalise ``x`` while they encode it.
+
+    Torch code normalises in float64, values whose tokens have scales, and values whose groups run
+    in the order of memory across statistics.
+    """
+    is_float32 = mean.dtype == rstd.dtype == torch.float32 and x.dtype != torch.float64
+    if not is_float32 or codec.scales_tokens(x.shape) or not serves(codec, x.shape):
+        return False
     layout = codec.layout(x.shape)
+    try:
+        _as_lines(mean, layout)
+        _as_lines(rstd, layout)
+    except RuntimeError:  # torch's error for strides that do not fit
+        return False
+    return True
+
+
+def encode(
+    codec: Uniform, x: Tensor, mean: Tensor | None = None, rstd: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The same tensors as ``codec.encode(x)``, for a value that :func:`serves` accepts.
+
+    Args:
+        codec: encodes the value.
+        x: the value.
+        mean: for ``(x - mean) * rstd`` in place of ``x``, expanded to the shape of ``x``, in
+            float32; see :func:`serves_norm`.
+        rstd: 1/std, like ``mean``.
+    """
+    layout = codec.layout(x.shape)
+    norm = None
+    if mean is not None and rstd is not None:
+        strides = (Strides(*_as_lines(one, layout).stride()) for one in (mean, rstd))
+        norm = Statistics(mean, rstd, *strides)
     lines = _in_lines(x, layout)
     at = _geometry(lines, layout)
     scales = _find_scales(codec, lines, at, x.shape)
-    ends = _find_ends(codec, lines, at, layout, scales)
+    ends = _find_ends(codec, lines, at, norm, layout, scales)
     rows, count = layout.codes
     packed = tuple(
         x.new_empty(rows * count * plane // 8, dtype=torch.uint8) for plane in PLANES[codec.bits]
@@ -48,8 +80,9 @@ def encode(codec: Uniform, x: Tensor) -> tuple[Tensor, ...]:
     if codec.stochastic:  # drawn on the device, so that nothing waits for the device
         seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=x.device)
     kernels.encode[_grid(layout)](
-        lines, scales, *_bits_of(ends), packed, seed, count // 8, at, **_constants(codec, layout)
-    )
+        lines, scales, *_bits_of(ends), packed, seed, count // 8, at, norm,
+        **_constants(codec, layout),
+    )  # fmt: skip
     return *packed, *ends, *(() if scales is None else (scales,))
 
 
@@ -73,9 +106,14 @@ def _in_lines(x: Tensor, layout: Layout) -> Tensor:
     return x.reshape(layout.outer * layout.block, layout.between, layout.line, layout.inner)
 
 
+def _as_lines(x: Tensor, layout: Layout) -> Tensor:
+    """As :func:`_in_lines`, but never a copy."""
+    return x.view(layout.outer * layout.block, layout.between, layout.line, layout.inner)
+
+
 def _geometry(lines: Tensor, layout: Layout) -> Geometry:
     _, block, between, line, _, groups, size = layout
-    return Geometry(block, between, line, groups, size, *lines.stride())
+    return Geometry(block, between, line, groups, size, Strides(*lines.stride()))
 
 
 def _grid(layout: Layout) -> tuple[int, int]:
@@ -116,7 +154,12 @@ def _find_scales(
 
 
 def _find_ends(
-    codec: Uniform, lines: Tensor, at: Geometry, layout: Layout, scales: Tensor | None
+    codec: Uniform,
+    lines: Tensor,
+    at: Geometry,
+    norm: Statistics | None,
+    layout: Layout,
+    scales: Tensor | None,
 ) -> tuple[Tensor, ...]:
     shape = (layout.outer, 1, layout.between, layout.groups, 1, layout.inner)
     dtypes = (codec.level_dtype, torch.bfloat16)
@@ -126,7 +169,8 @@ def _find_ends(
     block = min(_TILE // neighbours, _power_of_two(layout.size))
     groups, count = _TILE // block, math.prod(shape)
     kernels.find_ends[(-(-count // groups),)](
-        lines, scales, *_bits_of(ends), count, codec.step_of_span, float(codec.farthest_level), at,
+        lines, scales, *_bits_of(ends), count,
+        codec.step_of_span, float(codec.farthest_level), at, norm,
         PRESERVES=codec.preserves, COMPANDED=codec.companded, INNER=layout.inner,
         GROUPS=groups, BLOCK=block, **_OPTIONS,
     )  # fmt: skip

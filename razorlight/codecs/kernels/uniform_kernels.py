@@ -6,14 +6,32 @@ where torch fuses them. One kernel finds the ends of all groups, and another one
 a byte of codes holds entries from all over a row, and so from several groups.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
 
+class Strides(NamedTuple):
+    """The strides of a tensor that is seen as ``(samples, between, line, inner)``."""
+
+    sample: int
+    between: int
+    line: int
+    inner: int
+
+
+class Statistics(NamedTuple):
+    """The statistics of a norm: its mean and 1/std, expanded to the shape of the value."""
+
+    mean: Any
+    rstd: Any
+    of_mean: Strides
+    of_rstd: Strides
+
+
 class Geometry(NamedTuple):
-    """How a value lies, as ``(samples, between, line, inner)`` with any strides.
+    """How a value lies, as ``(samples, between, line, inner)``.
 
     ``block`` samples share their groups, of which a line has ``groups`` of ``size`` places. The
     kernels take ``inner`` as the constant ``INNER``: to divide by a constant is cheap.
@@ -24,10 +42,7 @@ class Geometry(NamedTuple):
     line: int
     groups: int
     size: int
-    sample_stride: int
-    between_stride: int
-    line_stride: int
-    inner_stride: int
+    strides: Strides
 
 
 _TINY = tl.constexpr(1.1754943508222875e-38)
@@ -67,11 +82,25 @@ def _shrink_negatives(x):
 
 
 @triton.jit
-def _load(x, offset, scales, token, mask, COMPANDED: tl.constexpr):
-    """The entries whose groups are quantised."""
+def _offset(sample, middle, place, within, strides):
+    offset = sample.to(tl.int64) * strides.sample + middle.to(tl.int64) * strides.between
+    return offset + place.to(tl.int64) * strides.line + within.to(tl.int64) * strides.inner
+
+
+@triton.jit
+def _load(x, sample, middle, place, within, at, norm, scales, mask, COMPANDED: tl.constexpr):
+    """The entries whose groups are quantised. With ``norm`` they are normalised first."""
+    offset = _offset(sample, middle, place, within, at.strides)
     value = tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    if norm is not None:
+        offset = _offset(sample, middle, place, within, norm.of_mean)
+        value = value - tl.load(norm.mean + offset, mask=mask, other=0.0)
+        offset = _offset(sample, middle, place, within, norm.of_rstd)
+        value = value * tl.load(norm.rstd + offset, mask=mask, other=0.0)
+        value = value.to(x.dtype.element_ty).to(tl.float32)  # as torch rounds it
     if scales is not None:
-        value = tl.div_rn(value, _factor(tl.load(scales + token, mask=mask, other=0)))
+        scale = tl.load(scales + sample * at.line + place, mask=mask, other=0)
+        value = tl.div_rn(value, _factor(scale))
     if COMPANDED:
         root = tl.sqrt_rn(tl.abs(value))
         value = tl.where(value < 0, -root, root)
@@ -89,9 +118,9 @@ def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
         BLOCK: a power of two.
 
     Returns:
-        The offsets of the entries, the indices of their groups' ends, their tokens, whether each of
-        them is stored, and whether each of them is in the value: a line whose last group is not
-        full is filled up with its last entry.
+        The samples of the entries, their indices between, along the line and within, and the
+        indices of their groups' ends. Then whether each of them is stored, and whether each of them
+        is in the value: a line whose last group is not full is filled up with its last entry.
     """
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
     entry = (tl.program_id(1) * 8 + tl.arange(0, 8)[:, None]) * eighth + column
@@ -99,11 +128,9 @@ def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
     place, lines = row % (at.groups * at.size), row // (at.groups * at.size)
     sample, middle = lines // at.between, lines % at.between
     ends = (sample // at.block * at.between + middle) * at.groups + place // at.size
+    within = entry % INNER
     last = tl.minimum(place, at.line - 1)
-    offset = sample.to(tl.int64) * at.sample_stride + middle.to(tl.int64) * at.between_stride
-    offset += last.to(tl.int64) * at.line_stride + (entry % INNER).to(tl.int64) * at.inner_stride
-    ends = ends * INNER + entry % INNER
-    return offset, ends, sample * at.line + last, column < eighth, place < at.line
+    return sample, middle, last, within, ends * INNER + within, column < eighth, place < at.line
 
 
 @triton.jit
@@ -121,11 +148,11 @@ def find_scales(
     """The scale of each token: two times the octaves of its root mean square, in int8."""
     token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
     row = token[:, None]
-    start = (row // at.line).to(tl.int64) * at.sample_stride + row % at.line * at.line_stride
     squares = tl.zeros([TOKENS, BLOCK], tl.float32)
     for first in range(0, size, BLOCK):
         entry = first + tl.arange(0, BLOCK)[None, :]
-        offset = start + entry // INNER * at.between_stride + entry % INNER * at.inner_stride
+        places = row // at.line, entry // INNER, row % at.line, entry % INNER
+        offset = _offset(places[0], places[1], places[2], places[3], at.strides)
         value = tl.load(x + offset, mask=(row < tokens) & (entry < size), other=0.0)
         squares += value.to(tl.float32) * value.to(tl.float32)
     norm = tl.sqrt_rn(tl.sum(squares, 1))
@@ -144,6 +171,7 @@ def find_ends(
     step_of_span,
     farthest_level,
     at,
+    norm,
     PRESERVES: tl.constexpr,
     COMPANDED: tl.constexpr,
     INNER: tl.constexpr,
@@ -158,8 +186,6 @@ def find_ends(
         group, along = index[:, None], tl.arange(0, BLOCK)[None, :]
     lines = group // INNER // at.groups
     first = group // INNER % at.groups * at.size
-    start = group % INNER * at.inner_stride
-    start += (lines % at.between).to(tl.int64) * at.between_stride
     low = tl.zeros_like(group + along).to(tl.float32) + float("inf")
     high = -low
     is_nan = low != low
@@ -168,9 +194,10 @@ def find_ends(
         for done in range(0, at.size, BLOCK):
             place = tl.minimum(first + done + along, at.line - 1)
             is_here = (done + along < at.size) & (group < count)
-            offset = start + sample.to(tl.int64) * at.sample_stride
-            offset += place.to(tl.int64) * at.line_stride
-            value = _load(x, offset, scales, sample * at.line + place, is_here, COMPANDED)
+            value = _load(
+                x, sample, lines % at.between, place, group % INNER, at, norm, scales, is_here,
+                COMPANDED,
+            )  # fmt: skip
             is_nan = is_nan | (is_here & (value != value))
             low = tl.where(is_here & (value < low), value, low)
             high = tl.where(is_here & (value > high), value, high)
@@ -206,6 +233,7 @@ def encode(
     seed,
     eighth,
     at,
+    norm,
     PLANES: tl.constexpr,
     SHIFTS: tl.constexpr,
     PRESERVES: tl.constexpr,
@@ -214,8 +242,8 @@ def encode(
     BLOCK: tl.constexpr,
 ):
     """The packed codes of a value whose ends and scales are known."""
-    offset, ends, token, is_code, _ = _entries(eighth, at, INNER, BLOCK)
-    value = _load(x, offset, scales, token, is_code, COMPANDED)
+    sample, middle, place, within, ends, is_code, _ = _entries(eighth, at, INNER, BLOCK)
+    value = _load(x, sample, middle, place, within, at, norm, scales, is_code, COMPANDED)
     step = _from_bfloat16(tl.load(steps + ends, mask=is_code, other=0))
     divisor = _divisor(step)
     if PRESERVES == "zeros":
@@ -258,7 +286,7 @@ def decode(
     BLOCK: tl.constexpr,
 ):
     """The value that codes, ends and scales stand for."""
-    offset, ends, token, is_code, is_entry = _entries(eighth, at, INNER, BLOCK)
+    sample, middle, place, within, ends, is_code, is_entry = _entries(eighth, at, INNER, BLOCK)
     is_entry &= is_code
     codes = tl.zeros([8, BLOCK], tl.int32)
     for i in tl.static_range(len(PLANES)):
@@ -279,7 +307,9 @@ def decode(
     if COMPANDED:
         out = out * tl.abs(out)
     if scales is not None:
+        token = sample * at.line + place
         out = out * _factor(tl.load(scales + token, mask=is_entry, other=0))
+    offset = _offset(sample, middle, place, within, at.strides)
     tl.store(value + offset, out.to(value.dtype.element_ty), mask=is_entry)
 
 
