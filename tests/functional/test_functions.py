@@ -326,3 +326,26 @@ def test_as_one_function():
     ours, x.grad = x.grad, None
     forward(x).square().sum().backward()
     torch.testing.assert_close(ours, x.grad, rtol=1e-3, atol=1e-4)
+
+
+LAST = {"memory_format": torch.channels_last}
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "more"),
+    [
+        (F.linear, torch.randn(2, 64, 8), [torch.randn(4, 8, requires_grad=True)]),
+        (F.conv2d, torch.randn(2, 8, 6, 6).to(**LAST), [torch.randn(4, 8, 1, 1).requires_grad_()]),
+        (F.layer_norm, torch.randn(2, 64, 8), [[8]]),
+        (F.batch_norm, torch.randn(2, 8, 6, 6).to(**LAST), [None, None, None, None, True]),
+        (F.gelu, torch.randn(2, 64, 8), []),
+        (F.gelu, torch.randn(2, 8, 6, 6).to(**LAST), []),
+    ],
+)
+def test_each_channel_is_quantised_on_its_own(function, x, more):
+    plan = LayerPlan(Uniform(4, axis=-2), shares=True)
+    x = x.requires_grad_() * 1
+    out = FUNCTIONS[function](plan, x, *more)
+    record = find(x, plan) or find(out, plan)
+    (channels,) = {stored.shape[-1] for stored in record.tensors if stored.ndim == 6}
+    assert channels == 8  # one step for each
