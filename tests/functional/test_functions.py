@@ -182,6 +182,19 @@ def test_the_record_behind_a_dropout_gives_the_output(function):
     torch.testing.assert_close(in_backward(find(out, EXACT).read), out.detach())
 
 
+def test_an_outer_product_is_left_to_torch():
+    a, b = torch.randn(6, 1, requires_grad=True), torch.randn(1, 8, requires_grad=True)
+    out = FUNCTIONS[torch.mul](EXACT, a, b)
+    assert torch.equal(out, a * b)
+    assert find(out, EXACT) is None
+
+
+def test_a_product_with_a_constant_has_no_record():
+    x = torch.randn(4, 8, requires_grad=True) * 1
+    out = FUNCTIONS[torch.mul](EXACT, x, torch.randn(4, 8))
+    assert find(out, EXACT) is None
+
+
 def test_embedding_is_looked_up_again():
     ids, weight = torch.tensor([[1, 0], [3, 3]]), torch.randn(5, 4, requires_grad=True)
     out = FUNCTIONS[F.embedding](EXACT, ids, weight)

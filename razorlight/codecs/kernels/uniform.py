@@ -68,6 +68,13 @@ def encode(
     if mean is not None and rstd is not None:
         strides = (Strides(*_as_lines(one, layout).stride()) for one in (mean, rstd))
         norm = Statistics(mean, rstd, *strides)
+    with torch.cuda.device_of(x):  # Triton launches on the current device
+        return _encode(codec, x, layout, norm)
+
+
+def _encode(
+    codec: Uniform, x: Tensor, layout: Layout, norm: Statistics | None
+) -> tuple[Tensor, ...]:
     lines = _in_lines(x, layout)
     at = _geometry(lines, layout)
     scales = _find_scales(codec, lines, at, x.shape)
@@ -95,9 +102,10 @@ def decode(codec: Uniform, *stored: Tensor, shape: torch.Size, dtype: torch.dtyp
     value = stored[0].new_empty(shape, dtype=dtype)
     at = _geometry(_in_lines(value, layout), layout)
     eighth = layout.codes[1] // 8
-    kernels.decode[_grid(layout)](
-        value, scales, *_bits_of(ends), packed, eighth, at, **_constants(codec, layout)
-    )
+    with torch.cuda.device_of(value):
+        kernels.decode[_grid(layout)](
+            value, scales, *_bits_of(ends), packed, eighth, at, **_constants(codec, layout)
+        )
     return value
 
 
@@ -116,9 +124,9 @@ def _geometry(lines: Tensor, layout: Layout) -> Geometry:
     return Geometry(block, between, line, groups, size, Strides(*lines.stride()))
 
 
-def _grid(layout: Layout) -> tuple[int, int]:
+def _grid(layout: Layout) -> tuple[int]:
     rows, count = layout.codes
-    return -(-count // 8 // _BLOCK), rows
+    return (-(-count // 8 // _BLOCK) * rows,)
 
 
 def _constants(codec: Uniform, layout: Layout) -> dict[str, Any]:

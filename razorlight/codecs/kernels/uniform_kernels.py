@@ -108,6 +108,16 @@ def _load(x, sample, middle, place, within, at, norm, scales, mask, COMPANDED: t
 
 
 @triton.jit
+def _block(eighth, BLOCK: tl.constexpr):
+    """The row of codes of this program, and the first place in each of the eight parts.
+
+    The grid has one dim, because other dims are limited to 65535 programs.
+    """
+    blocks = tl.cdiv(eighth, BLOCK)
+    return tl.program_id(0) // blocks, tl.program_id(0) % blocks * BLOCK
+
+
+@triton.jit
 def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
     """The entries of a program: ``BLOCK`` entries of each of the eight parts of a row of codes.
 
@@ -122,8 +132,9 @@ def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
         indices of their groups' ends. Then whether each of them is stored, and whether each of them
         is in the value: a line whose last group is not full is filled up with its last entry.
     """
-    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
-    entry = (tl.program_id(1) * 8 + tl.arange(0, 8)[:, None]) * eighth + column
+    row_of_codes, first = _block(eighth, BLOCK)
+    column = first + tl.arange(0, BLOCK)[None, :]
+    entry = (row_of_codes * 8 + tl.arange(0, 8)[:, None]) * eighth + column
     row = entry // INNER
     place, lines = row % (at.groups * at.size), row // (at.groups * at.size)
     sample, middle = lines // at.between, lines % at.between
@@ -259,8 +270,9 @@ def encode(
         # torch fuses the two unless all entries of a row have the same step
         number = tl.fma(value, one_over, first) if INNER > 1 else value * one_over + first
         if seed is not None:
-            row = tl.program_id(1) * 8 + tl.arange(0, 8)[:, None]
-            entry = row * eighth + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+            row, first_place = _block(eighth, BLOCK)
+            entry = (row * 8 + tl.arange(0, 8)[:, None]) * eighth
+            entry += first_place + tl.arange(0, BLOCK)[None, :]
             number += tl.rand(tl.load(seed), entry)
     # in a spoilt group any code will do
     number = tl.where(number == number, tl.maximum(number, 0.0), 0.0)
@@ -319,8 +331,9 @@ def _store_plane(codes, packed, eighth, BITS: tl.constexpr, BLOCK: tl.constexpr)
     part = tl.arange(0, 8)[:, None]
     shifted = (codes & (2**BITS - 1)) << (part // BITS * BITS)
     joined = tl.sum(tl.reshape(shifted, (8 // BITS, BITS, BLOCK)), 0)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
-    row = tl.program_id(1).to(tl.int64) * BITS + tl.arange(0, BITS)[:, None]
+    row, first = _block(eighth, BLOCK)
+    place = first + tl.arange(0, BLOCK)[None, :]
+    row = row.to(tl.int64) * BITS + tl.arange(0, BITS)[:, None]
     tl.store(packed + row * eighth + place, joined.to(tl.uint8), mask=place < eighth)
 
 
@@ -328,7 +341,8 @@ def _store_plane(codes, packed, eighth, BITS: tl.constexpr, BLOCK: tl.constexpr)
 def _load_plane(packed, eighth, is_code, BITS: tl.constexpr, BLOCK: tl.constexpr):
     """Undo :func:`_store_plane`."""
     part = tl.arange(0, 8)[:, None]
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
-    row = tl.program_id(1).to(tl.int64) * BITS + part % BITS
+    row, first = _block(eighth, BLOCK)
+    place = first + tl.arange(0, BLOCK)[None, :]
+    row = row.to(tl.int64) * BITS + part % BITS
     joined = tl.load(packed + row * eighth + place, mask=is_code, other=0).to(tl.int32)
     return (joined >> (part // BITS * BITS)) & (2**BITS - 1)
