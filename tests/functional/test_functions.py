@@ -362,3 +362,14 @@ def test_each_channel_is_quantised_on_its_own(function, x, more):
     record = find(x, plan) or find(out, plan)
     (channels,) = {stored.shape[-1] for stored in record.tensors if stored.ndim == 6}
     assert channels == 8  # one step for each
+
+
+def test_a_norm_of_four_values_is_not_quantised():
+    plan = LayerPlan(Uniform(2, axis=-2), shares=True)
+    x, weight = torch.randn(3, 8, 2, 2), torch.randn(3, 8, 2, 2)
+    gradients = []
+    for function in (F.group_norm, partial(FUNCTIONS[F.group_norm], plan)):
+        leaf = x.clone().requires_grad_()
+        (function(leaf * 1, 8) * weight).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
