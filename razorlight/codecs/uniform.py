@@ -203,7 +203,8 @@ class Uniform(Codec):
     @property
     def farthest_level(self) -> int:
         """The most steps from zero to the lowest level of a group, if signs are preserved."""
-        return (2**15 if self.bits > 8 else 2**7) - 2  # one less than fits, for rounding
+        # the step is rounded to bfloat16, by which a level may come to lie 1/512 farther
+        return 2**15 - 2**7 if self.bits > 8 else 2**7 - 2
 
     @property
     def step_of_span(self) -> float:

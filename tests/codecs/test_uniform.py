@@ -54,6 +54,15 @@ def test_signs_are_kept(bits, shift):
 
 
 @pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_signs_of_groups_far_from_zero_are_kept(bits, sign):
+    x = sign * torch.logspace(-3, 3, 4096).view(-1, 1).repeat(1, 32)  # each group is constant
+    _, restored = roundtrip(Uniform(bits, preserves="signs"), x)
+    assert torch.equal(restored > 0, x > 0)
+    assert ((restored - x).abs() <= 2**-6 * x.abs()).all()
+
+
+@pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_zeros_of_what_is_rectified_are_kept(bits, dtype):
     torch.manual_seed(0)
