@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from razorlight._torch import is_traced
-from razorlight.codecs import Codec, Dense, encode, encode_in_chunks, kernels, scale_and_shift
+from razorlight.codecs import Codec, Dense, encode, encode_in_chunks, scale_and_shift
+from razorlight.codecs.kernels import kernels_for
 from razorlight.functional.autocast import cast
 from razorlight.functional.operation import (
     Gradients,
@@ -207,10 +208,10 @@ def _encode(
     codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, channels: int
 ) -> tuple[Tensor, ...]:
     view = as_stored_layout(x, channels)
-    if not is_traced() and kernels.can_launch(x):
+    if not is_traced() and (kernels := kernels_for(codec, view.shape, view)):
         statistics = [as_stored_layout(s.expand_as(x), channels, like=x) for s in (mean, rstd)]
-        if launcher := kernels.norm_kernels_for(codec, view, *statistics):
-            return launcher.encode(codec, view, *statistics)
+        if kernels.serves_norm(codec, view, *statistics):
+            return kernels.encode(codec, view, *statistics)
     if is_traced() or len(view) != len(x):
         return encode(codec, as_stored_layout(_standardise(x, mean, rstd), channels, like=x))
 

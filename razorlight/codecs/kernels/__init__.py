@@ -1,6 +1,7 @@
 """Triton kernels that encode and decode on a GPU, in place of the torch code of a codec.
 
-A kernel gives the bits that the torch code gives, in one launch where the torch code takes tens.
+The kernels give the bits that the torch code gives. They are launched one to three times for a
+value, where the torch code launches tens of kernels.
 """
 
 import warnings
@@ -21,6 +22,9 @@ class Kernels(Protocol):
     def encode(self, codec: Codec, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
         """The same tensors as ``codec.encode(x)``, or as of ``(x - mean) * rstd``."""
 
+    def serves_norm(self, codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor) -> bool:
+        """Whether the kernels can normalise ``x`` while they encode it."""
+
     def decode(
         self, codec: Codec, *stored: Tensor, shape: torch.Size, dtype: torch.dtype
     ) -> Tensor:
@@ -40,22 +44,6 @@ def kernels_for(codec: Codec, shape: torch.Size, like: Tensor) -> Kernels | None
     from razorlight.codecs.kernels import uniform  # needs Triton
 
     return cast(Kernels, uniform) if uniform.serves(codec, shape) else None
-
-
-def norm_kernels_for(codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor) -> Kernels | None:
-    """The kernels that normalise and encode ``x`` at once, or None if there are none.
-
-    Args:
-        codec: encodes the value ``(x - mean) * rstd``.
-        x: what is normalised, in the layout of the value.
-        mean: in the shape of ``x``.
-        rstd: 1/std, in the shape of ``x``.
-    """
-    if not can_launch(x) or type(codec) is not Uniform:
-        return None
-    from razorlight.codecs.kernels import uniform
-
-    return cast(Kernels, uniform) if uniform.serves_norm(codec, x, mean, rstd) else None
 
 
 def can_launch(like: Tensor) -> bool:

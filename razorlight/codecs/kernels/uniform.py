@@ -34,13 +34,13 @@ def serves(codec: Uniform, shape: torch.Size) -> bool:
 
 
 def serves_norm(codec: Uniform, x: Tensor, mean: Tensor, rstd: Tensor) -> bool:
-    """Whether the kernels can normalise ``x`` while they encode it.
+    """Whether the kernels can normalise ``x``, which they serve, while they encode it.
 
     Torch code normalises in float64, values whose tokens have scales, and values whose groups run
     in the order of memory across statistics.
     """
     is_float32 = mean.dtype == rstd.dtype == torch.float32 and x.dtype != torch.float64
-    if not is_float32 or codec.scales_tokens(x.shape) or not serves(codec, x.shape):
+    if not is_float32 or codec.scales_tokens(x.shape):
         return False
     layout = codec.layout(x.shape)
     try:
