@@ -138,10 +138,17 @@ def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
     row = entry // INNER
     place, lines = row % (at.groups * at.size), row // (at.groups * at.size)
     sample, middle = lines // at.between, lines % at.between
-    ends = (sample // at.block * at.between + middle) * at.groups + place // at.size
     within = entry % INNER
+    ends = index_of_ends(sample, middle, place, within, at, INNER)
     last = tl.minimum(place, at.line - 1)
-    return sample, middle, last, within, ends * INNER + within, column < eighth, place < at.line
+    return sample, middle, last, within, ends, column < eighth, place < at.line
+
+
+@triton.jit
+def index_of_ends(sample, middle, place, within, at, INNER: tl.constexpr):
+    """Where the ends of the groups of entries are stored."""
+    lines = sample // at.block * at.between + middle
+    return (lines * at.groups + place // at.size) * INNER + within
 
 
 @triton.jit
@@ -282,6 +289,52 @@ def encode(
 
 
 @triton.jit
+def load_codes(
+    packed, row, part, column, eighth, mask, PLANES: tl.constexpr, SHIFTS: tl.constexpr
+):  # fmt: skip
+    """The codes of entries, by their row of codes, their part of the row and their place there."""
+    codes = tl.zeros_like(part + column)
+    for i in tl.static_range(len(PLANES)):
+        codes += _load_plane(packed[i], row, part, column, eighth, mask, PLANES[i]) << SHIFTS[i]
+    return codes
+
+
+@triton.jit
+def values_of(
+    codes,
+    scales,
+    levels,
+    steps,
+    ends,
+    token,
+    mask,
+    PRESERVES: tl.constexpr,
+    COMPANDED: tl.constexpr,
+    INNER: tl.constexpr,
+):
+    """The entries that codes stand for, in float32, by the indices of their ends and tokens."""
+    step = _from_bfloat16(tl.load(steps + ends, mask=mask, other=0))
+    if PRESERVES == "zeros":
+        lowest = step * -0.5
+    elif PRESERVES == "signs":
+        lowest = (tl.load(levels + ends, mask=mask, other=0).to(tl.float32) + 0.5) * step
+    else:
+        lowest = _from_bfloat16(tl.load(levels + ends, mask=mask, other=0))
+    number = codes.to(tl.float32)
+    # as torch, which fuses the two unless all entries of a row have the same step
+    value = tl.fma(number, step, lowest) if INNER > 1 else number * step + lowest
+    if PRESERVES == "zeros":
+        value = tl.where(value < 0, 0.0, value)
+    if PRESERVES == "signs":
+        value = tl.where(value > 0, value, value * 2)
+    if COMPANDED:
+        value = value * tl.abs(value)
+    if scales is not None:
+        value = value * _factor(tl.load(scales + token, mask=mask, other=0))
+    return value
+
+
+@triton.jit
 def decode(
     value,
     scales,
@@ -300,27 +353,13 @@ def decode(
     """The value that codes, ends and scales stand for."""
     sample, middle, place, within, ends, is_code, is_entry = _entries(eighth, at, INNER, BLOCK)
     is_entry &= is_code
-    codes = tl.zeros([8, BLOCK], tl.int32)
-    for i in tl.static_range(len(PLANES)):
-        codes += _load_plane(packed[i], eighth, is_code, PLANES[i], BLOCK) << SHIFTS[i]
-    step = _from_bfloat16(tl.load(steps + ends, mask=is_entry, other=0))
-    if PRESERVES == "zeros":
-        lowest = step * -0.5
-    elif PRESERVES == "signs":
-        lowest = (tl.load(levels + ends, mask=is_entry, other=0).to(tl.float32) + 0.5) * step
-    else:
-        lowest = _from_bfloat16(tl.load(levels + ends, mask=is_entry, other=0))
-    number = codes.to(tl.float32)
-    out = tl.fma(number, step, lowest) if INNER > 1 else number * step + lowest
-    if PRESERVES == "zeros":
-        out = tl.where(out < 0, 0.0, out)
-    if PRESERVES == "signs":
-        out = tl.where(out > 0, out, out * 2)
-    if COMPANDED:
-        out = out * tl.abs(out)
-    if scales is not None:
-        token = sample * at.line + place
-        out = out * _factor(tl.load(scales + token, mask=is_entry, other=0))
+    row, first = _block(eighth, BLOCK)
+    part, column = tl.arange(0, 8)[:, None], first + tl.arange(0, BLOCK)[None, :]
+    codes = load_codes(packed, row, part, column, eighth, is_code, PLANES, SHIFTS)
+    token = sample * at.line + place
+    out = values_of(
+        codes, scales, levels, steps, ends, token, is_entry, PRESERVES, COMPANDED, INNER
+    )  # fmt: skip
     offset = _offset(sample, middle, place, within, at.strides)
     tl.store(value + offset, out.to(value.dtype.element_ty), mask=is_entry)
 
@@ -338,11 +377,8 @@ def _store_plane(codes, packed, eighth, BITS: tl.constexpr, BLOCK: tl.constexpr)
 
 
 @triton.jit
-def _load_plane(packed, eighth, is_code, BITS: tl.constexpr, BLOCK: tl.constexpr):
-    """Undo :func:`_store_plane`."""
-    part = tl.arange(0, 8)[:, None]
-    row, first = _block(eighth, BLOCK)
-    place = first + tl.arange(0, BLOCK)[None, :]
-    row = row.to(tl.int64) * BITS + part % BITS
-    joined = tl.load(packed + row * eighth + place, mask=is_code, other=0).to(tl.int32)
+def _load_plane(packed, row, part, column, eighth, mask, BITS: tl.constexpr):
+    """Undo :func:`_store_plane`, for entries of any rows and parts."""
+    byte = (row.to(tl.int64) * BITS + part % BITS) * eighth + column
+    joined = tl.load(packed + byte, mask=mask, other=0).to(tl.int32)
     return (joined >> (part // BITS * BITS)) & (2**BITS - 1)
