@@ -11,8 +11,8 @@ from torch import nn
 from torch.library import opcheck
 
 from razorlight import Dense, Slope, Uniform, razor_
-from razorlight.codecs import CODECS
-from razorlight.codecs.operators import _decode, _encode, _spec
+from razorlight.codecs import CODECS, operators
+from razorlight.codecs.operators import _decode, _encode, spec_of
 from razorlight.functional.attention import _gradients_operator, _like_operands
 
 
@@ -108,6 +108,22 @@ def test_slopes_compiled(curve, bits):
     ],
 )
 def test_compiled_whole(build, recipe):
+    compare_compiled(build, recipe)
+
+
+@pytest.mark.parametrize(
+    ("build", "recipe"),
+    [(convolutional, "balanced"), (transformer, "compact")],
+)
+def test_compiled_as_on_a_gpu(build, recipe, monkeypatch):
+    """A compiler that looks into decodings still stores codes, and not what they stand for."""
+    monkeypatch.setattr(operators, "_JOINING", {"cpu"})
+    *models, x = compare_compiled(build, recipe)
+    eager, compiled = (stored(model, x) for model in models)
+    assert compiled <= 1.1 * eager
+
+
+def compare_compiled(build, recipe):
     torch.manual_seed(0)
     eager = build()
     razor_(eager, recipe)
@@ -120,6 +136,7 @@ def test_compiled_whole(build, recipe):
         out.square().sum().backward()
     for (name, a), b in zip(eager.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-2, atol=1e-3, msg=name)
+    return eager, compiled, x
 
 
 def stored(model, x):
@@ -174,7 +191,7 @@ def test_codecs_as_operators(name):
     x = torch.randn(4, 6, 40)
     if name == "mask":
         x = x > 0
-    spec = _spec(codec)
+    spec = spec_of(codec)
     opcheck(_encode, (x, spec))
     dtype = torch.bool if name == "mask" else x.dtype
     opcheck(_decode, (_encode(x, spec), spec, x.shape, dtype))

@@ -3,7 +3,16 @@
 from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.dense import Dense
 from razorlight.codecs.mask import Mask
-from razorlight.codecs.operators import decode, encode, encode_in_chunks
+from razorlight.codecs.elementwise import Elementwise, Name, Step
+from razorlight.codecs.operators import (
+    codec_of,
+    decode,
+    decode_then,
+    encode,
+    encode_in_chunks,
+    joins,
+    spec_of,
+)
 from razorlight.codecs.parsing import CODECS, codec_fields, parse_codec
 from razorlight.codecs.slope import Slope
 from razorlight.codecs.topk import TopK
@@ -13,14 +22,21 @@ __all__ = [
     "CODECS",
     "Codec",
     "Dense",
+    "Elementwise",
     "Mask",
+    "Name",
     "Slope",
+    "Step",
     "TopK",
     "Uniform",
     "codec_fields",
+    "codec_of",
     "decode",
+    "decode_then",
     "encode",
     "encode_in_chunks",
+    "joins",
     "parse_codec",
     "scale_and_shift",
+    "spec_of",
 ]

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from razorlight._torch import constant_if_traced, is_traced
 from razorlight.codecs.base import Codec
+from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import kernels_for
+from razorlight.codecs.mask import Mask
 from razorlight.codecs.parsing import codec_fields, parse_codec
+from razorlight.codecs.uniform import Uniform
 
 # A chunk has about so many entries. On a CPU, temporaries of 32 MiB or more get new pages from the
 # system each time, which takes longer than the encoding.
@@ -41,7 +44,7 @@ def encode(
     value = of(x) if of else x
     if codec.is_identity(value.dtype):
         return (value.clone(),)  # the compiler decides whether there really is a copy
-    return tuple(_encode(value, _spec(codec)))
+    return tuple(_encode(value, spec_of(codec)))
 
 
 def encode_in_chunks(
@@ -88,11 +91,16 @@ def _chunks(codec: Codec, shape: Sequence[int], device: torch.device) -> list[sl
 
 
 def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """``codec.decode(*stored, shape=shape, dtype=dtype)``, opaque to a compiler."""
+    """``codec.decode(*stored, shape=shape, dtype=dtype)``.
+
+    It is opaque to a compiler, unless the device :func:`joins`.
+    """
     if codec.is_identity(dtype):
         return codec.decode(*stored, shape=shape, dtype=dtype)
     if is_traced():
-        return _decode(list(stored), _spec(codec), shape, dtype)
+        if joins(stored[0].device) and isinstance(codec, (Uniform, Mask)):
+            return codec.decode(*stored, shape=shape, dtype=dtype)
+        return _decode(list(stored), spec_of(codec), shape, dtype)
     chunks = _chunks(codec, shape, stored[0].device)
     if len(chunks) == 1:
         return _run_decode(codec, stored, shape, dtype)
@@ -104,10 +112,48 @@ def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: tor
     return value
 
 
+def decode_then(
+    codec: Codec,
+    stored: Sequence[Tensor],
+    shape: torch.Size,
+    dtype: torch.dtype,
+    steps: Sequence[Step],
+) -> Tensor | None:
+    """What ``steps`` make of a value, computed in the launch that decodes the value.
+
+    Args:
+        codec: encoded the value.
+        stored: the encoded tensors.
+        shape: the shape of the value.
+        dtype: the dtype of the value.
+        steps: functions of the value, one after the other, with tensors in the shape of the value.
+
+    Returns:
+        A tensor of ``shape``; None where no kernel runs, such as on a CPU.
+    """
+    kernels = None if is_traced() else kernels_for(codec, shape, stored[0])
+    if kernels is None:
+        return None
+    for step in steps:
+        dtype = step.dtype or dtype
+    return kernels.decode(codec, *stored, shape=shape, dtype=dtype, steps=steps)
+
+
 def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
     """The part of ``encoded``, which holds ``count`` samples, that belongs to ``samples``."""
     start, stop = (len(encoded) * i // count for i in (samples.start, samples.stop))
     return encoded[start:stop]
+
+
+_JOINING = frozenset({"cuda"})
+
+
+def joins(device: torch.device) -> bool:
+    """Whether a compiler joins a decoding with what reads the value, which is then never written.
+
+    On a CPU this takes longer to compile, and no less time to run.
+    """
+    return device.type in _JOINING
 
 
 # Part of the cache key of torch.compile. Increase it whenever the stored format changes.
@@ -115,24 +161,26 @@ _FORMAT_VERSION = 2
 
 
 @constant_if_traced
-def _spec(codec: Codec) -> str:
+def spec_of(codec: Codec) -> str:
+    """The codec as a text, which an operator can be given."""
     return json.dumps([_FORMAT_VERSION, codec_fields(codec)])
 
 
 @cache
-def _codec(spec: str) -> Codec:
+def codec_of(spec: str) -> Codec:
+    """Undo :func:`spec_of`."""
     _, fields = json.loads(spec)
     return parse_codec(fields)
 
 
 def _encode_spec(x: Tensor, spec: str) -> list[Tensor]:
-    return list(_run_encode(_codec(spec), x))
+    return list(_run_encode(codec_of(spec), x))
 
 
 def _decode_spec(
     stored: Sequence[Tensor], spec: str, shape: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
-    return _run_decode(_codec(spec), stored, torch.Size(shape), dtype)
+    return _run_decode(codec_of(spec), stored, torch.Size(shape), dtype)
 
 
 _encode = torch.library.custom_op("razorlight::encode", _encode_spec, mutates_args=())

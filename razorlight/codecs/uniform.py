@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from razorlight._torch import is_traced
 from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.packing import PLANES, pack, packed_bits, unpack
 from razorlight.errors import RazorError
@@ -155,7 +156,7 @@ class Uniform(Codec):
         if not self.scales_tokens(value.shape):
             return None
         dims = self.within_token(value.shape)
-        size = math.prod(value.shape[dim] for dim in dims)
+        size = math.prod([value.shape[dim] for dim in dims])
         norm = torch.linalg.vector_norm(value, dim=dims, keepdim=True)
         octaves = torch.log2(norm / math.sqrt(size)) * _SCALES_AN_OCTAVE
         return octaves.nan_to_num_(0.0).clamp_(-128, 127).round_().to(torch.int8)
@@ -164,7 +165,7 @@ class Uniform(Codec):
         """Whether the tokens of a value of ``shape`` have scales."""
         if not self.token_scale:
             return False
-        entries = math.prod(shape[dim] for dim in self.within_token(shape))
+        entries = math.prod([shape[dim] for dim in self.within_token(shape)])
         return entries >= _SMALLEST_TOKEN and math.prod(shape) > 0
 
     def within_token(self, shape: Sequence[int]) -> list[int]:
@@ -265,16 +266,15 @@ class Uniform(Codec):
         rows, n = layout.codes
         ends = layout.outer * layout.between * layout.groups * layout.inner
         bits = {"ends": 32, "signs": 32 if self.bits > 8 else 24, "zeros": 16}[self.preserves]
-        within = math.prod(shape[dim] for dim in self.within_token(shape))
+        within = math.prod([shape[dim] for dim in self.within_token(shape)])
         scales = 8 * math.prod(shape) // within if self.scales_tokens(shape) else 0
         return rows * packed_bits(n, self.bits) + ends * bits + scales
 
     def layout(self, shape: Sequence[int]) -> Layout:
         """How a value of ``shape`` is seen."""
-        try:
-            return _known_layout(self.axis, self.group, torch.Size(shape))
-        except TypeError:  # a size that a compiler lets vary cannot be hashed
+        if is_traced():  # a size that a compiler lets vary cannot be hashed
             return _find_layout(self.axis, self.group, shape)
+        return _known_layout(self.axis, self.group, torch.Size(shape))
 
 
 def _find_layout(axis: int | None, group: int, shape: Sequence[int]) -> Layout:

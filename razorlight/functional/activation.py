@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight.codecs import Slope
+from razorlight.codecs import Elementwise, Name, Slope
 from razorlight.codecs.slope import Curve
 from razorlight.functional.operation import (
     Gradients,
@@ -35,6 +35,12 @@ aten = torch.ops.aten
 
 # These codecs are made here, because a compiler sees no fields of a codec that is made while it
 # traces.
+_GRADIENTS: dict[Curve, Name] = {
+    "gelu": "gelu_gradient",
+    "gelu_tanh": "gelu_tanh_gradient",
+    "silu": "silu_gradient",
+    "hardswish": "hardswish_gradient",
+}
 _SLOPES = {(bits, curve): Slope(bits, curve) for bits in (2, 3, 4) for curve in get_args(Curve)}
 
 
@@ -57,6 +63,10 @@ class _Activation(Operation):
         self.function(x, inplace=True)
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        if isinstance(self.gradient, Elementwise):
+            together = record.read_then(self.gradient, grad)
+            if together is not None:
+                return (together,)
         value, is_owned = record.take()  # the layers that follow have read the value already
         return (self.gradient(grad, value, **({"grad_input": value} if is_owned else {})),)
 
@@ -107,11 +117,14 @@ def _smooth(
         function: the activation.
         gradient: computes the input's gradient from the output's gradient and the input.
         inplace: Whether ``x`` is overwritten.
-        curve: the name of the function in Slope; None if Slope does not know the function.
+        curve: the name of the function in Slope and in kernels; None if they do not know it.
     """
-    if curve is not None and isinstance(plan.codec, Slope) and find(x, plan) is None:
-        slopes = record_of(x, _SLOPES[plan.codec.bits, curve], x.dtype)
-        return activate(x, function, times_slope, inplace, slopes)
+    if curve is not None:
+        if isinstance(plan.codec, Slope) and find(x, plan) is None:
+            slopes = record_of(x, _SLOPES[plan.codec.bits, curve], x.dtype)
+            return activate(x, function, times_slope, inplace, slopes)
+        function = Elementwise(curve, function)
+        gradient = Elementwise(_GRADIENTS[curve], gradient)
     record = store(x, plan, overwritten=inplace, channels=channels_of(x))
     if plan.shares:  # in backward, the product that follows reads the value just before
         record = record.cached()

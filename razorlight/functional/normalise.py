@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from razorlight._torch import is_traced
-from razorlight.codecs import Codec, Dense, encode, encode_in_chunks, scale_and_shift
+from razorlight.codecs import (
+    Codec,
+    Dense,
+    Elementwise,
+    codec_of,
+    encode,
+    encode_in_chunks,
+    joins,
+    scale_and_shift,
+    spec_of,
+)
 from razorlight.codecs.kernels import kernels_for
 from razorlight.functional.autocast import cast
 from razorlight.functional.operation import (
@@ -164,7 +174,11 @@ def normalise(
         record = known.then(function, *more, returns_new=True, within_samples=within_samples)
     else:
         affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
-        function = partial(_affine, dtype=out.dtype, is_sign_aligned=norm.may_be_rectified)
+        function = Elementwise(
+            "affine_of_signs" if norm.may_be_rectified else "affine",
+            partial(_affine, dtype=out.dtype, is_sign_aligned=norm.may_be_rectified),
+            out.dtype,
+        )
         record = Record(tuple(encoded), normalised.reader).then(
             function, mean, *affine, returns_new=True, within_samples=within_samples
         )
@@ -207,6 +221,14 @@ class _Normalise(Operation):
 def _encode(
     codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, channels: int
 ) -> tuple[Tensor, ...]:
+    if is_traced() and joins(x.device):
+        return tuple(_encode_normalised(x, mean, rstd, channels, spec_of(codec)))
+    return _encode_now(codec, x, mean, rstd, channels)
+
+
+def _encode_now(
+    codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, channels: int
+) -> tuple[Tensor, ...]:
     view = as_stored_layout(x, channels)
     if not is_traced() and (kernels := kernels_for(codec, view.shape, view)):
         statistics = [as_stored_layout(s.expand_as(x), channels, like=x) for s in (mean, rstd)]
@@ -222,6 +244,18 @@ def _encode(
         return as_stored_layout(_standardise(samples_of(x, samples), *some), channels, like=x)
 
     return encode_in_chunks(codec, view.shape, x.device, make)
+
+
+def _encode_spec(
+    x: Tensor, mean: Tensor, rstd: Tensor, channels: int, spec: str
+) -> list[Tensor]:
+    return list(_encode_now(codec_of(spec), x, mean, rstd, channels))
+
+
+_encode_normalised = torch.library.custom_op(
+    "razorlight::encode_normalised", _encode_spec, mutates_args=()
+)
+_encode_normalised.register_fake(_encode_spec)
 
 
 def _standardise(x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:

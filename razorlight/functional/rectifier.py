@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight.codecs import Mask, Uniform
+from razorlight.codecs import Elementwise, Mask, Uniform
 from razorlight.functional.activation import activate, channels_of, times_slope
 from razorlight.functional.autocast import cast, matmul_dtype
 from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
@@ -55,7 +55,7 @@ def _rectify(
     # A value that a product recomputes from a stored value may lie on the other side of the gate.
     by_value = by_value and known is not None and not known.known_reader.products_away
     output = known and known.then(
-        partial(function, inplace=known.known_reader.makes_new),
+        _in_place(function) if known.known_reader.makes_new else function,
         returns_new=True,
         within_samples=True,
     )
@@ -66,6 +66,13 @@ def _rectify(
     out = activate(x, function, gradient, inplace, record)
     attach_record(out, output, plan)
     return out
+
+
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    in_place = partial(function, inplace=True)
+    if isinstance(function, Elementwise):
+        return Elementwise(function.name, in_place)
+    return in_place
 
 
 def _is_positive(x: Tensor) -> Tensor:
@@ -97,8 +104,8 @@ def relu(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
     return _rectify(
         plan,
         input,
-        F.relu,
-        gradient,
+        Elementwise("relu", F.relu),
+        Elementwise("relu_gradient", gradient),
         inplace,
         partial(_passes, gradient=gradient),
         preserves="zeros",

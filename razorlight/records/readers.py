@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from razorlight._torch import is_traced, when_backward_ends
-from razorlight.codecs import Codec, Dense, TopK, decode
+from razorlight.codecs import Codec, Dense, Elementwise, Step, TopK, decode, decode_then, kernels
 
 ReadSamples = Callable[[slice], Any]
 """Returns the part of a value that belongs to a slice of samples (dim 0)."""
@@ -62,6 +62,18 @@ class Reader(ABC):
 
     def release(self) -> None:
         """Drop the value from the cache, because nobody reads it again."""
+        return None
+
+    def then(self, stored: Sequence[Tensor], *steps: Step) -> Tensor | None:
+        """What ``steps`` make of the value, if a kernel computes it while it decodes the value.
+
+        Args:
+            stored: the tensors that were stored.
+            steps: elementwise functions, one after the other.
+
+        Returns:
+            A new tensor, or None if there is no such kernel.
+        """
         return None
 
     def by_sample(self, stored: Sequence[Tensor], wholes: list[Tensor]) -> ReadSamples:
@@ -116,11 +128,31 @@ class Decode(Reader):
 
     @override
     def __call__(self, *stored: Tensor) -> Tensor:
-        value = decode(self.codec, stored, self.stored_shape, self.dtype)
+        return self._as_value(decode(self.codec, stored, self.stored_shape, self.dtype))
+
+    @override
+    def then(self, stored: Sequence[Tensor], *steps: Step) -> Tensor | None:
+        if not kernels.can_launch(stored[0]):
+            return None
+        laid_out = [
+            step._replace(more=tuple([self._as_stored(x) for x in step.more])) for step in steps
+        ]
+        out = decode_then(self.codec, stored, self.stored_shape, self.dtype, laid_out)
+        return None if out is None else self._as_value(out)
+
+    def _as_value(self, stored: Tensor) -> Tensor:
+        """A tensor in the shape in which the codec saw the value, in the shape of the value."""
         if not self.channels_last:
-            return value if self.stored_shape == self.shape else value.reshape(self.shape)
+            return stored if self.stored_shape == self.shape else stored.reshape(self.shape)
         batch, channels, *spatial = self.shape
-        return value.view(batch, *spatial, channels).movedim(-1, 1)
+        return stored.view(batch, *spatial, channels).movedim(-1, 1)
+
+    def _as_stored(self, x: Tensor | None) -> Tensor | None:
+        """The opposite of :meth:`_as_value`, for a tensor that broadcasts to the value."""
+        if x is None:
+            return None
+        x = x.expand(self.shape)
+        return (x.movedim(1, -1) if self.channels_last else x).reshape(self.stored_shape)
 
 
 class Derive(Reader):
@@ -155,20 +187,37 @@ class Derive(Reader):
 
     @override
     def __call__(self, *stored: Tensor) -> Any:
+        together = self.then(stored)
+        if together is not None:
+            return together
         return self._apply(self.source(*stored[: self.count]), stored)
 
     @override
+    def then(self, stored: Sequence[Tensor], *steps: Step) -> Tensor | None:
+        if not isinstance(self.function, Elementwise):
+            return None
+        step = self.function.step(*self._more(stored))
+        return self.source.then(stored[: self.count], step, *steps)
+
+    @override
     def by_sample(self, stored: Sequence[Tensor], wholes: list[Tensor]) -> ReadSamples:
+        together = self.then(stored)
+        if together is not None:
+            wholes.append(together)
+            return partial(samples_of, together)
         if not self.within_samples:
             return super().by_sample(stored, wholes)
         part = self.source.by_sample(stored[: self.count], wholes)
         return lambda samples: self._apply(part(samples), stored)
 
     def _apply(self, value: Any, stored: Sequence[Tensor]) -> Any:
+        return self.function(value, *self._more(stored))
+
+    def _more(self, stored: Sequence[Tensor]) -> list[Tensor | None]:
         more: list[Tensor | None] = [*stored[self.count :]]
         for i in self.missing:
             more.insert(i, None)
-        return self.function(value, *more)
+        return more
 
 
 class Join(Reader):
@@ -248,6 +297,11 @@ class Cached(Reader):
         value = self(*stored)
         self.release()
         return value, (self.source.makes_new or self.is_product) and not is_traced()
+
+    @override
+    def then(self, stored: Sequence[Tensor], *steps: Step) -> Tensor | None:
+        # to decode once more takes less time than to write the value and read it back
+        return None if self.value is not None else self.source.then(stored, *steps)
 
     @override
     def release(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from razorlight.codecs import Elementwise
 from razorlight.records.readers import Cached, Derive, Join, Reader, ReadSamples, Same, in_chunks
 
 
@@ -35,6 +36,14 @@ class Record(NamedTuple):
     def read(self) -> Any:
         """The value."""
         return self.known_reader(*self.tensors)
+
+    def read_then(self, function: Elementwise, *more: Tensor) -> Tensor | None:
+        """``function(value, *more)``, if a kernel computes it while it decodes the value.
+
+        Returns:
+            A new tensor, or None if there is no such kernel.
+        """
+        return self.known_reader.then(self.tensors, function.step(*more))
 
     def take(self) -> tuple[Any, bool]:
         """Read the value for the last time; see :meth:`Reader.take`."""
@@ -79,7 +88,8 @@ class Record(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "Record":
         """The record of the value in ``dtype``."""
-        return self.then(partial(_to, dtype=dtype), within_samples=True)
+        function = Elementwise("cast", partial(_to, dtype=dtype), dtype)
+        return self.then(function, within_samples=True)
 
 
 NOTHING = Record((), None)

@@ -5,14 +5,19 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from razorlight.codecs.kernels import uniform_kernels as kernels
-from razorlight.codecs.kernels.uniform_kernels import Geometry, Statistics, Strides
+from razorlight.codecs.kernels.operands import Operand, Strides
+from razorlight.codecs.kernels.uniform_kernels import Geometry, Statistics
 
 STRIDES = Strides("i32", "i32", "i32", "i32")
 AT = Geometry("i32", "i32", "i32", "i32", "i32", STRIDES)
-NORM = Statistics("*fp32", "*fp32", STRIDES, STRIDES)
+NORM = Statistics(Operand("*fp32", STRIDES), Operand("*fp32", STRIDES))
 STORED = {"scales": "*i8", "levels": "*i16", "steps": "*i16"}
 FORMAT = {"PLANES": (4, 1), "SHIFTS": (0, 4), "PRESERVES": "ends", "COMPANDED": False}
+GRADIENTS = [f"{name}_gradient" for name in ("relu", "gelu", "gelu_tanh", "silu", "hardswish")]
 PACKED = ("*u8", "*u8")
+STEPS = ("affine_of_signs", "relu", "gelu", "silu", "hardswish", *GRADIENTS)
+OPERANDS = ((Operand("*fp32", STRIDES), Operand("*bf16", STRIDES), "constexpr"),)  # no bias
+OPERANDS += ((), (), (), (), *[(Operand("*bf16", STRIDES),)] * len(GRADIENTS))
 KERNELS = [
     (
         kernels.find_scales,
@@ -31,8 +36,9 @@ KERNELS = [
     ),
     (
         kernels.decode,
-        {"value": "*bf16", **STORED, "packed": PACKED, "eighth": "i32"},
-        {**FORMAT, "INNER": 1, "BLOCK": 128},
+        {"value": "*bf16", **STORED, "packed": PACKED, "eighth": "i32", "operands": OPERANDS},
+        {**FORMAT, "INNER": 1, "BLOCK": 128, "STEPS": STEPS}
+        | {(kernels.decode.arg_names.index("operands"), 0, 2): None},
     ),
 ]
 

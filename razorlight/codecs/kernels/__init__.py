@@ -5,6 +5,7 @@ value, where the torch code launches tens of kernels.
 """
 
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from typing import Protocol, cast
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from razorlight._torch import has_triton
 from razorlight.codecs.base import Codec
+from razorlight.codecs.elementwise import Step
 from razorlight.codecs.uniform import Uniform
 
 
@@ -26,9 +28,14 @@ class Kernels(Protocol):
         """Whether the kernels can normalise ``x`` while they encode it."""
 
     def decode(
-        self, codec: Codec, *stored: Tensor, shape: torch.Size, dtype: torch.dtype
+        self,
+        codec: Codec,
+        *stored: Tensor,
+        shape: torch.Size,
+        dtype: torch.dtype,
+        steps: Sequence[Step] = (),
     ) -> Tensor:
-        """The same value as ``codec.decode(...)``."""
+        """The same value as ``codec.decode(...)``, or what ``steps`` make of that value."""
 
 
 def kernels_for(codec: Codec, shape: torch.Size, like: Tensor) -> Kernels | None:

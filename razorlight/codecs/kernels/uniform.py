@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import uniform_kernels as kernels
-from razorlight.codecs.kernels.uniform_kernels import Geometry, Statistics, Strides
+from razorlight.codecs.kernels.operands import Operand, Strides
+from razorlight.codecs.kernels.uniform_kernels import Geometry, Statistics
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.uniform import Layout, Uniform
 
@@ -66,8 +68,7 @@ def encode(
     layout = codec.layout(x.shape)
     norm = None
     if mean is not None and rstd is not None:
-        strides = (Strides(*_as_lines(one, layout).stride()) for one in (mean, rstd))
-        norm = Statistics(mean, rstd, *strides)
+        norm = Statistics(_operand(mean, layout), _operand(rstd, layout))
     with torch.cuda.device_of(x):  # Triton launches on the current device
         return _encode(codec, x, layout, norm)
 
@@ -93,8 +94,22 @@ def _encode(
     return *packed, *ends, *(() if scales is None else (scales,))
 
 
-def decode(codec: Uniform, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """The same value as ``codec.decode(...)``, for a value that :func:`serves` accepts."""
+def decode(
+    codec: Uniform,
+    *stored: Tensor,
+    shape: torch.Size,
+    dtype: torch.dtype,
+    steps: Sequence[Step] = (),
+) -> Tensor:
+    """The same value as ``codec.decode(...)``, for a value that :func:`serves` accepts.
+
+    Args:
+        codec: encoded the value.
+        stored: the encoded tensors.
+        shape: the shape of the value.
+        dtype: the dtype of the result.
+        steps: functions of the value, one after the other, with tensors in the shape of the value.
+    """
     layout = codec.layout(shape)
     planes, scaled = len(PLANES[codec.bits]), codec.scales_tokens(shape)
     packed, ends = stored[:planes], stored[planes : len(stored) - scaled]
@@ -102,11 +117,21 @@ def decode(codec: Uniform, *stored: Tensor, shape: torch.Size, dtype: torch.dtyp
     value = stored[0].new_empty(shape, dtype=dtype)
     at = _geometry(_in_lines(value, layout), layout)
     eighth = layout.codes[1] // 8
+    names = tuple(step.name for step in steps)
+    operands = tuple(
+        tuple(None if x is None else _operand(x, layout) for x in step.more) for step in steps
+    )
     with torch.cuda.device_of(value):
         kernels.decode[_grid(layout)](
-            value, scales, *_bits_of(ends), packed, eighth, at, **_constants(codec, layout)
-        )
+            value, scales, *_bits_of(ends), packed, eighth, at, operands,
+            STEPS=names, **_constants(codec, layout),
+        )  # fmt: skip
     return value
+
+
+def _operand(x: Tensor, layout: Layout) -> Operand:
+    lines = _in_lines(x, layout)
+    return Operand(lines, Strides(*lines.stride()))
 
 
 def _in_lines(x: Tensor, layout: Layout) -> Tensor:

@@ -6,28 +6,20 @@ where torch fuses them. One kernel finds the ends of all groups, and another one
 a byte of codes holds entries from all over a row, and so from several groups.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
-
-class Strides(NamedTuple):
-    """The strides of a tensor that is seen as ``(samples, between, line, inner)``."""
-
-    sample: int
-    between: int
-    line: int
-    inner: int
+from razorlight.codecs.kernels.elementwise_kernels import step
+from razorlight.codecs.kernels.operands import Operand, Strides, load, offset
 
 
 class Statistics(NamedTuple):
-    """The statistics of a norm: its mean and 1/std, expanded to the shape of the value."""
+    """The statistics of a norm: its mean and 1/std."""
 
-    mean: Any
-    rstd: Any
-    of_mean: Strides
-    of_rstd: Strides
+    mean: Operand
+    rstd: Operand
 
 
 class Geometry(NamedTuple):
@@ -82,21 +74,13 @@ def _shrink_negatives(x):
 
 
 @triton.jit
-def _offset(sample, middle, place, within, strides):
-    offset = sample.to(tl.int64) * strides.sample + middle.to(tl.int64) * strides.between
-    return offset + place.to(tl.int64) * strides.line + within.to(tl.int64) * strides.inner
-
-
-@triton.jit
 def _load(x, sample, middle, place, within, at, norm, scales, mask, COMPANDED: tl.constexpr):
     """The entries whose groups are quantised. With ``norm`` they are normalised first."""
-    offset = _offset(sample, middle, place, within, at.strides)
-    value = tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    where = offset(sample, middle, place, within, at.strides)
+    value = tl.load(x + where, mask=mask, other=0.0).to(tl.float32)
     if norm is not None:
-        offset = _offset(sample, middle, place, within, norm.of_mean)
-        value = value - tl.load(norm.mean + offset, mask=mask, other=0.0)
-        offset = _offset(sample, middle, place, within, norm.of_rstd)
-        value = value * tl.load(norm.rstd + offset, mask=mask, other=0.0)
+        value = value - load(norm.mean, sample, middle, place, within, mask)
+        value = value * load(norm.rstd, sample, middle, place, within, mask)
         value = value.to(x.dtype.element_ty).to(tl.float32)  # as torch rounds it
     if scales is not None:
         scale = tl.load(scales + sample * at.line + place, mask=mask, other=0)
@@ -170,8 +154,8 @@ def find_scales(
     for first in range(0, size, BLOCK):
         entry = first + tl.arange(0, BLOCK)[None, :]
         places = row // at.line, entry // INNER, row % at.line, entry % INNER
-        offset = _offset(places[0], places[1], places[2], places[3], at.strides)
-        value = tl.load(x + offset, mask=(row < tokens) & (entry < size), other=0.0)
+        where = offset(places[0], places[1], places[2], places[3], at.strides)
+        value = tl.load(x + where, mask=(row < tokens) & (entry < size), other=0.0)
         squares += value.to(tl.float32) * value.to(tl.float32)
     norm = tl.sqrt_rn(tl.sum(squares, 1))
     octaves = tl.log2(tl.div_rn(norm, root_of_size)) * 2
@@ -343,6 +327,8 @@ def decode(
     packed,
     eighth,
     at,
+    operands,
+    STEPS: tl.constexpr,
     PLANES: tl.constexpr,
     SHIFTS: tl.constexpr,
     PRESERVES: tl.constexpr,
@@ -350,7 +336,7 @@ def decode(
     INNER: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The value that codes, ends and scales stand for."""
+    """The value that codes, ends and scales stand for, after the functions named in ``STEPS``."""
     sample, middle, place, within, ends, is_code, is_entry = _entries(eighth, at, INNER, BLOCK)
     is_entry &= is_code
     row, first = _block(eighth, BLOCK)
@@ -360,8 +346,10 @@ def decode(
     out = values_of(
         codes, scales, levels, steps, ends, token, is_entry, PRESERVES, COMPANDED, INNER
     )  # fmt: skip
-    offset = _offset(sample, middle, place, within, at.strides)
-    tl.store(value + offset, out.to(value.dtype.element_ty), mask=is_entry)
+    for i in tl.static_range(len(STEPS)):
+        out = step(out, STEPS[i], operands[i], sample, middle, place, within, is_entry)
+    where = offset(sample, middle, place, within, at.strides)
+    tl.store(value + where, out.to(value.dtype.element_ty), mask=is_entry)
 
 
 @triton.jit
