@@ -2,8 +2,8 @@
 
 from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.dense import Dense
-from razorlight.codecs.mask import Mask
 from razorlight.codecs.elementwise import Elementwise, Name, Step
+from razorlight.codecs.mask import Mask
 from razorlight.codecs.operators import (
     codec_of,
     decode,

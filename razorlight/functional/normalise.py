@@ -246,9 +246,7 @@ def _encode_now(
     return encode_in_chunks(codec, view.shape, x.device, make)
 
 
-def _encode_spec(
-    x: Tensor, mean: Tensor, rstd: Tensor, channels: int, spec: str
-) -> list[Tensor]:
+def _encode_spec(x: Tensor, mean: Tensor, rstd: Tensor, channels: int, spec: str) -> list[Tensor]:
     return list(_encode_now(codec_of(spec), x, mean, rstd, channels))
 
 
