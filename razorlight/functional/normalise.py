@@ -169,9 +169,9 @@ def normalise(
     mean, rstd, *encoded = statistics
     within_samples = len(norm.affine_shape(x)) < x.ndim
     if known:
-        function = partial(_recompute, norm=norm, dtype=out.dtype)
+        again = partial(_recompute, norm=norm, dtype=out.dtype)
         more = (mean, rstd, weight, bias)
-        record = known.then(function, *more, returns_new=True, within_samples=within_samples)
+        record = known.then(again, *more, returns_new=True, within_samples=within_samples)
     else:
         affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
         function = Elementwise(
