@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from razorlight.callbacks import BackRazor, MemoryProfiler
+    from razorlight.callbacks import BackRazor, MemoryProfiler, OptimizerInBackward
     from razorlight.codecs import Codec, Dense, Mask, Slope, TopK, Uniform
     from razorlight.conversion import Plan, is_converted, razor_, restore_
     from razorlight.errors import RazorError
     from razorlight.layers import register
+    from razorlight.memory import step_in_backward
     from razorlight.planning import RECIPES, Recipe, Role
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Dense",
     "Mask",
     "MemoryProfiler",
+    "OptimizerInBackward",
     "Plan",
     "RazorError",
     "Recipe",
@@ -29,16 +31,18 @@ __all__ = [
     "razor_",
     "register",
     "restore_",
+    "step_in_backward",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "razorlight.callbacks": ("BackRazor", "MemoryProfiler"),
+    "razorlight.callbacks": ("BackRazor", "MemoryProfiler", "OptimizerInBackward"),
     "razorlight.codecs": ("Codec", "Dense", "Mask", "Slope", "TopK", "Uniform"),
     "razorlight.conversion": ("Plan", "is_converted", "razor_", "restore_"),
     "razorlight.errors": ("RazorError",),
     "razorlight.layers": ("register",),
+    "razorlight.memory": ("step_in_backward",),
     "razorlight.planning": ("RECIPES", "Recipe", "Role"),
 }
 

@@ -11,8 +11,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
+from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.conversion import is_converted, restore_
 from razorlight.errors import RazorError
+from razorlight.memory.in_backward import free_gradient
 from razorlight.memory.shortage import is_shortage
 from razorlight.memory.step import StepMemory, measure_step
 
@@ -43,7 +45,8 @@ def compare_step(
 ) -> dict[str, StepMemory | None]:
     """Measure forward and backward of one batch, dense and, if the module is converted, razor.
 
-    Both run on copies of the module, which stays as it is, and so do the random states.
+    Both run on copies of the module, which stays as it is, and so do the random states. Beside an
+    :class:`OptimizerInBackward` both free each gradient as soon as it is whole.
 
     Args:
         trainer: runs the fit; :func:`obstacle` found none.
@@ -105,6 +108,10 @@ def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[Lig
     for part in module.modules():
         if isinstance(part, LightningModule):
             vars(part).update(log=_ignore, log_dict=_ignore)
+    if any(isinstance(c, OptimizerInBackward) for c in trainer.callbacks):  # type: ignore[attr-defined]
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(free_gradient)
     return module, batch
 
 

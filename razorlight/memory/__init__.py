@@ -1,6 +1,7 @@
 """What a training step and a run need: meters, one step's figures, histories, reports."""
 
 from razorlight.memory.held import Held, ValuesWatch
+from razorlight.memory.in_backward import step_in_backward
 from razorlight.memory.meter import AllocatorMeter, StorageMeter, meter_for, storage_bytes
 from razorlight.memory.step import StepMemory, measure_step
 
@@ -12,5 +13,6 @@ __all__ = [
     "ValuesWatch",
     "measure_step",
     "meter_for",
+    "step_in_backward",
     "storage_bytes",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from razorlight._torch import tree_leaves
 from razorlight.errors import RazorError
+from razorlight.memory.in_backward import no_steps
 from razorlight.memory.meter import meter_for, model_tensors, storage_bytes
 
 
@@ -37,6 +38,9 @@ def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = 
     searches of a first step do not count. The allocator's peak statistics, which the process
     shares, are reset.
 
+    Within :func:`~razorlight.step_in_backward` each gradient is freed as soon as it is whole, as in
+    training, and no parameter is stepped.
+
     Args:
         model: the model that ``step`` runs, on a CPU or CUDA device.
         step: runs forward and returns a scalar loss that requires grad.
@@ -54,7 +58,7 @@ def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = 
         StepMemory(stored=132, peak=...)
     """
     device = next(model.parameters()).device
-    with _left_as_found(model, inputs, device):
+    with no_steps(), _left_as_found(model, inputs, device):
         if device.type == "cuda":
             _loss(step).backward()
             _drop_gradients(model, inputs)
