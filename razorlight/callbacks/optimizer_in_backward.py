@@ -52,6 +52,7 @@ class OptimizerInBackward(Callback):
     def __init__(self) -> None:
         self._step = ExitStack()
         self._is_pending = False  # whether a backward was not followed by the optimizer's step
+        self._clip_value: float | None = None
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -78,6 +79,15 @@ class OptimizerInBackward(Callback):
                 )
 
     @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Lightning would clip after backward, where torch fails if there is no gradient.
+        self._clip_value, trainer.gradient_clip_val = trainer.gradient_clip_val, None
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._give_back_clipping(trainer)
+
+    @override
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
@@ -87,8 +97,8 @@ class OptimizerInBackward(Callback):
                 "its gradients are applied already; step at each batch, or leave "
                 "OptimizerInBackward out"
             )
-        clip_value = trainer.gradient_clip_val or None
-        self._step.enter_context(step_in_backward(trainer.optimizers[0], clip_value))
+        step = step_in_backward(trainer.optimizers[0], self._clip_value or None)
+        self._step.enter_context(step)
 
     @override
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,6 +116,11 @@ class OptimizerInBackward(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         self._step.__exit__(type(exception), exception, exception.__traceback__)
+        self._give_back_clipping(trainer)
+
+    def _give_back_clipping(self, trainer: Trainer) -> None:
+        if self._clip_value is not None:
+            trainer.gradient_clip_val, self._clip_value = self._clip_value, None
 
 
 def _refuse_trainer(trainer: Trainer) -> None:
