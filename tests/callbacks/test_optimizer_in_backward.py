@@ -311,6 +311,8 @@ def test_refused_in_one_line(message, tmp_path):
     with pytest.raises(RazorError, match=message) as error:
         run.fit(module())
     assert "\n" not in str(error.value)
+    if torch.distributed.is_initialized():  # by DDP's strategy
+        torch.distributed.destroy_process_group()
 
 
 def test_accumulation_by_a_callback_is_refused(tmp_path):
