@@ -15,6 +15,7 @@ from razorlight._torch import (
     check_batch_size,
     check_spatial_size,
 )
+from razorlight.codecs.kernels import Codes, NormKernels
 from razorlight.functional.normalise import Norm, Reading, normalise
 from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
 from razorlight.planning.layer_plan import LayerPlan
@@ -62,6 +63,19 @@ class _BatchNorm(Norm):
         return aten.native_batch_norm_backward(
             grad, reading.value, weight, None, None, mean, scale, True, self.eps, needs
         )
+
+    def backward_of_codes(
+        self,
+        kernels: NormKernels,
+        codes: Codes,
+        grad: Tensor,
+        weight: Tensor | None,
+        mean: Tensor,
+        rstd: Tensor,
+        needs: Needs,
+    ) -> Gradients | None:
+        centre = mean if mean.ndim else None  # a single mean is zero
+        return kernels.channel_gradients(codes, grad, weight, centre, rstd, needs)
 
 
 def batch_norm(
@@ -139,6 +153,7 @@ class _LayerNorm(Norm):
 
     channels: ClassVar[int] = -1
     may_be_rectified: ClassVar[bool] = False
+    is_centred: ClassVar[bool] = True
 
     def population(self, x: Tensor) -> int:
         return math.prod(self.shape)
@@ -167,6 +182,22 @@ class _LayerNorm(Norm):
         )
         return _scaled(d_x, reading.missing_scale), d_weight, d_bias
 
+    def backward_of_codes(
+        self,
+        kernels: NormKernels,
+        codes: Codes,
+        grad: Tensor,
+        weight: Tensor | None,
+        mean: Tensor,
+        rstd: Tensor,
+        needs: Needs,
+    ) -> Gradients | None:
+        gradients = kernels.row_gradients(codes, grad, weight, rstd, needs, self.is_centred)
+        if gradients is None:
+            return None
+        d_x, *others = gradients
+        return d_x, *(None if d is None else d.view(self.shape) for d in others)
+
 
 def layer_norm(
     plan: LayerPlan,
@@ -187,6 +218,8 @@ def layer_norm(
 @dataclass(frozen=True)
 class _RMSNorm(_LayerNorm):
     """``weight * x * rstd``, where 1/rstd is the root mean square: the deviation from zero."""
+
+    is_centred: ClassVar[bool] = False
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -353,6 +386,8 @@ class _InstanceNorm(_BatchNorm):
         )
         d_x = None if d_x is None else d_x.view(grad.shape)
         return d_x, *(None if d is None else d.view(batch, -1).sum(0) for d in others)
+
+    backward_of_codes = Norm.backward_of_codes
 
     def _of_channels(self, x: Tensor) -> tuple[int, ...]:
         return (x.shape[1], *(1,) * (x.ndim - 2))

@@ -20,7 +20,7 @@ from razorlight.codecs import (
     scale_and_shift,
     spec_of,
 )
-from razorlight.codecs.kernels import kernels_for
+from razorlight.codecs.kernels import Codes, NormKernels, kernels_for, norm_kernels_for
 from razorlight.functional.autocast import cast
 from razorlight.functional.operation import (
     Gradients,
@@ -105,6 +105,23 @@ class Norm(ABC):
         needs: list[bool],
     ) -> Gradients:
         """Compute the gradients of input, weight and bias, each one if it is needed."""
+
+    def backward_of_codes(
+        self,
+        kernels: NormKernels,
+        codes: Codes,
+        grad: Tensor,
+        weight: Tensor | None,
+        mean: Tensor,
+        rstd: Tensor,
+        needs: Needs,
+    ) -> Gradients | None:
+        """As :meth:`backward`, from the codes of the normalised input.
+
+        ``mean`` and ``rstd`` are those of :class:`Reading`. The result is None if the value has to
+        be decoded first, which is so by default.
+        """
+        return None
 
     def recompute(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -213,9 +230,22 @@ class _Normalise(Operation):
         is_normalised = self.codec is not None
         if is_normalised:
             record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
+            if (codes := _uncached_codes(record)) and (kernels := norm_kernels_for(codes)):
+                known = grad, weight, mean, rstd, needs
+                gradients = self.norm.backward_of_codes(kernels, codes, *known)
+                if gradients is not None:
+                    return gradients
         value = cast(record.take()[0], grad.dtype)  # the layers that follow have read it already
         reading = Reading(value, mean, rstd, is_normalised)
         return self.norm.backward(grad, reading, weight, bias, [*needs])
+
+
+def _uncached_codes(record: Record) -> Codes | None:
+    """The codes of the value of a record, unless the value is cached or a compiler traces."""
+    reader = None if is_traced() else record.known_reader.uncached_decode()
+    if reader is None:
+        return None
+    return Codes(reader.codec, record.tensors, reader.stored_shape, reader.channels_last)
 
 
 def _encode(

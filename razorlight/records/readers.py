@@ -52,6 +52,10 @@ class Reader(ABC):
     def __call__(self, *stored: Tensor) -> Any:
         """Read the value from the tensors that were stored for it."""
 
+    def uncached_decode(self) -> "Decode | None":
+        """The reader of the codes, if the value is decoded from them alone and is not cached."""
+        return None
+
     def take(self, *stored: Tensor) -> tuple[Any, bool]:
         """Read the value for the last time.
 
@@ -125,6 +129,10 @@ class Decode(Reader):
     @override
     def is_pruned(self) -> bool:  # type: ignore[override]
         return isinstance(self.codec, TopK)
+
+    @override
+    def uncached_decode(self) -> "Decode":
+        return self
 
     @override
     def __call__(self, *stored: Tensor) -> Tensor:
@@ -291,6 +299,10 @@ class Cached(Reader):
             _CACHE.readers.append(weakref.ref(self))
             when_backward_ends(_evict)
         return self.value
+
+    @override
+    def uncached_decode(self) -> Decode | None:
+        return self.source.uncached_decode() if self.value is None else None
 
     @override
     def take(self, *stored: Tensor) -> tuple[Any, bool]:

@@ -7,7 +7,7 @@ value, where the torch code launches tens of kernels.
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -36,6 +36,62 @@ class Kernels(Protocol):
         steps: Sequence[Step] = (),
     ) -> Tensor:
         """The same value as ``codec.decode(...)``, or what ``steps`` make of that value."""
+
+
+class Codes(NamedTuple):
+    """The codes of a value.
+
+    Attributes:
+        codec: the codec that encoded the value.
+        tensors: the tensors that the codec stored.
+        shape: the shape in which the codec saw the value.
+        channels_last: Whether the codec saw the channels, dim 1 of the value, in the last dim.
+    """
+
+    codec: Codec
+    tensors: Sequence[Tensor]
+    shape: torch.Size
+    channels_last: bool
+
+
+class NormKernels(Protocol):
+    """The functions of the module that computes gradients of norms from codes.
+
+    The codes are those of the normalised input. The functions return the gradients of input, weight
+    and bias, each one if it is needed; or None if torch code has to compute them. Those of weight
+    and bias are in float32, in one dim.
+    """
+
+    def row_gradients(
+        self,
+        codes: Codes,
+        grad: Tensor,
+        weight: Tensor | None,
+        rstd: Tensor,
+        needs: Sequence[bool],
+        is_centred: bool,
+    ) -> tuple[Tensor | None, ...] | None:
+        """The gradients of a layer norm, or if not ``is_centred``, of an RMS norm."""
+
+    def channel_gradients(
+        self,
+        codes: Codes,
+        grad: Tensor,
+        weight: Tensor | None,
+        mean: Tensor | None,
+        rstd: Tensor,
+        needs: Sequence[bool],
+    ) -> tuple[Tensor | None, ...] | None:
+        """The gradients of a batch norm."""
+
+
+def norm_kernels_for(codes: Codes) -> NormKernels | None:
+    """The kernels that compute gradients of norms from ``codes``; None if there are none."""
+    if kernels_for(codes.codec, codes.shape, codes.tensors[0]) is None:
+        return None
+    from razorlight.codecs.kernels import norm  # needs Triton
+
+    return cast(NormKernels, norm)
 
 
 def kernels_for(codec: Codec, shape: torch.Size, like: Tensor) -> Kernels | None:

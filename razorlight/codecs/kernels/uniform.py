@@ -10,7 +10,7 @@ from torch import Tensor
 from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import uniform_kernels as kernels
 from razorlight.codecs.kernels.operands import Operand, Strides
-from razorlight.codecs.kernels.uniform_kernels import Geometry, Statistics
+from razorlight.codecs.kernels.uniform_kernels import Encoded, Geometry, Statistics
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.uniform import Layout, Uniform
 
@@ -32,7 +32,7 @@ def serves(codec: Uniform, shape: torch.Size) -> bool:
     if codec.scales_tokens(shape) and codec.axis is not None:
         axis = codec.axis % len(shape)
         is_regular &= (layout.line, layout.inner) == (shape[axis], math.prod(shape[axis + 1 :]))
-    return is_regular and 0 < math.prod(shape) <= _MOST_ENTRIES
+    return is_regular and 0 < math.prod(layout.codes) <= _MOST_ENTRIES
 
 
 def serves_norm(codec: Uniform, x: Tensor, mean: Tensor, rstd: Tensor) -> bool:
@@ -111,9 +111,7 @@ def decode(
         steps: functions of the value, one after the other, with tensors in the shape of the value.
     """
     layout = codec.layout(shape)
-    planes, scaled = len(PLANES[codec.bits]), codec.scales_tokens(shape)
-    packed, ends = stored[:planes], stored[planes : len(stored) - scaled]
-    scales = stored[-1] if scaled else None
+    encoded = as_encoded(codec, shape, stored)
     value = stored[0].new_empty(shape, dtype=dtype)
     at = _geometry(_in_lines(value, layout), layout)
     eighth = layout.codes[1] // 8
@@ -123,7 +121,7 @@ def decode(
     )
     with torch.cuda.device_of(value):
         kernels.decode[_grid(layout)](
-            value, scales, *_bits_of(ends), packed, eighth, at, operands,
+            value, *encoded, eighth, at, operands,
             STEPS=names, **_constants(codec, layout),
         )  # fmt: skip
     return value
@@ -132,6 +130,13 @@ def decode(
 def _operand(x: Tensor, layout: Layout) -> Operand:
     lines = _in_lines(x, layout)
     return Operand(lines, Strides(*lines.stride()))
+
+
+def as_encoded(codec: Uniform, shape: Sequence[int], stored: Sequence[Tensor]) -> Encoded:
+    """The stored tensors of a value of ``shape``, by their names."""
+    planes, scaled = len(PLANES[codec.bits]), codec.scales_tokens(shape)
+    packed, ends = stored[:planes], stored[planes : len(stored) - scaled]
+    return Encoded(stored[-1] if scaled else None, *_bits_of(ends), tuple(packed))
 
 
 def _in_lines(x: Tensor, layout: Layout) -> Tensor:
@@ -155,6 +160,11 @@ def _grid(layout: Layout) -> tuple[int]:
 
 
 def _constants(codec: Uniform, layout: Layout) -> dict[str, Any]:
+    return {**format_of(codec, layout), "BLOCK": _BLOCK, **_OPTIONS}
+
+
+def format_of(codec: Uniform, layout: Layout) -> dict[str, Any]:
+    """The constants by which a kernel reads or writes codes."""
     planes = PLANES[codec.bits]
     return {
         "PLANES": planes,
@@ -162,8 +172,6 @@ def _constants(codec: Uniform, layout: Layout) -> dict[str, Any]:
         "PRESERVES": codec.preserves,
         "COMPANDED": codec.companded,
         "INNER": layout.inner,
-        "BLOCK": _BLOCK,
-        **_OPTIONS,
     }
 
 

@@ -6,7 +6,7 @@ where torch fuses them. One kernel finds the ends of all groups, and another one
 a byte of codes holds entries from all over a row, and so from several groups.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -22,11 +22,21 @@ class Statistics(NamedTuple):
     rstd: Operand
 
 
+class Encoded(NamedTuple):
+    """The tensors that the codec stored of a value. bfloat16 is seen as int16."""
+
+    scales: Any
+    levels: Any
+    steps: Any
+    packed: Any
+
+
 class Geometry(NamedTuple):
     """How a value lies, as ``(samples, between, line, inner)``.
 
     ``block`` samples share their groups, of which a line has ``groups`` of ``size`` places. The
-    kernels take ``inner`` as the constant ``INNER``: to divide by a constant is cheap.
+    kernels take ``inner`` as the constant ``INNER``: to divide by a constant is cheap. The strides
+    are None if the value is decoded in registers alone.
     """
 
     block: int
@@ -34,7 +44,7 @@ class Geometry(NamedTuple):
     line: int
     groups: int
     size: int
-    strides: Strides
+    strides: Strides | None
 
 
 _TINY = tl.constexpr(1.1754943508222875e-38)
@@ -274,12 +284,34 @@ def encode(
 
 @triton.jit
 def load_codes(
-    packed, row, part, column, eighth, mask, PLANES: tl.constexpr, SHIFTS: tl.constexpr
-):  # fmt: skip
-    """The codes of entries, by their row of codes, their part of the row and their place there."""
+    packed,
+    part,
+    column,
+    eighth,
+    mask,
+    PLANES: tl.constexpr,
+    SHIFTS: tl.constexpr,
+    MAY_CROSS: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
+    """The codes of entries, by their part and their place in the part.
+
+    Args:
+        packed: the planes of the codes.
+        part: the parts, of which each row of codes has eight.
+        column: the places. If entries ``MAY_CROSS``, places from ``eighth`` on are in the next
+            part.
+        eighth: the entries of a part.
+        mask: whether an entry has a code.
+        PLANES: the widths of the planes.
+        SHIFTS: the first bits of the planes.
+        MAY_CROSS: see ``column``.
+        VECTOR: so many neighbours have neighbouring codes, from a multiple of this number on.
+    """
     codes = tl.zeros_like(part + column)
     for i in tl.static_range(len(PLANES)):
-        codes += _load_plane(packed[i], row, part, column, eighth, mask, PLANES[i]) << SHIFTS[i]
+        plane = _load_plane(packed[i], part, column, eighth, mask, PLANES[i], MAY_CROSS, VECTOR)
+        codes += plane << SHIFTS[i]
     return codes
 
 
@@ -340,8 +372,8 @@ def decode(
     sample, middle, place, within, ends, is_code, is_entry = _entries(eighth, at, INNER, BLOCK)
     is_entry &= is_code
     row, first = _block(eighth, BLOCK)
-    part, column = tl.arange(0, 8)[:, None], first + tl.arange(0, BLOCK)[None, :]
-    codes = load_codes(packed, row, part, column, eighth, is_code, PLANES, SHIFTS)
+    part, column = row * 8 + tl.arange(0, 8)[:, None], first + tl.arange(0, BLOCK)[None, :]
+    codes = load_codes(packed, part, column, eighth, is_code, PLANES, SHIFTS, False, 1)
     token = sample * at.line + place
     out = values_of(
         codes, scales, levels, steps, ends, token, is_entry, PRESERVES, COMPANDED, INNER
@@ -365,8 +397,30 @@ def _store_plane(codes, packed, eighth, BITS: tl.constexpr, BLOCK: tl.constexpr)
 
 
 @triton.jit
-def _load_plane(packed, row, part, column, eighth, mask, BITS: tl.constexpr):
-    """Undo :func:`_store_plane`, for entries of any rows and parts."""
-    byte = (row.to(tl.int64) * BITS + part % BITS) * eighth + column
+def _load_plane(
+    packed,
+    part,
+    column,
+    eighth,
+    mask,
+    BITS: tl.constexpr,
+    MAY_CROSS: tl.constexpr,
+    VECTOR: tl.constexpr,
+):
+    """Undo :func:`_store_plane`, for entries of any parts; see :func:`load_codes`."""
+    byte, shift = _row_of_bytes(part, BITS) * eighth, part % 8 // BITS * BITS
+    if MAY_CROSS:
+        crosses, after = column >= eighth, part + 1
+        byte = tl.where(crosses, (_row_of_bytes(after, BITS) - 1) * eighth, byte)
+        shift = tl.where(crosses, after % 8 // BITS * BITS, shift)
+    byte += column
+    if VECTOR > 1:
+        byte = tl.max_contiguous(tl.multiple_of(byte, [1, VECTOR]), [1, VECTOR])
     joined = tl.load(packed + byte, mask=mask, other=0).to(tl.int32)
-    return (joined >> (part // BITS * BITS)) & (2**BITS - 1)
+    return (joined >> shift) & (2**BITS - 1)
+
+
+@triton.jit
+def _row_of_bytes(part, BITS: tl.constexpr):
+    """The row of a plane's bytes ``(-1, eighth)`` where a part has its codes."""
+    return part // 8 * BITS + part % BITS
