@@ -5,6 +5,8 @@
 
 Kernels: whether each one gives the bits of the torch code, and the share of the bandwidth of a copy
 that it reaches. An encode reads the value and writes the codes, a decode the other way round.
+Norms: whether the kernels of their backward give the gradients of the torch code to rounding, and
+the same share. They read codes and a gradient, and write a gradient; a batch norm reads both twice.
 Networks: the table of tools/bench.py for each, in bf16, and the most memory that torch reserved.
 Compiled: time and peak of a compiled step, dense and by ``balanced``. Nothing is downloaded.
 """
@@ -27,8 +29,12 @@ from rich.table import Table
 from torch import Tensor
 
 from razorlight import Uniform
+from razorlight.codecs.kernels import norm as norm_kernels
 from razorlight.codecs.kernels import uniform
+from razorlight.functional.norm import _BatchNorm, _LayerNorm, _RMSNorm
+from razorlight.functional.normalise import Norm, Reading, uncached_codes
 from razorlight.memory.meter import MIB
+from razorlight.records import Record, as_stored_layout, encoded_record
 
 Row = dict[str, Any]
 NETWORKS = [  # model, size, batch
@@ -55,6 +61,8 @@ def main() -> None:
     setting = f"{name}, torch {torch.__version__}, Triton {triton.__version__}"
     kernels = list(check_kernels(arguments.device, arguments.small))
     print_kernels(kernels, setting)
+    norms = [check_norm(*given) for given in normalised(arguments.device, arguments.small)]
+    print_norms(norms, setting)
     networks = [
         measure_network(*network, arguments.device)
         for network in (SMALL_NETWORKS if arguments.small else NETWORKS)
@@ -63,10 +71,10 @@ def main() -> None:
     for row in compiled:
         print(f"compiled {row['variant']}: {row['ms']:.1f} ms, peak {row['peak']:.0f} MiB")
     if arguments.json:
-        content = {"setting": setting, "kernels": kernels}
+        content = {"setting": setting, "kernels": kernels, "norms": norms}
         content |= {"networks": networks, "compiled": compiled}
         arguments.json.write_text(json.dumps(content, indent=1, default=str))
-    if not all(row["same"] for row in kernels):
+    if not all(row["same"] for row in (*kernels, *norms)):
         sys.exit("gpu_check: a kernel differs from the torch code")
 
 
@@ -124,6 +132,56 @@ def check_kernels(device: str, small: bool) -> Iterator[Row]:
         }
 
 
+def normalised(device: str, small: bool) -> Iterator[tuple[str, Norm, Uniform, Tensor]]:
+    """The normalised inputs of typical norms, each with the codec of the recipe ``balanced``."""
+    torch.manual_seed(0)
+    samples, tokens, width = (2, 37, 64) if small else (128, 197, 384)
+    for name, norm in [("LayerNorm", _LayerNorm), ("RMSNorm", _RMSNorm)]:
+        x = torch.randn(samples, tokens, width, device=device, dtype=torch.bfloat16)
+        yield name, norm((width,), 1e-5), Uniform(4, axis=-2), x
+    side = 8 if small else 28
+    batch_norm, codec = _BatchNorm((None, None), 0.1, 1e-5), Uniform(4, 64, axis=-2)
+    x = torch.randn(samples, width, side, side, device=device, dtype=torch.bfloat16)
+    yield "BatchNorm", batch_norm, codec.preserving("signs"), x
+    x = x.contiguous(memory_format=torch.channels_last)
+    yield "BatchNorm, channels last", batch_norm, codec.preserving("signs"), x
+
+
+def check_norm(name: str, norm: Norm, codec: Uniform, x: Tensor) -> Row:
+    """Compare the gradients of a norm with those of the torch code, and time both beside a copy."""
+    device, channels = x.device.type, x.shape[norm.channels]
+    record = encoded_record((), x, codec, x.dtype, norm.channels)
+    stored = uniform.encode(codec, as_stored_layout(x, norm.channels))
+    record = Record(stored, record.reader)
+    codes = uncached_codes(record)
+    weight = torch.randn(channels, device=device)
+    statistics = (*x.shape[:-1], 1) if norm.channels == -1 else (channels, 1, 1)
+    rstd = torch.rand(statistics, device=device) + 0.5
+    mean, grad = rstd.new_zeros(()), torch.randn_like(x)
+    needs = [True, True, not isinstance(norm, _RMSNorm)]
+
+    def by_kernels() -> Any:
+        return norm.backward_of_codes(norm_kernels, codes, grad, weight, mean, rstd, needs)
+
+    def by_torch(wide: torch.dtype = x.dtype) -> Any:
+        value = record.read().to(wide)
+        return norm.backward(grad.to(wide), Reading(value, mean, rstd, True), weight, weight, needs)
+
+    pairs = zip(by_kernels(), by_torch(torch.float32), strict=True)
+    same = all((a - b).abs().max() <= 2**-7 * b.abs().max() for a, b in pairs if b is not None)
+    times = 2 if isinstance(norm, _BatchNorm) else 1
+    moved = times * (grad.nbytes + sum(tensor.nbytes for tensor in stored)) + x.nbytes
+    copied = 2 * x.nbytes / seconds_of(x.clone, device)
+    seconds = seconds_of(by_kernels, device)
+    return {
+        "value": name,
+        "codec": str(codec),
+        "same": same,
+        "backward": moved / seconds / copied,
+        "faster": seconds_of(by_torch, device) / seconds,
+    }
+
+
 def seconds_of(run: Callable[[], Any], device: str, repeats: int = 20) -> float:
     """The median time of a call, after three calls that are not counted."""
     times = []
@@ -146,6 +204,17 @@ def print_kernels(rows: list[Row], setting: str) -> None:
         table.add_row(
             row["value"], "yes" if row["same"] else "NO", *numbers, f"{row['faster']:.1f}"
         )
+    Console(width=80, highlight=False).print(table)
+
+
+def print_norms(rows: list[Row], setting: str) -> None:
+    """A table of 80 columns."""
+    table = Table("norm", title=f"Backward of norms: {setting}; measured")
+    for column in ("near torch's", "bandwidth", "times torch's"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        numbers = f"{row['backward']:.2f}", f"{row['faster']:.1f}"
+        table.add_row(row["value"], "yes" if row["same"] else "NO", *numbers)
     Console(width=80, highlight=False).print(table)
 
 

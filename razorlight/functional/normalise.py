@@ -230,7 +230,7 @@ class _Normalise(Operation):
         is_normalised = self.codec is not None
         if is_normalised:
             record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
-            if (codes := _uncached_codes(record)) and (kernels := norm_kernels_for(codes)):
+            if (codes := uncached_codes(record)) and (kernels := norm_kernels_for(codes)):
                 known = grad, weight, mean, rstd, needs
                 gradients = self.norm.backward_of_codes(kernels, codes, *known)
                 if gradients is not None:
@@ -240,7 +240,7 @@ class _Normalise(Operation):
         return self.norm.backward(grad, reading, weight, bias, [*needs])
 
 
-def _uncached_codes(record: Record) -> Codes | None:
+def uncached_codes(record: Record) -> Codes | None:
     """The codes of the value of a record, unless the value is cached or a compiler traces."""
     reader = None if is_traced() else record.known_reader.uncached_decode()
     if reader is None:

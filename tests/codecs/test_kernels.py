@@ -15,6 +15,7 @@ from torch import nn
 
 from razorlight import Uniform, razor_
 from razorlight.codecs import kernels as codec_kernels
+from razorlight.functional import normalise
 
 pytest.importorskip("triton")
 from triton.runtime import interpreter
@@ -170,6 +171,8 @@ def test_a_network_trains_with_the_bits_of_the_torch_code(recipe, monkeypatch):
 def note_calls(monkeypatch, launches):
     """Let kernels run, or not; return a list of the name and number of arguments of each call."""
     monkeypatch.setattr(codec_kernels, "can_launch", lambda like: launches)
+    # the kernels of the backward of norms give gradients with other roundings
+    monkeypatch.setattr(normalise, "norm_kernels_for", lambda codes: None)
     calls = []
 
     def noted(name, function):
