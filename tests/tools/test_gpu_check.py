@@ -22,6 +22,7 @@ def test_it_runs_in_the_interpreter(tmp_path):
     found = json.loads((tmp_path / "rows.json").read_text())
     assert all(row["same"] for row in found["kernels"])
     assert len(found["kernels"]) == 5
+    assert [row["same"] for row in found["norms"]] == [True] * 4
     (network,) = found["networks"]
     names = [row["variant"] for row in network["rows"]]
     assert names == ["dense", "checkpointing", "exact", "balanced", "compact"]
