@@ -116,8 +116,8 @@ def test_compiled_whole(build, recipe):
     [(convolutional, "balanced"), (transformer, "compact")],
 )
 def test_compiled_as_on_a_gpu(build, recipe, monkeypatch):
-    """A compiler that looks into decodings still stores codes, and not what they stand for."""
-    monkeypatch.setattr(operators, "_JOINING", {"cpu"})
+    """What is joined with codecs on a GPU is an operator, which computes what eager does."""
+    monkeypatch.setattr(operators, "_WITH_KERNELS", {"cpu"})
     *models, x = compare_compiled(build, recipe)
     eager, compiled = (stored(model, x) for model in models)
     assert compiled <= 1.1 * eager

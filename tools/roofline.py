@@ -34,9 +34,10 @@ from networks import Trainee, build, fresh
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from step_trace import Access, Call, Step, trace_step
+from step_trace import Access, Call
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from traced_step import Step, trace_step
 
 from razorlight import RazorError
 from razorlight.memory.meter import MIB
@@ -173,7 +174,7 @@ def steps(model: nn.Module, arguments: argparse.Namespace) -> dict[str, Step]:
         trainee = Trainee(model.to_empty(device="cpu"), sgd(model, lr=0.0), arguments.precision)
         batch = next(noise(arguments))
         found = {"operators": trace_step(trainee, fresh(batch))}
-        if any(call.codec for call in found["operators"].eager):
+        if any(call.is_opaque for call in found["operators"].eager):
             found["kernels"] = trace_step(trainee, fresh(batch), arguments.encode_launches)
     return found
 

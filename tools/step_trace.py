@@ -6,28 +6,19 @@ which reads its inputs and writes its outputs. Views and allocations are free.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from itertools import count, groupby
-from sys import maxsize
 from typing import Any, NamedTuple
-from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 import torch
-from networks import Batch, Trainee
 from torch import Tensor, UntypedStorage
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-from razorlight import RazorError, tensors
 from razorlight._torch import TorchDispatchMode, tree_leaves
-from razorlight.codecs import operators
-from razorlight.memory.meter import StorageMeter, model_tensors
-from razorlight.records import encoding, readers
+from razorlight.memory.meter import StorageMeter
 
 aten = torch.ops.aten
 
@@ -38,6 +29,7 @@ ALLOCATIONS = {
     aten.empty_permuted,
     aten.new_empty,
     aten.new_empty_strided,
+    aten.scalar_tensor,  # a number of the program, which a kernel gets as an argument
 }
 OVERWRITING = {aten.copy_, aten.fill_, aten.zero_, aten.bernoulli_, aten.normal_, aten.uniform_}
 """Operators that change their first argument and do not read it before."""
@@ -108,29 +100,29 @@ class Call:
         name: of the operator.
         reads: what is read.
         writes: what is written.
+        read_again: what is read a second time.
         flops: two for each multiply-add; 0 if the call is no product.
-        read_again: bytes that are read a second time.
         launches: the number of kernels.
-        codec: ``encode`` or ``decode`` if a codec makes the call; no compiler looks into a codec.
+        is_opaque: Whether no compiler looks into the call, and joins it with its neighbours.
     """
 
     name: str
     reads: tuple[Access, ...]
     writes: tuple[Access, ...]
+    read_again: tuple[Access, ...] = ()
     flops: int = 0
-    read_again: int = 0
     launches: int = 1
-    codec: str = ""
+    is_opaque: bool = False
 
     @property
     def bytes(self) -> int:
         """Bytes that move between the GPU and its memory."""
-        return total_bytes(self.reads) + total_bytes(self.writes) + self.read_again
+        return total_bytes(self.reads) + total_bytes(self.writes) + total_bytes(self.read_again)
 
     @property
     def is_light(self) -> bool:
         """Whether a compiler may join the call with its neighbours."""
-        return not self.flops and not self.codec
+        return not self.flops and not self.is_opaque
 
 
 class StepTrace(TorchDispatchMode):
@@ -147,7 +139,7 @@ class StepTrace(TorchDispatchMode):
         self.memory = StorageMeter()
         self._numbers: WeakKeyDictionary[UntypedStorage, int] = WeakKeyDictionary()
         self._unused = count()
-        self._codec = ""
+        self._is_opaque = False
         self._is_in_kernel = False
 
     def __torch_dispatch__(
@@ -171,44 +163,56 @@ class StepTrace(TorchDispatchMode):
         if operator not in ALLOCATIONS:
             written += self._new(_tensors((args, kwargs)), output)
         flops = FLOPS[operator](*args, **kwargs, out_val=output) if operator in FLOPS else 0
-        again = sum(self._access(args[place]).size for place in READ_TWICE.get(operator, ()))
+        again = tuple([self._access(args[place]) for place in READ_TWICE.get(operator, ())])
         self._book(str(operator), read, written, flops=flops, read_again=again)
         self.memory.track(output)
 
-    def as_codec(
-        self, name: str, function: Callable[..., Any], launches: int | None
+    def opaque(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function``, changed so that no compiler looks into the operators that it calls."""
+
+        @wraps(function)
+        def booked(*args: Any, **kwargs: Any) -> Any:
+            self._is_opaque = True
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._is_opaque = False
+
+        return booked
+
+    def as_kernel(
+        self, name: str, function: Callable[..., Any], launches: int = 1, is_opaque: bool = True
     ) -> Callable[..., Any]:
-        """``function``, changed so that what it calls is booked as a codec's.
+        """``function``, changed so that it is booked as one call.
 
         Args:
-            name: ``encode`` or ``decode``.
-            function: encodes or decodes a value.
-            launches: the number of kernels that the function launches as a whole, to read the
-                tensors that it is given and to write its result. With None its operators are booked
-                one by one.
+            name: of the call.
+            function: reads the tensors that it is given, and returns new ones.
+            launches: the number of kernels that the function launches.
+            is_opaque: Whether no compiler looks into the call.
         """
 
         @wraps(function)
         def booked(*args: Any, **kwargs: Any) -> Any:
-            self._codec, self._is_in_kernel = name, launches is not None
+            self._is_in_kernel = True
             try:
                 output = function(*args, **kwargs)
-                if launches is not None:
-                    given = _tensors((args, kwargs))
-                    self._book(name, given, self._new(given, output), launches=launches)
-                    self.memory.track(output)
             finally:
-                self._codec, self._is_in_kernel = "", False
+                self._is_in_kernel = False
+            given = _tensors((args, kwargs))
+            new = self._new(given, output)
+            self._book(name, given, new, launches=launches, is_opaque=is_opaque)
+            self.memory.track(output)
             return output
 
         return booked
 
     def _book(
-        self, name: str, read: Sequence[Tensor], written: Sequence[Tensor], **more: int
+        self, name: str, read: Sequence[Tensor], written: Sequence[Tensor], **more: Any
     ) -> None:
         if any(tensor.numel() for tensor in written):  # a view writes nothing
             reads, writes = (tuple(map(self._access, some)) for some in (read, written))
-            self.calls.append(Call(name, reads, writes, codec=self._codec, **more))
+            self.calls.append(Call(name, reads, writes, **{"is_opaque": self._is_opaque, **more}))
 
     def _new(self, given: Sequence[Tensor], output: Any) -> list[Tensor]:
         """The tensors of ``output`` that are no views of ``given``."""
@@ -261,8 +265,10 @@ def _joined(chain: Sequence[Call], needed: set[int]) -> list[Call]:
         reads.update(access for access in call.reads if access.storage not in written)
         written.update(access.storage for access in call.writes)
     writes = [access for call in chain for access in call.writes if access.storage in needed]
-    again = sum(call.read_again for call in chain)
-    return [Call("chain", tuple(reads), tuple(writes), read_again=again)] if writes else []
+    unwritten = written - needed  # which are computed again where they are read again
+    again = [access for call in chain for access in call.read_again]
+    again = [access for access in again if access.storage not in unwritten]
+    return [Call("chain", tuple(reads), tuple(writes), tuple(again))] if writes else []
 
 
 def _inputs(
@@ -284,72 +290,3 @@ def _inputs(
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-class Step(NamedTuple):
-    """A training step without its update.
-
-    Attributes:
-        eager: what is launched, operator by operator.
-        compiled: what is launched if a compiler joins light operators.
-        peak: the most bytes alive, with parameters, buffers, gradients and the batch.
-    """
-
-    eager: list[Call]
-    compiled: list[Call]
-    peak: int
-
-
-def trace_step(trainee: Trainee, batch: Batch, encode_launches: int | None = None) -> Step:
-    """Trace forward and backward.
-
-    Args:
-        trainee: a network whose tensors are fake.
-        batch: fake images and targets. Both fakes belong to the FakeTensorMode that is active.
-        encode_launches: the number of kernels that encode one value; a decoding launches one. With
-            None the operators of a codec are launched one by one.
-
-    Raises:
-        RazorError: if the size does not suit the network, or the network looks at the values of
-            its tensors.
-    """
-    trace = StepTrace()
-    trainee.optimizer.zero_grad()
-    trace.memory.track(model_tensors(trainee.model), batch)
-    try:
-        with _as_on_a_gpu(), _codecs_booked(trace, encode_launches), trace:
-            trainee.loss(batch).backward()
-    except (RuntimeError, AssertionError) as error:
-        raise RazorError(
-            f"the step cannot be traced ({str(error).partition(chr(10))[0]}); take another size, "
-            "or a network that does not look at the values of its tensors"
-        ) from error
-    return Step(trace.calls, fused(trace.calls, trace.alive()), trace.memory.peak)
-
-
-@contextmanager
-def _codecs_booked(trace: StepTrace, encode_launches: int | None) -> Iterator[None]:
-    decode_launches = None if encode_launches is None else 1
-    encode = trace.as_codec("encode", operators._run_encode, encode_launches)
-    decode = trace.as_codec("decode", operators._run_decode, decode_launches)
-    with patch.multiple(operators, _run_encode=encode, _run_decode=decode):
-        yield
-
-
-@contextmanager
-def _as_on_a_gpu() -> Iterator[None]:
-    """Store fake tensors as a GPU would store real ones: whole, where a CPU cuts chunks."""
-    with (
-        patch.object(tensors, "_PLAIN", (*tensors._PLAIN, FakeTensor)),
-        patch.object(encoding, "unshared", _unshared),
-        patch.object(operators, "_CHUNK_ENTRIES", maxsize),
-        patch.object(readers, "_DERIVED_CHUNK_ENTRIES", maxsize),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
-        yield
-
-
-def _unshared(part: Tensor, x: Tensor) -> Tensor:
-    """As in razorlight._torch, which compares places in memory: fake tensors have none."""
-    return part.clone() if part.untyped_storage() is x.untyped_storage() else part

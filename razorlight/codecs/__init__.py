@@ -10,7 +10,7 @@ from razorlight.codecs.operators import (
     decode_then,
     encode,
     encode_in_chunks,
-    joins,
+    has_kernels,
     spec_of,
 )
 from razorlight.codecs.parsing import CODECS, codec_fields, parse_codec
@@ -35,7 +35,7 @@ __all__ = [
     "decode_then",
     "encode",
     "encode_in_chunks",
-    "joins",
+    "has_kernels",
     "parse_codec",
     "scale_and_shift",
     "spec_of",

@@ -8,15 +8,16 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import islice
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from razorlight._torch import constant_if_traced, is_traced
 from razorlight.codecs.base import Codec
-from razorlight.codecs.elementwise import Step
+from razorlight.codecs.elementwise import Name, Step, apply, dtype_after
 from razorlight.codecs.kernels import kernels_for
-from razorlight.codecs.mask import Mask
 from razorlight.codecs.parsing import codec_fields, parse_codec
 from razorlight.codecs.uniform import Uniform
 
@@ -91,15 +92,10 @@ def _chunks(codec: Codec, shape: Sequence[int], device: torch.device) -> list[sl
 
 
 def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """``codec.decode(*stored, shape=shape, dtype=dtype)``.
-
-    It is opaque to a compiler, unless the device :func:`joins`.
-    """
+    """``codec.decode(*stored, shape=shape, dtype=dtype)``, opaque to a compiler."""
     if codec.is_identity(dtype):
         return codec.decode(*stored, shape=shape, dtype=dtype)
     if is_traced():
-        if joins(stored[0].device) and isinstance(codec, (Uniform, Mask)):
-            return codec.decode(*stored, shape=shape, dtype=dtype)
         return _decode(list(stored), spec_of(codec), shape, dtype)
     chunks = _chunks(codec, shape, stored[0].device)
     if len(chunks) == 1:
@@ -131,12 +127,18 @@ def decode_then(
     Returns:
         A tensor of ``shape``; None where no kernel runs, such as on a CPU.
     """
-    kernels = None if is_traced() else kernels_for(codec, shape, stored[0])
+    last_dtype = dtype_after(dtype, steps)
+    if is_traced():
+        if not has_kernels(codec, stored[0].device):
+            return None
+        names = ",".join([step.name for step in steps])
+        more = [tensor for step in steps for tensor in step.more]
+        counts = [len(step.more) for step in steps]
+        return _decode_then([*stored], spec_of(codec), shape, last_dtype, names, more, counts)
+    kernels = kernels_for(codec, shape, stored[0])
     if kernels is None:
         return None
-    for step in steps:
-        dtype = step.dtype or dtype
-    return kernels.decode(codec, *stored, shape=shape, dtype=dtype, steps=steps)
+    return kernels.decode(codec, *stored, shape=shape, dtype=last_dtype, steps=steps)
 
 
 def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
@@ -145,15 +147,16 @@ def _part(encoded: Tensor, samples: slice, count: int) -> Tensor:
     return encoded[start:stop]
 
 
-_JOINING = frozenset({"cuda"})
+_WITH_KERNELS = frozenset({"cuda"})
 
 
-def joins(device: torch.device) -> bool:
-    """Whether a compiler joins a decoding with what reads the value, which is then never written.
+def has_kernels(codec: Codec, device: torch.device) -> bool:
+    """Whether kernels of ``codec`` do more in a launch than to encode or decode, on ``device``.
 
-    On a CPU this takes longer to compile, and no less time to run.
+    A compiled step then calls them as operators. Elsewhere the compiler joins the arithmetic around
+    an encoding or a decoding by itself.
     """
-    return device.type in _JOINING
+    return device.type in _WITH_KERNELS and type(codec) is Uniform
 
 
 # Part of the cache key of torch.compile. Increase it whenever the stored format changes.
@@ -183,8 +186,32 @@ def _decode_spec(
     return _run_decode(codec_of(spec), stored, torch.Size(shape), dtype)
 
 
+def _decode_then_spec(
+    stored: Sequence[Tensor],
+    spec: str,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    names: str,
+    more: Sequence[Tensor | None],
+    counts: Sequence[int],
+) -> Tensor:
+    codec, size, left = codec_of(spec), torch.Size(shape), iter(more)
+    steps = [
+        Step(cast(Name, name), tuple(islice(left, count)), None)
+        for name, count in zip(names.split(","), counts, strict=True)
+    ]
+    if kernels := kernels_for(codec, size, stored[0]):
+        return kernels.decode(codec, *stored, shape=size, dtype=dtype, steps=steps)
+    wide = torch.promote_types(dtype, torch.float32)
+    return apply(codec.decode(*stored, shape=size, dtype=wide), steps, dtype)
+
+
 _encode = torch.library.custom_op("razorlight::encode", _encode_spec, mutates_args=())
 _decode = torch.library.custom_op("razorlight::decode", _decode_spec, mutates_args=())
-# Both consist of tensor operators with static shapes, so they run on fake tensors as they are.
+_decode_then = torch.library.custom_op(
+    "razorlight::decode_then", _decode_then_spec, mutates_args=()
+)
+# They consist of tensor operators with static shapes, so they run on fake tensors as they are.
 _encode.register_fake(_encode_spec)
 _decode.register_fake(_decode_spec)
+_decode_then.register_fake(_decode_then_spec)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from razorlight._torch import is_traced
 from razorlight.codecs.base import Codec, scale_and_shift
 from razorlight.codecs.packing import PLANES, pack, packed_bits, unpack
 from razorlight.errors import RazorError
@@ -272,9 +271,10 @@ class Uniform(Codec):
 
     def layout(self, shape: Sequence[int]) -> Layout:
         """How a value of ``shape`` is seen."""
-        if is_traced():  # a size that a compiler lets vary cannot be hashed
+        try:
+            return _known_layout(self.axis, self.group, torch.Size(shape))
+        except TypeError:  # a size that a compiler lets vary cannot be hashed
             return _find_layout(self.axis, self.group, shape)
-        return _known_layout(self.axis, self.group, torch.Size(shape))
 
 
 def _find_layout(axis: int | None, group: int, shape: Sequence[int]) -> Layout:

@@ -123,7 +123,7 @@ def _smooth(
         if isinstance(plan.codec, Slope) and find(x, plan) is None:
             slopes = record_of(x, _SLOPES[plan.codec.bits, curve], x.dtype)
             return activate(x, function, times_slope, inplace, slopes)
-        function = Elementwise(curve, function)
+        function = Elementwise(curve)
         gradient = Elementwise(_GRADIENTS[curve], gradient)
     record = store(x, plan, overwritten=inplace, channels=channels_of(x))
     if plan.shares:  # in backward, the product that follows reads the value just before

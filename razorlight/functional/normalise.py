@@ -13,11 +13,11 @@ from razorlight.codecs import (
     Codec,
     Dense,
     Elementwise,
+    Name,
     codec_of,
     encode,
     encode_in_chunks,
-    joins,
-    scale_and_shift,
+    has_kernels,
     spec_of,
 )
 from razorlight.codecs.kernels import Codes, NormKernels, kernels_for, norm_kernels_for
@@ -140,16 +140,17 @@ class Norm(ABC):
     def sign_aligned(
         self, weight: Tensor | None, bias: Tensor | None, rstd: Tensor, x: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """1/std with the sign of the weight, and the centre; None if the centre is zero."""
+        """1/std with the sign of the weight, and minus the centre; None if the centre is zero."""
         if not self.may_be_rectified or weight is None:
             return rstd, None
-        weight = weight.to(rstd.dtype)
-        rstd = rstd * torch.where(weight < 0, -1, 1).view(self.affine_shape(x))
+        shape = self.affine_shape(x)
+        rstd = torch.copysign(rstd, weight.view(shape))
         if bias is None:
             return rstd, None
-        zero = torch.where(weight == 0, 0, -bias / weight.abs())
-        zero = zero.clamp(-_FARTHEST_CENTRE, _FARTHEST_CENTRE)
-        return rstd, zero.to(rstd.dtype).view(self.affine_shape(x))
+        # a weight of zero has no place where the output is zero
+        minus_centre = (bias / weight.abs()).nan_to_num_(0.0, 0.0, 0.0)
+        minus_centre.clamp_(-_FARTHEST_CENTRE, _FARTHEST_CENTRE)
+        return rstd, minus_centre.to(rstd.dtype).view(shape)
 
 
 def normalise(
@@ -191,11 +192,8 @@ def normalise(
         record = known.then(again, *more, returns_new=True, within_samples=within_samples)
     else:
         affine = (None if p is None else p.view(norm.affine_shape(x)) for p in (weight, bias))
-        function = Elementwise(
-            "affine_of_signs" if norm.may_be_rectified else "affine",
-            partial(_affine, dtype=out.dtype, is_sign_aligned=norm.may_be_rectified),
-            out.dtype,
-        )
+        name: Name = "affine_of_signs" if norm.may_be_rectified else "affine"
+        function = Elementwise(name, dtype=out.dtype)
         record = Record(tuple(encoded), normalised.reader).then(
             function, mean, *affine, returns_new=True, within_samples=within_samples
         )
@@ -217,10 +215,11 @@ class _Normalise(Operation):
         out, mean, rstd = self.norm.forward(x, weight, bias)
         encoded: tuple[Tensor, ...] = ()
         if self.codec is not None:
-            rstd, centre = self.norm.sign_aligned(weight, bias, rstd, x)
-            mean = mean if centre is None else mean + centre / rstd
+            rstd, minus_centre = self.norm.sign_aligned(weight, bias, rstd, x)
+            if minus_centre is not None:
+                mean = torch.addcdiv(mean, minus_centre, rstd, value=-1)
             encoded = _encode(self.codec, x, mean, rstd, self.norm.channels)
-            mean = rstd.new_zeros(()) if centre is None else -centre
+            mean = rstd.new_zeros(()) if minus_centre is None else minus_centre
         return Result(out, (weight, bias), (mean, rstd, *encoded))
 
     def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
@@ -251,7 +250,7 @@ def uncached_codes(record: Record) -> Codes | None:
 def _encode(
     codec: Codec, x: Tensor, mean: Tensor, rstd: Tensor, channels: int
 ) -> tuple[Tensor, ...]:
-    if is_traced() and joins(x.device):
+    if is_traced() and has_kernels(codec, x.device):
         return tuple(_encode_normalised(x, mean, rstd, channels, spec_of(codec)))
     return _encode_now(codec, x, mean, rstd, channels)
 
@@ -301,23 +300,3 @@ def _recompute(
     dtype: torch.dtype,
 ) -> Tensor:
     return cast(norm.recompute(x, mean, rstd, weight, bias), dtype)
-
-
-def _affine(
-    centred: Tensor,
-    mean: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    dtype: torch.dtype,
-    is_sign_aligned: bool,
-) -> Tensor:
-    if weight is None:
-        out = centred.to(dtype, copy=True)
-        return out if bias is None else out.add_(bias)
-    shift = bias
-    if is_sign_aligned:  # if not, the centre is zero
-        weight = weight.abs()
-        # If the centre is where the output is zero, the shift is zero, and signs are preserved.
-        shift = -mean * weight if bias is None else bias - mean * weight
-    out = centred * weight if shift is None else scale_and_shift(centred, weight, shift)
-    return cast(out, dtype)

@@ -104,7 +104,7 @@ def relu(plan: LayerPlan, input: Tensor, inplace: bool = False) -> Tensor:
     return _rectify(
         plan,
         input,
-        Elementwise("relu", F.relu),
+        Elementwise("relu"),
         Elementwise("relu_gradient", gradient),
         inplace,
         partial(_passes, gradient=gradient),

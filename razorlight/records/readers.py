@@ -140,7 +140,7 @@ class Decode(Reader):
 
     @override
     def then(self, stored: Sequence[Tensor], *steps: Step) -> Tensor | None:
-        if not kernels.can_launch(stored[0]):
+        if not (kernels.can_launch(stored[0]) or is_traced()):
             return None
         laid_out = [
             step._replace(more=tuple([self._as_stored(x) for x in step.more])) for step in steps

@@ -1,7 +1,6 @@
 """A record: it stands for a value until backward."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -88,16 +87,11 @@ class Record(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "Record":
         """The record of the value in ``dtype``."""
-        function = Elementwise("cast", partial(_to, dtype=dtype), dtype)
-        return self.then(function, within_samples=True)
+        return self.then(Elementwise("cast", dtype=dtype), within_samples=True)
 
 
 NOTHING = Record((), None)
 """The record of a value that no gradient needs."""
-
-
-def _to(value: Tensor, dtype: torch.dtype) -> Tensor:
-    return value.to(dtype)
 
 
 def as_it_is(x: Tensor | None) -> Record:

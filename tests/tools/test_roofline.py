@@ -7,9 +7,10 @@ import pytest
 import roofline
 import torch
 from networks import Trainee, build
-from step_trace import Access, Call, StepTrace, fused, trace_step
+from step_trace import Access, Call, StepTrace, fused, total_bytes
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from traced_step import trace_step
 
 from razorlight import RazorError, Uniform, razor_
 from razorlight.memory import measure_step
@@ -89,7 +90,7 @@ def test_a_norm_reads_twice_where_it_needs_sums_first(trace):
     x = torch.empty(2, 3, 4, requires_grad=True)
     with trace:
         nn.BatchNorm1d(3)(x).exp().sum().backward()
-    again = {call.name: call.read_again for call in trace.calls if call.read_again}
+    again = {c.name: total_bytes(c.read_again) for c in trace.calls if c.read_again}
     assert again == {"aten.native_batch_norm": 96, "aten.native_batch_norm_backward": 2 * 96}
 
 
@@ -120,27 +121,27 @@ def test_a_compiler_joins_what_lies_between_products(trace):
 
 def test_nobody_looks_into_a_codec(trace):
     codec, x = Uniform(bits=4, group=16), torch.empty(64, 64)
-    one_by_one = trace.as_codec("encode", Uniform.encode, None)
+    one_by_one = trace.opaque(Uniform.encode)
     with trace:
         (x + 1) * 2
         one_by_one(codec, x)
         (x + 1) * 2
-    inside = [call for call in trace.calls if call.codec == "encode"]
+    inside = [call for call in trace.calls if call.is_opaque]
     assert len(inside) > 5
     assert len(fused(trace.calls, trace.alive())) == len(inside)  # nobody reads the chains
 
 
 def test_a_codec_as_a_kernel(trace):
     codec, x = Uniform(bits=4, group=16), torch.empty(64, 64)
-    encode = trace.as_codec("encode", Uniform.encode, 2)
-    decode = trace.as_codec("decode", Uniform.decode, 1)
+    encode = trace.as_kernel("encode", Uniform.encode, 2)
+    decode = trace.as_kernel("decode", Uniform.decode)
     with trace:
         stored = encode(codec, x)
         value = decode(codec, *stored, shape=x.shape, dtype=x.dtype)
     encoding, decoding = trace.calls
     bytes_stored = codec.nbits(x.shape, x.dtype) // 8
-    assert (encoding.codec, encoding.launches) == ("encode", 2)
-    assert (decoding.codec, decoding.launches) == ("decode", 1)
+    assert (encoding.name, encoding.launches) == ("encode", 2)
+    assert (decoding.name, decoding.launches) == ("decode", 1)
     assert encoding.bytes == x.nbytes + bytes_stored
     assert decoding.bytes == bytes_stored + value.nbytes
     assert trace.memory.peak == bytes_stored + value.nbytes  # with no temporaries

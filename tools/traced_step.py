@@ -1,0 +1,160 @@
+"""A traced training step of razorlight, with its codecs as operators or as kernels."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from sys import maxsize
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+from networks import Batch, Trainee
+from step_trace import Call, StepTrace, fused
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from razorlight import RazorError, tensors
+from razorlight._torch import batch_norm_with_statistics
+from razorlight.codecs import Codec, kernels, operators
+from razorlight.codecs.kernels import Codes
+from razorlight.functional import norm as norms
+from razorlight.functional.operation import Needs
+from razorlight.memory.meter import model_tensors
+from razorlight.records import encoding, readers
+
+
+class Step(NamedTuple):
+    """A training step without its update.
+
+    Attributes:
+        eager: what is launched, operator by operator.
+        compiled: what is launched if a compiler joins light operators.
+        peak: the most bytes alive, with parameters, buffers, gradients and the batch.
+    """
+
+    eager: list[Call]
+    compiled: list[Call]
+    peak: int
+
+
+def trace_step(trainee: Trainee, batch: Batch, encode_launches: int | None = None) -> Step:
+    """Trace forward and backward.
+
+    Args:
+        trainee: a network whose tensors are fake.
+        batch: fake images and targets. Both fakes belong to the FakeTensorMode that is active.
+        encode_launches: the number of kernels that encode one value, where codecs are kernels. With
+            None the operators of a codec are launched one by one.
+
+    Raises:
+        RazorError: if the size does not suit the network, the network looks at the values of its
+            tensors, or kernels are asked for and Triton is not installed.
+    """
+    trace = StepTrace()
+    booked = _codecs_one_by_one(trace)
+    if encode_launches is not None:
+        booked = _launched(trace, encode_launches)
+    trainee.optimizer.zero_grad()
+    trace.memory.track(model_tensors(trainee.model), batch)
+    try:
+        with _as_on_a_gpu(), booked, trace:
+            trainee.loss(batch).backward()
+    except (RuntimeError, AssertionError) as error:
+        raise RazorError(
+            f"the step cannot be traced ({str(error).partition(chr(10))[0]}); take another size, "
+            "or a network that does not look at the values of its tensors"
+        ) from error
+    return Step(trace.calls, fused(trace.calls, trace.alive()), trace.memory.peak)
+
+
+@contextmanager
+def _codecs_one_by_one(trace: StepTrace) -> Iterator[None]:
+    encode, decode = trace.opaque(operators._run_encode), trace.opaque(operators._run_decode)
+    with patch.multiple(operators, _run_encode=encode, _run_decode=decode):
+        yield
+
+
+@contextmanager
+def _as_on_a_gpu() -> Iterator[None]:
+    """Store fake tensors as a GPU would store real ones: whole, where a CPU cuts chunks."""
+    with (
+        patch.object(tensors, "_PLAIN", (*tensors._PLAIN, FakeTensor)),
+        patch.object(encoding, "unshared", _unshared),
+        patch.object(operators, "_CHUNK_ENTRIES", maxsize),
+        patch.object(readers, "_DERIVED_CHUNK_ENTRIES", maxsize),
+        patch.object(norms, "batch_norm_with_statistics", _batch_norm),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        yield
+
+
+def _batch_norm(x: Tensor, *more: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """As in razorlight._torch. On fakes torch takes the statistics for as narrow as the input."""
+    out, *statistics = batch_norm_with_statistics(x, *more)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    mean, rstd = (one.new_empty(one.shape, dtype=wide) for one in statistics)
+    return out, mean, rstd
+
+
+def _unshared(part: Tensor, x: Tensor) -> Tensor:
+    """As in razorlight._torch, which compares places in memory: fake tensors have none."""
+    return part.clone() if part.untyped_storage() is x.untyped_storage() else part
+
+
+@contextmanager
+def _launched(trace: StepTrace, encode_launches: int) -> Iterator[None]:
+    """Let the kernels run, which compute nothing here. Each is booked as a call."""
+    uniform, norm = _kernel_modules()
+    encode = trace.as_kernel("encode", _encode, encode_launches)
+    decode = trace.as_kernel("decode", _decode)
+    row_gradients = trace.as_kernel("row_gradients", _row_gradients, 2)  # and torch's sum
+    sums = trace.as_kernel("channel_sums", _channel_sums, 2)
+    of_input = trace.as_kernel("channel_gradients", _channel_gradients)
+
+    def channel_gradients(*given: Any) -> list[Tensor | None]:
+        *_, needs = given
+        return [of_input(*given[:-1]) if needs[0] else None, *sums(*given)]
+
+    with (
+        patch.object(kernels, "can_launch", lambda like: True),
+        patch.multiple(uniform, encode=encode, decode=decode),
+        patch.multiple(norm, row_gradients=row_gradients, channel_gradients=channel_gradients),
+    ):
+        yield
+
+
+def _kernel_modules() -> tuple[Any, Any]:
+    try:
+        from razorlight.codecs.kernels import norm, uniform
+    except ImportError as error:
+        raise RazorError("the kernels need Triton: pip install triton") from error
+    return uniform, norm
+
+
+def _encode(codec: Codec, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
+    return codec.encode(x)
+
+
+def _decode(codec: Codec, *stored: Tensor, shape: Any, dtype: Any, steps: Any = ()) -> Tensor:
+    return stored[0].new_empty(shape, dtype=dtype)
+
+
+def _row_gradients(
+    codes: Codes, grad: Tensor, weight: Tensor | None, rstd: Tensor, needs: Needs, _: bool
+) -> list[Tensor | None]:
+    width = grad.numel() // rstd.numel()
+    of_input = [torch.empty_like(grad) if needs[0] else None]
+    return of_input + [rstd.new_empty(width) if is_needed else None for is_needed in needs[1:]]
+
+
+def _channel_sums(
+    codes: Codes, grad: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor, needs: Needs
+) -> list[Tensor | None]:
+    return [rstd.new_empty(rstd.numel()) if is_needed else None for is_needed in needs[1:]]
+
+
+def _channel_gradients(
+    codes: Codes, grad: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor
+) -> Tensor:
+    return torch.empty_like(grad)
