@@ -48,7 +48,6 @@ class Geometry(NamedTuple):
 
 
 _TINY = tl.constexpr(1.1754943508222875e-38)
-_NAN = tl.constexpr(float("nan"))
 _ROOT_OF_TWO = tl.constexpr(1.4142135381698608)
 
 
@@ -215,8 +214,8 @@ def find_ends(
             high = tl.where(is_here & (value > high), value, high)
     dim: tl.constexpr = 0 if INNER > 1 else 1
     is_spoilt = tl.max(is_nan.to(tl.int32), dim) > 0
-    lowest = tl.where(is_spoilt, _NAN, tl.min(low, dim))
-    highest = tl.where(is_spoilt, _NAN, tl.max(high, dim))
+    lowest = tl.where(is_spoilt, float("nan"), tl.min(low, dim))
+    highest = tl.where(is_spoilt, float("nan"), tl.max(high, dim))
     if PRESERVES == "zeros":
         step = _to_bfloat16(tl.where(highest < 0, 0.0, highest) * step_of_span)
     elif PRESERVES == "signs":
