@@ -209,11 +209,15 @@ class Trainee:
         """
         start = time.perf_counter()
         self.optimizer.zero_grad()
-        self.loss(batch, seed).backward()
+        self.backward(self.loss(batch, seed))
         self.optimizer.step()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
+
+    def backward(self, loss: Tensor) -> None:
+        """Run backward from ``loss``."""
+        loss.backward()
 
     def stored_per_sample(self, batch: Batch) -> float:
         """MiB alive between forward and backward, beside parameters, buffers and inputs."""

@@ -52,16 +52,19 @@ def step_in_backward(optimizer: Optimizer, clip_value: float | None = None) -> I
     """A context in which backward steps each parameter as soon as its gradient is whole.
 
     The gradient is freed right after that, so that the gradients of all parameters are never alive
-    at once. The parameters and the optimizer's state become bit for bit those of
-    ``optimizer.step()`` after backward. The context holds one backward pass, which is one step.
-    ``optimizer.step()`` may still follow: it steps what has a gradient left, which is nothing.
+    at once. The parameters and the optimizer's state become bit for bit those of a step after
+    backward. Each context is one step, and holds one backward pass. ``optimizer.step()`` follows as
+    ever. It finds no gradients, and keeps what schedulers and some optimizers count.
 
-    Parameters without a gradient, frozen ones for example, stay as they are. Contexts of several
-    optimizers, each with parameters of its own, may be nested.
+    Parameters without a gradient, frozen ones for example, stay as they are. Gradients that were
+    there before the context are part of the step. Contexts of several optimizers, each with
+    parameters of its own, may be nested. Gradients may not be scaled by a ``GradScaler``, which
+    cannot undo the scale in time; its own step then fails.
 
     Args:
         optimizer: an optimizer that steps each parameter by itself, as all of torch but LBFGS do.
-            An optimizer of another package is tried on small parameters first.
+            An optimizer of another package is tried on small parameters first. ``foreach`` and
+            ``fused`` stay as they are.
         clip_value: gradients are clipped to [-clip_value, clip_value], as by
             :func:`torch.nn.utils.clip_grad_value_`. None clips nothing. Clipping by the norm is not
             possible, because the norm is that of all gradients.
@@ -224,8 +227,8 @@ def _step(optimizer: Optimizer) -> None:
 def _found_by_trial(optimizer: Optimizer) -> str | None:
     """Why an optimizer does not step each parameter by itself; None if it does.
 
-    Two copies of the optimizer step small parameters, the one all at once, the other one by one in
-    the reverse order.
+    Two copies of the optimizer step small parameters: the one all at once, the other one by one in
+    the reverse order, and then as a whole, without gradients.
     """
     try:
         with torch.random.fork_rng(devices=[]):
@@ -239,6 +242,7 @@ def _found_by_trial(optimizer: Optimizer) -> str | None:
                     p.grad = gradient
                     _step_alone(single, group, p)
                     p.grad = None
+                _step(single)  # as after backward
         pairs = [*zip(_members(whole), _members(single), strict=True)]
         alike = all(torch.equal(p, q) and _options(a) == _options(b) for (a, p), (b, q) in pairs)
     except Exception as error:

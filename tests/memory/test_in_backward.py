@@ -83,12 +83,30 @@ def tokens():
     return torch.randn(4, 6, 16)
 
 
+class StoppedInside(nn.Module):
+    """Has a gradient that is whole before the checkpointed block runs again."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.ones(16))
+        self.inner = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+        self.last = nn.Linear(16, 16)
+
+    def forward(self, x):
+        return self.last(checkpoint(self.block, x, use_reentrant=False))
+
+    def block(self, x):
+        shifted = x + self.shift
+        return shifted + self.inner(shifted.detach())
+
+
 NETWORKS = {
     "vit": (lambda: tiny_vit(8, 4), images),
     "cnn": (cnn, images),
     "tied": (Words, words),
     "tied, checkpointed": (lambda: Words("not reentrant"), words),
     "stopped": (Stopped, tokens),
+    "stopped inside": (StoppedInside, tokens),
 }
 
 
@@ -367,6 +385,17 @@ class Counts(ThroughData):
     def step(self):
         for group in self.param_groups:
             group["calls"] = group.get("calls", 0) + 1
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.div_(group["calls"])
+        super().step()
+
+
+class DecaysAll(ThroughData):
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.mul_(0.9)
         super().step()
 
 
@@ -388,11 +417,12 @@ class ByChance(ThroughData):
         super().step()
 
 
-def test_an_optimizer_of_another_package():
-    state = torch.get_rng_state()
-    assert_steps_alike(linears, lambda network: ThroughData(network.parameters()))
-    made(linears)
-    torch.set_rng_state(state)
+@pytest.mark.parametrize("optimizer", [ThroughData, Counts])
+def test_an_optimizer_of_another_package(optimizer):
+    assert_steps_alike(linears, lambda network: optimizer(network.parameters()))
+
+
+def test_to_try_an_optimizer_draws_no_random_numbers():
     network = made(linears)
     with step_in_backward(ThroughData(network.parameters())):
         tried = torch.rand(1)
@@ -400,7 +430,7 @@ def test_an_optimizer_of_another_package():
     assert torch.equal(tried, torch.rand(1))
 
 
-@pytest.mark.parametrize("optimizer", [ByTheNorm, Counts, ByChance, optim.LBFGS])
+@pytest.mark.parametrize("optimizer", [ByTheNorm, DecaysAll, ByChance, optim.LBFGS])
 def test_optimizers_that_need_all_gradients_are_refused(optimizer):
     network = made(linears)
     message = rf"{optimizer.__name__} does not step each parameter by itself \(.+\); step after"
@@ -521,3 +551,25 @@ def test_measured_as_trained_and_left_as_found():
     assert gradients * 0.7 < after.peak - within.peak < gradients
     assert not optimizer.state
     assert_equal(state, network.state_dict())
+
+
+def test_a_scaler_fails_in_its_first_step():
+    network, scaler = made(linears), torch.amp.GradScaler("cpu")
+    optimizer = optim.SGD(network.parameters(), lr=0.1)
+    with step_in_backward(optimizer):
+        scaler.scale(loss_of(network, torch.ones(2, 16))).backward()
+    with pytest.raises(AssertionError, match="No inf checks"):
+        scaler.step(optimizer)
+
+
+def test_gradients_of_earlier_batches_are_part_of_the_step():
+    runs = []
+    for within in (False, True):
+        network = made(linears)
+        optimizer = optim.Adam(network.parameters(), lr=0.1)
+        loss_of(network, torch.ones(2, 16)).backward()
+        with step_in_backward(optimizer) if within else nullcontext():
+            loss_of(network, -torch.ones(2, 16)).backward()
+        optimizer.step()
+        runs.append(network.state_dict())
+    assert_equal(*runs)

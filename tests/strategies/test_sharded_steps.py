@@ -16,7 +16,10 @@ class Adam(Sharded):
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
-def fit_sharded(build, units, recipe, within):
+CLIP = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}
+
+
+def fit_sharded(build, units, recipe, within, options):
     """The trained weights, and how many gradients were alive after a backward."""
 
     class Counts(Adam):
@@ -28,20 +31,20 @@ def fit_sharded(build, units, recipe, within):
     torch.manual_seed(0)
     model = Counts(build, units)
     callbacks = [*([BackRazor(recipe)] if recipe else []), *([OptimizerInBackward()] * within)]
-    run = trainer(callbacks=callbacks, strategy=ModelParallelStrategy(2, 1), devices=2)
+    run = trainer(callbacks=callbacks, strategy=ModelParallelStrategy(2, 1), devices=2, **options)
     run.fit(model, loader(4))
     whole = get_model_state_dict(model.net, options=StateDictOptions(full_state_dict=True))
     return {name: value.numpy() for name, value in whole.items()}, model.alive
 
 
 @pytest.mark.parametrize(
-    ("build", "units", "recipe"),
-    [(vit, blocks, None), (vit, blocks, "compact"), (cnn, layers, "balanced")],
+    ("build", "units", "recipe", "options"),
+    [(vit, blocks, None, {}), (vit, blocks, "compact", CLIP), (cnn, layers, "balanced", {})],
 )
 @pytest.mark.filterwarnings("ignore:.*finds no gradients")
-def test_fsdp2_is_as_without(processes, build, units, recipe):
-    usual, alive = processes.run(fit_sharded, build, units, recipe, False)[0]
-    within, none_alive = processes.run(fit_sharded, build, units, recipe, True)[0]
+def test_fsdp2_is_as_without(processes, build, units, recipe, options):
+    usual, alive = processes.run(fit_sharded, build, units, recipe, False, options)[0]
+    within, none_alive = processes.run(fit_sharded, build, units, recipe, True, options)[0]
     assert alive > none_alive == 0
     assert np.array_equal(loaded(build, within), loaded(build, usual))
     assert not np.array_equal(loaded(build, within), parameters(build()))
