@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
+from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.errors import RazorError
 
 
@@ -21,7 +22,8 @@ class LastCheckpoint(ModelCheckpoint):
 
     The checkpoint of an epoch is first called ``next.ckpt``. It becomes ``last.ckpt`` once
     Lightning has logged the epoch. A run that is killed in between resumes before that epoch, so
-    no epoch is missing from its logs. Parameters that are not finite are never saved.
+    no epoch is missing from its logs. Parameters that are not finite are never saved, and neither
+    are those that an exception left half stepped (:class:`OptimizerInBackward`).
 
     Raises:
         RazorError: in a run, at the end of an epoch that left a parameter infinite or NaN.
@@ -83,7 +85,7 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         # an epoch that just ended is not logged in full, and a resumed run would not log it either
         epochs: Any = trainer.fit_loop.epoch_progress.current
-        if epochs.processed != epochs.completed:
+        if epochs.processed != epochs.completed or _is_within_step(trainer):
             return
         if self._written:  # SIGTERM came between two epochs
             self._make_last(trainer)
@@ -118,6 +120,11 @@ class LastCheckpoint(ModelCheckpoint):
                 files.rm(str(self.path), recursive=True)
             files.mv(str(self.path.with_name("next.ckpt")), str(self.path), recursive=True)
         self._written = False
+
+
+def _is_within_step(trainer: Trainer) -> bool:
+    """Whether some parameters are stepped, and others are not yet."""
+    return any(isinstance(c, OptimizerInBackward) and c.is_within_step for c in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def _move(state: dict[str, Any], folder: str) -> None:

@@ -1,6 +1,7 @@
 """The callback that steps the optimizer within backward, so that no gradients pile up."""
 
 from contextlib import ExitStack
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
@@ -31,6 +32,13 @@ class OptimizerInBackward(Callback):
     work. BatchSizeFinder and LearningRateFinder try the usual steps. Without Lightning, and in
     manual optimization, use :func:`razorlight.step_in_backward`.
 
+    An exception within backward leaves some parameters stepped and others not. The ``last.ckpt`` of
+    the command line is then the one before; so do not resume from a checkpoint that another
+    callback saves on exceptions.
+
+    Attributes:
+        is_within_step: Whether a batch is between the beginning of its backward and its end.
+
     Raises:
         RazorError: when fit begins, if the optimizer does not step each parameter by itself (as
             LBFGS), or is missing; under manual optimization, accumulation, clipping by norm, a
@@ -50,6 +58,7 @@ class OptimizerInBackward(Callback):
     """
 
     def __init__(self) -> None:
+        self.is_within_step = False
         self._step = ExitStack()
         self._is_pending = False  # whether a backward was not followed by the optimizer's step
         self._clip_value: float | None = None
@@ -63,7 +72,7 @@ class OptimizerInBackward(Callback):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._is_pending = False
+        self.is_within_step = self._is_pending = False
         (optimizer,) = trainer.optimizers
         if not optimizer.param_groups:  # Lightning's stand-in for no optimizer
             raise RazorError(
@@ -99,6 +108,7 @@ class OptimizerInBackward(Callback):
             )
         step = step_in_backward(trainer.optimizers[0], self._clip_value or None)
         self._step.enter_context(step)
+        self.is_within_step = True
 
     @override
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,6 +120,10 @@ class OptimizerInBackward(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         self._is_pending = False
+
+    @override
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.is_within_step = False
 
     @override
     def on_exception(

@@ -26,6 +26,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from razorlight import RECIPES, BackRazor, MemoryProfiler, OptimizerInBackward, RazorError
+from razorlight.callbacks import LastCheckpoint
 from razorlight.memory.history import read_history
 
 
@@ -331,14 +332,23 @@ def test_hooks_of_the_module_that_look_at_gradients_are_named(hook, tmp_path):
 
 
 class Fails(Small):
+    """Fails in the second epoch, where the head is stepped and the backbone is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.after = {}
+
     def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        if self.current_epoch == 1:
-            loss.register_hook(self.fail)
-        return loss
+        if (self.current_epoch, batch_idx) == (1, 2):
+            batch = (batch[0].requires_grad_(), batch[1])
+            batch[0].register_hook(self.fail)
+        return super().training_step(batch, batch_idx)
 
     def fail(self, _):
         raise ZeroDivisionError
+
+    def on_train_batch_end(self, *_):
+        self.after[self.global_step] = self.head[3].bias.clone()
 
 
 def test_a_backward_that_fails_leaves_no_hooks(tmp_path):
@@ -350,6 +360,17 @@ def test_a_backward_that_fails_leaves_no_hooks(tmp_path):
     model = Small()
     trainer(tmp_path, steps).fit(model)
     assert_equal(model.state_dict(), fit(tmp_path).state_dict())
+
+
+def test_half_a_step_is_not_saved(tmp_path):
+    """The checkpoint is that of the epoch before, and not one that is stepped in part."""
+    for steps, step in (([], 6), ([OptimizerInBackward()], 4)):
+        model, last = Fails(), LastCheckpoint()
+        with pytest.raises(ZeroDivisionError):
+            trainer(tmp_path / str(step), *steps, last).fit(model)
+        saved = torch.load(last.path, weights_only=True)
+        assert saved["global_step"] == step
+        assert_equal(saved["state_dict"]["head.3.bias"], model.after[step])
 
 
 def test_a_reader_of_a_stepped_parameter_is_told(tmp_path):
