@@ -100,12 +100,6 @@ class OptimizerInBackward(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        if self._is_pending:
-            raise RazorError(
-                "OptimizerInBackward: the batch before was not followed by optimizer.step(), and "
-                "its gradients are applied already; step at each batch, or leave "
-                "OptimizerInBackward out"
-            )
         step = step_in_backward(trainer.optimizers[0], self._clip_value or None)
         self._step.enter_context(step)
         self.is_within_step = True
@@ -123,6 +117,12 @@ class OptimizerInBackward(Callback):
 
     @override
     def on_train_batch_end(self, *args: Any) -> None:
+        if self._is_pending:
+            raise RazorError(
+                "OptimizerInBackward: a batch was not followed by optimizer.step(), but its "
+                "gradients are applied already; step at each batch, or leave OptimizerInBackward "
+                "out"
+            )
         self.is_within_step = False
 
     @override

@@ -56,10 +56,10 @@ def step_in_backward(optimizer: Optimizer, clip_value: float | None = None) -> I
     backward. Each context is one step, and holds one backward pass. ``optimizer.step()`` follows as
     ever. It finds no gradients, and keeps what schedulers and some optimizers count.
 
-    Parameters without a gradient, frozen ones for example, stay as they are. Gradients that were
-    there before the context are part of the step. Contexts of several optimizers, each with
-    parameters of its own, may be nested. Gradients may not be scaled by a ``GradScaler``, which
-    cannot undo the scale in time; its own step then fails.
+    Parameters without a gradient stay as they are, as after torch's default ``zero_grad()``.
+    Gradients that were there before the context are part of the step. Contexts of several
+    optimizers, each with parameters of its own, may be nested. Gradients may not be scaled by a
+    ``GradScaler``: it would undo the scale too late, and its own step fails.
 
     Args:
         optimizer: an optimizer that steps each parameter by itself, as all of torch but LBFGS do.
@@ -199,11 +199,14 @@ _LOCK = threading.Lock()
 _TRIED: WeakSet[Optimizer] = WeakSet()
 
 
+_WRAPPERS = {"LightningOptimizer", "_FabricOptimizer"}
+"""Classes of Lightning, which this package must not import."""
+
+
 def _unwrapped(optimizer: Any) -> Optimizer:
-    """The optimizer itself, out of Lightning's wrapper, which is no optimizer."""
-    if isinstance(optimizer, Optimizer):
-        return optimizer
-    inner: Optimizer = optimizer.optimizer
+    """The optimizer itself, out of Lightning's wrapper."""
+    is_wrapper = any(base.__name__ in _WRAPPERS for base in type(optimizer).__mro__)
+    inner: Optimizer = optimizer.optimizer if is_wrapper else optimizer
     return inner
 
 

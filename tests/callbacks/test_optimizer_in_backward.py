@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -25,7 +26,14 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from razorlight import RECIPES, BackRazor, MemoryProfiler, OptimizerInBackward, RazorError
+from razorlight import (
+    RECIPES,
+    BackRazor,
+    MemoryProfiler,
+    OptimizerInBackward,
+    RazorError,
+    step_in_backward,
+)
 from razorlight.callbacks import LastCheckpoint
 from razorlight.memory.history import read_history
 
@@ -266,6 +274,24 @@ def test_modules_of_many_kinds(module, tmp_path):
 
 class ByHand(Small):
     automatic_optimization = False
+    context = nullcontext
+
+    def training_step(self, batch, _):
+        optimizer = self.optimizers()
+        loss = self.loss(batch)
+        with type(self).context(optimizer):
+            self.manual_backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_optimized_by_hand(tmp_path):
+    class Within(ByHand):
+        context = step_in_backward
+
+    usual, model = fit(tmp_path, module=ByHand), fit(tmp_path, module=Within)
+    assert model.trainer.global_step == usual.trainer.global_step
+    assert_equal(trained(model), trained(usual))
 
 
 class ClipsByItself(Small):
@@ -294,7 +320,7 @@ REFUSED = {
     "optimizes by hand; .*step_in_backward": (ByHand, {}),
     "configure_gradient_clipping of ClipsByItself would find no": (ClipsByItself, {}),
     "configure_optimizers of NoOptimizer returns no optimizer": (NoOptimizer, {}),
-    "batch before was not followed by optimizer.step": (EverySecond, {}),
+    "a batch was not followed by optimizer.step": (EverySecond, {}),
     "LBFGS does not step each parameter by itself": (by(torch.optim.LBFGS), {}),
     "clipped by norm.*gradient_clip_algorithm": (Small, {"gradient_clip_val": 1.0}),
     "gradients of 3 batches cannot be accumulated": (Small, {"accumulate_grad_batches": 3}),
