@@ -1,143 +1,99 @@
-"""Compile the Triton kernels for GPUs that need not be there.
+"""Compile the Triton kernels for GPUs that need not be there, as they are launched.
 
-A type such as "i32:16" is that of a number that 16 divides, "1" of the number one, and None of
-None: Triton compiles a kernel for each of them.
+A stand-in takes the place of Triton's driver. The code that launches kernels is given tensors of the
+CPU. Triton compiles each kernel for these arguments, and does not run the kernel.
 """
 
 import re
 import subprocess
 import tempfile
 
-import triton
+import torch
 from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
 
-from razorlight.codecs.kernels import norm_kernels
-from razorlight.codecs.kernels import uniform_kernels as kernels
-from razorlight.codecs.kernels.norm_kernels import Rows
-from razorlight.codecs.kernels.operands import Operand, Strides
-from razorlight.codecs.kernels.uniform_kernels import Encoded, Geometry, Statistics
+from razorlight import Uniform
+from razorlight.codecs.elementwise import Step
+from razorlight.codecs.kernels import Codes, norm, uniform
 
-STRIDES = Strides("i32", "i32", "i32", "i32")
-AT = Geometry("i32", "i32", "i32", "i32", "i32", STRIDES)
-NORM = Statistics(Operand("*fp32", STRIDES), Operand("*fp32", STRIDES))
-STORED = {"scales": "*i8", "levels": "*i16", "steps": "*i16"}
-FORMAT = {"PLANES": (4, 1), "SHIFTS": (0, 4), "PRESERVES": "ends", "COMPANDED": False}
 GRADIENTS = [f"{name}_gradient" for name in ("relu", "gelu", "gelu_tanh", "silu", "hardswish")]
-PACKED = ("*u8", "*u8")
-STEPS = ("affine_of_signs", "relu", "gelu", "silu", "hardswish", *GRADIENTS)
-OPERANDS = ((Operand("*fp32", STRIDES), Operand("*bf16", STRIDES), None),)  # no bias
-OPERANDS += ((), (), (), (), *[(Operand("*bf16", STRIDES),)] * len(GRADIENTS))
-KERNELS = [
-    (
-        kernels.find_scales,
-        {"x": "*bf16", "scales": "*i8", "tokens": "i32", "size": "i32", "root_of_size": "fp32"},
-        {"INNER": 384, "TOKENS": 4, "BLOCK": 512},
-    ),
-    (
-        kernels.find_ends,
-        {"x": "*bf16", **STORED, "count": "i32", "step_of_span": "fp32", "farthest_level": "fp32"},
-        {"PRESERVES": "signs", "COMPANDED": True, "INNER": 384, "GROUPS": 64, "BLOCK": 32},
-    ),
-    (
-        kernels.encode,
-        {"x": "*bf16", **STORED, "packed": PACKED, "eighth": "i32", "seed": "*i32"},
-        {**FORMAT, "INNER": 384, "BLOCK": 128},
-    ),
-    (
-        kernels.decode,
-        {"value": "*bf16", **STORED, "packed": PACKED, "eighth": "i32", "operands": OPERANDS},
-        {**FORMAT, "INNER": 1, "BLOCK": 128, "STEPS": STEPS},
-    ),
-]
 
-ROWS = Rows("i32", "i32:16", "1", "i32:16")
-ROW_GRADIENTS = {
-    "weight": "*fp32:16",
-    "rstd": "*fp32:16",
-    "d_weight": "*fp32:16",
-    "d_bias": "*fp32:16",
-    "encoded": Encoded(None, "*i16:16", "*i16:16", ("*u8:16",)),
-    "rows": ROWS,
-    "at": Geometry("1", "1", "i32", "1", "i32", None),
-}
-FOUR_BITS = {"PLANES": (4,), "SHIFTS": (0,), "COMPANDED": False, "VECTOR": 8}
-OF_ROWS = {**FOUR_BITS, "PRESERVES": "ends", "IS_CENTRED": True, "LIE": "in places"}
-CHANNEL_GRADIENTS = {
-    "grad": "*bf16:16",
-    "weight": "*fp32:16",
-    "mean": "*fp32:16",
-    "rstd": "*fp32:16",
-    "encoded": Encoded(None, "*i8:16", "*i16:16", ("*u8:16",)),
-    "rows": ROWS,
-    "channels": "i32:16",
-    "splits": "i32",
-}
-SUMS = {"sums": None, "d_x": None, "d_weight": "*fp32:16", "d_bias": "*fp32:16"}
-INPUT = {"sums": "*fp32:16", "d_x": "*bf16:16", "d_weight": None, "d_bias": None}
-OF_CHANNELS = {**FOUR_BITS, "PRESERVES": "signs", "ROWS": 8, "COLUMNS": 256}
-NORM_KERNELS = [
-    *(
-        (
-            norm_kernels.row_gradients,
-            {**ROW_GRADIENTS, "grad": f"*{dtype}:16", "d_x": f"*{dtype}:16"},
-            {**OF_ROWS, "INNER": width, "ROWS": 2048 // columns, "COLUMNS": columns},
-        )
-        for width, columns, dtype in [(384, 512, "bf16"), (768, 1024, "fp32"), (1024, 1024, "bf16")]
-    ),
-    *(
-        (
-            norm_kernels.channel_gradients,
-            {
-                **CHANNEL_GRADIENTS,
-                **written,
-                "at": Geometry("1", between, "i32", "i32", "i32", None),
-            },
-            {**OF_CHANNELS, "IN_COLUMNS": in_columns, "LIE": lie, "INNER": inner},
-        )
-        for written in (SUMS, INPUT)
-        for in_columns, lie, inner, between in [
-            (True, "in places", 256, "1"),
-            (False, "as lines", 1, "i32:16"),
-        ]
-    ),
-]
+
+class Driver:
+    """What Triton asks of its driver to compile a kernel."""
+
+    def __init__(self, capability):
+        self.capability = capability
+
+    def get_current_device(self):
+        return self.capability  # Triton compiles for each device anew
+
+    def get_current_target(self):
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_stream(self, device):
+        return 0
 
 
 def compile_all(capabilities):
+    kernels = []
+    run = JITFunction.run
+
+    def compile_only(self, *arguments, warmup, **options):
+        kernels.append(run(self, *arguments, warmup=True, **options))
+
+    JITFunction.run = compile_only
     for capability in capabilities:
-        for kernel, types, constants in KERNELS:
-            compile_for(capability, kernel, {"at": AT, "norm": NORM} | types, constants)
-        for kernel, types, constants in NORM_KERNELS:
-            stack = stack_of(compile_for(capability, kernel, types, constants))
-            assert not stack, f"{kernel} spills registers: {stack} bytes a thread"
+        driver.set_active(Driver(capability))
+        launch_codecs()
+        kernels.clear()
+        launch_norms()
+        for kernel in kernels:
+            stack = stack_of(kernel.asm["cubin"])
+            assert not stack, f"{kernel.name} spills registers: {stack} bytes a thread"
 
 
-def compile_for(capability, kernel, types, constants):
-    """The binary of a kernel with parameters of these types, and with these constants."""
-    types = types | dict.fromkeys(constants, "constexpr")
-    values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-    attributes = {}
+def launch_codecs():
+    x = torch.randn(2, 197, 384)
+    mean, rstd = (torch.rand(2, 197, 1).expand_as(x) for _ in range(2))
+    for codec, *statistics in [
+        (Uniform(5, axis=-2, token_scale=True, stochastic=True),),
+        (Uniform(4, 64, axis=-2), mean, rstd),
+        (Uniform(11, axis=-1, companded=True, preserves="signs"),),
+        (Uniform(3, axis=-2, preserves="zeros"),),
+    ]:
+        for _ in range(2):  # Triton checks more when it has compiled a kernel before
+            uniform.encode(codec, x, *statistics)
+        how = {"shape": x.shape, "dtype": torch.bfloat16}
+        stored, grad = codec.encode(x), x.bfloat16()
+        more = {"affine_of_signs": (mean, grad, None)} | dict.fromkeys(GRADIENTS, (grad,))
+        names = ("affine_of_signs", "relu", "gelu", "silu", "hardswish", *GRADIENTS)
+        for steps in ([], [Step(name, more.get(name, ()), None) for name in names]):
+            uniform.decode(codec, *stored, **how, steps=steps)
 
-    def specialise(given, path):
-        if isinstance(given, tuple):
-            parts = [specialise(part, (*path, i)) for i, part in enumerate(given)]
-            return type(given)(*parts) if hasattr(given, "_fields") else tuple(parts)
-        if given in ("1", None):
-            values[path] = None if given is None else 1
-            return "constexpr"
-        if given.endswith(":16"):
-            attributes[path] = [["tt.divisibility", 16]]
-        return given.removesuffix(":16")
 
-    # the names in the order of the kernel's parameters
-    signature = {name: specialise(types[name], (i,)) for i, name in enumerate(kernel.arg_names)}
-    return triton.compile(
-        ASTSource(kernel, signature, values, attributes),
-        target=GPUTarget("cuda", capability, 32),
-        options={"enable_fp_fusion": False},
-    ).asm["cubin"]
+def launch_norms():
+    needs = (True, True, True)
+    for width, dtype in [(384, torch.bfloat16), (768, torch.float32), (1024, torch.float32)]:
+        codes, grad = encoded(Uniform(4, axis=-2), torch.randn(2, 197, width), dtype)
+        norm.row_gradients(codes, grad, torch.rand(width), torch.rand(2, 197, 1), needs, True)
+    codes, grad = encoded(Uniform(4), torch.randn(1, 40, 48))
+    norm.row_gradients(codes, grad, None, torch.rand(1, 40, 1), (True, False, False), False)
+    codec = Uniform(4, 64, axis=-2, preserves="signs")
+    weight, mean, rstd = torch.rand(64), torch.rand(64, 1, 1), torch.rand(64, 1, 1)
+    for channels_last in (False, True):
+        shape = (8, 3136, 64) if channels_last else (8, 64, 3136, 1)
+        codes, grad = encoded(codec, torch.randn(shape), torch.bfloat16)
+        grad = grad.view(8, 56, 56, 64).movedim(-1, 1) if channels_last else grad
+        codes = codes._replace(channels_last=channels_last)
+        norm.channel_gradients(codes, grad, weight, mean, rstd, needs)
+
+
+def encoded(codec, x, dtype=torch.float32):
+    """The codes of a value, and a gradient."""
+    return Codes(codec, codec.encode(x), x.shape, False), torch.randn_like(x).to(dtype)
 
 
 def stack_of(cubin):

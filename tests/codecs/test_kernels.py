@@ -21,6 +21,7 @@ pytest.importorskip("triton")
 from triton.runtime import interpreter
 
 from razorlight.codecs.kernels import uniform
+from razorlight.codecs.kernels.operands import divisor
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of infinity and NaN
 
@@ -133,6 +134,16 @@ def test_a_norm_is_encoded_while_it_is_normalised(norm, form, monkeypatch):
     assert_same(*gradients)
     encodes = [count for name, count in calls if name == "encode"]
     assert encodes == [4]  # codec, value, mean and 1/std
+
+
+@pytest.mark.parametrize("number", [2, 3, 7, 64, 197, 9456, 75648, 2**16 + 1, 2**30, 2**31 - 1])
+def test_kernels_divide_exactly(number):
+    by = divisor(number)
+    assert 2**31 <= by.magic < 2**32  # so that a product fits in int64
+    for n in (0, 1, number - 1, number, 2**31 - 1, (2**31 - 1) // number * number):
+        for near in (n - 1, n, n + 1):
+            if 0 <= near < 2**31:
+                assert near * by.magic >> by.shift == near // number
 
 
 def test_stochastic_rounding_keeps_the_mean():

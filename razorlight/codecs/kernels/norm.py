@@ -10,15 +10,17 @@ from torch import Tensor
 
 from razorlight.codecs.kernels import Codes, norm_kernels
 from razorlight.codecs.kernels.norm_kernels import Rows
-from razorlight.codecs.kernels.uniform import as_encoded, format_of
-from razorlight.codecs.kernels.uniform_kernels import Geometry
+from razorlight.codecs.kernels.operands import divisor
+from razorlight.codecs.kernels.uniform import as_encoded, format_of, geometry_of
 from razorlight.codecs.uniform import Layout, Uniform
 
 _MOST_COLUMNS = 8192  # a program reads whole rows
 _FEW_COLUMNS = 256  # of a row, where a program need not read all of it
 _TILE = 2048  # entries that a program of four warps reads at once
-_VECTOR = 8  # codes that a thread reads at once, if they lie well
-_PROGRAMS = 4  # on each multiprocessor; each one writes sums of its own
+_VECTOR = 32  # bytes of a gradient that a thread reads at once, if they lie well
+# Programs on each multiprocessor. Each one writes sums of its own.
+_ROW_PROGRAMS = 4  # so many run at once
+_CHANNEL_PROGRAMS = 8  # some of which run after others
 
 
 def row_gradients(
@@ -46,8 +48,8 @@ def row_gradients(
         return None
     columns = _power_of_two(width)
     tile = max(1, _TILE // columns)
-    rows, arguments, constants = _decoding(codes, width)
-    programs = min(-(-rows.total // tile), _PROGRAMS * _multiprocessors(grad.device))
+    rows, arguments, constants = _decoding(codes, grad, width)
+    programs = min(-(-rows.total // tile), _ROW_PROGRAMS * _multiprocessors(grad.device))
     grad = grad.contiguous()
     d_x = torch.empty_like(grad) if needs[0] else None
     partial_sums = rstd.new_empty(sum(needs[1:]), programs, width)
@@ -88,10 +90,10 @@ def channel_gradients(
     width = channels if in_columns else grad[0, 0].numel()
     columns = min(_FEW_COLUMNS, _power_of_two(width))
     tile = _TILE // columns
-    rows, arguments, constants = _decoding(codes, width)
+    rows, arguments, constants = _decoding(codes, grad, width)
     blocks = -(-channels // columns) if in_columns else channels
     count = rows.total if in_columns else len(grad)
-    most = -(-_PROGRAMS * _multiprocessors(grad.device) // blocks)
+    most = -(-_CHANNEL_PROGRAMS * _multiprocessors(grad.device) // blocks)
     splits = min(-(-count // tile), most)
     kernel = norm_kernels.channel_gradients[(blocks * splits,)]
     given = grad, _contiguous(weight), _contiguous(mean), rstd.contiguous()
@@ -115,23 +117,24 @@ def _serves(grad: Tensor, rstd: Tensor, needs: Sequence[bool]) -> bool:
     return rstd.dtype == torch.float32 and grad.dtype != torch.float64 and any(needs[:2])
 
 
-def _decoding(codes: Codes, width: int) -> tuple[Rows, tuple[Any, ...], dict[str, Any]]:
+def _decoding(
+    codes: Codes, grad: Tensor, width: int
+) -> tuple[Rows, tuple[Any, ...], dict[str, Any]]:
     """The rows of ``width`` entries, and the arguments and constants by which they are decoded."""
     assert isinstance(codes.codec, Uniform)
     layout = codes.codec.layout(codes.shape)
-    _, block, between, line, inner, groups, size = layout
     lie, aligned = _how_rows_lie(layout, width)
     eighth = layout.codes[1] // 8
-    rows = Rows(math.prod(codes.shape) // width, width, max(1, inner // width), eighth)
+    of_place, total = max(1, layout.inner // width), math.prod(codes.shape) // width
+    rows = Rows(total, width, of_place, eighth, divisor(of_place), divisor(eighth))
     constants = {
         **format_of(codes.codec, layout),
         "LIE": lie,
-        "VECTOR": math.gcd(eighth, aligned, _VECTOR),
+        "VECTOR": math.gcd(eighth, aligned, _VECTOR // grad.itemsize),
         "enable_fp_fusion": False,  # decoding fuses only what torch fuses
     }
-    at = Geometry(block, between, line, groups, size, strides=None)
     encoded = as_encoded(codes.codec, codes.shape, codes.tensors)
-    return rows, (encoded, rows, at), constants
+    return rows, (encoded, rows, geometry_of(layout)), constants
 
 
 def _how_rows_lie(layout: Layout, width: int) -> tuple[str, int]:

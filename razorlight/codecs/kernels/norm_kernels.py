@@ -10,6 +10,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
+from razorlight.codecs.kernels.operands import Divisor, divide
 from razorlight.codecs.kernels.uniform_kernels import index_of_ends, load_codes, values_of
 
 
@@ -24,6 +25,8 @@ class Rows(NamedTuple):
     width: int
     of_place: int
     eighth: int
+    by_place: Divisor | None
+    by_eighth: Divisor | None
 
 
 @triton.jit
@@ -44,8 +47,7 @@ def _decode(
 ):
     """The entries ``column`` ``(1, columns)`` of the rows ``row`` ``(rows, 1)``, in float32.
 
-    Indices are divided by sizes that are not constant, which takes tens of instructions. So they
-    stay apart as long as they belong to whole rows, or whole columns.
+    Indices that belong to whole rows, or to whole columns, are computed once for all of them.
 
     Args:
         encoded: what the codec stored.
@@ -68,19 +70,23 @@ def _decode(
         lines, place, within = row, column // INNER, column % INNER
     else:
         if LIE == "in places":
-            index, within = row // rows.of_place, row % rows.of_place * rows.width + column
+            index = divide(row, rows.by_place)
+            within = (row - index * rows.of_place) * rows.width + column
         else:
             entry = row * rows.width + column
             index, within = entry // INNER, entry % INNER
-        lines, place = index // at.line, index % at.line
-    sample, middle = lines // at.between, lines % at.between
+        lines = divide(index, at.by.line)
+        place = index - lines * at.line
+    sample = divide(lines, at.by.between)
+    middle = lines - sample * at.between
     ends = index_of_ends(sample, middle, place, within, at, INNER)
     start = lines * (at.groups * at.size)
     if LIE == "as lines":
         start, further = start * INNER, column
     else:
         start, further = (start + place) * INNER, within
-    part, further = start // rows.eighth, start % rows.eighth + further
+    part = divide(start, rows.by_eighth)
+    further += start - part * rows.eighth
     codes = load_codes(
         encoded.packed, part, further, rows.eighth, mask, PLANES, SHIFTS, True, VECTOR
     )  # fmt: skip

@@ -22,6 +22,34 @@ class Operand(NamedTuple):
     strides: Strides
 
 
+class Divisor(NamedTuple):
+    """A number by which a kernel divides: to multiply takes 3 instructions, to divide about 20.
+
+    See Granlund and Montgomery, "Division by invariant integers using multiplication", PLDI 1994.
+    """
+
+    magic: int
+    shift: int
+
+
+def divisor(number: int) -> Divisor | None:
+    """The :class:`Divisor` of a number from 1 to 2**31 - 1; None for 1."""
+    if number == 1:
+        return None
+    shift = 31 + (number - 1).bit_length()
+    return Divisor(-(-(2**shift) // number), shift)
+
+
+@triton.jit
+def divide(n, by):
+    """The integers ``n``, 0 to 2**31 - 1, divided by a :class:`Divisor` and rounded down."""
+    if by is None:
+        return n
+    else:  # in operations of which Triton knows that equal neighbours stay equal
+        product = n.to(tl.uint32).to(tl.int64) * by.magic.to(tl.uint32).to(tl.int64)
+        return (product >> by.shift).to(tl.int32)
+
+
 @triton.jit
 def offset(sample, middle, place, within, strides):
     """Where entries lie in memory."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import uniform_kernels as kernels
-from razorlight.codecs.kernels.operands import Operand, Strides
-from razorlight.codecs.kernels.uniform_kernels import Encoded, Geometry, Statistics
+from razorlight.codecs.kernels.operands import Operand, Strides, divisor
+from razorlight.codecs.kernels.uniform_kernels import Divisors, Encoded, Geometry, Statistics
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.uniform import Layout, Uniform
 
@@ -150,8 +150,14 @@ def _as_lines(x: Tensor, layout: Layout) -> Tensor:
 
 
 def _geometry(lines: Tensor, layout: Layout) -> Geometry:
+    return geometry_of(layout, Strides(*lines.stride()))
+
+
+def geometry_of(layout: Layout, strides: Strides | None = None) -> Geometry:
+    """How a value lies that is seen as ``layout`` says."""
     _, block, between, line, _, groups, size = layout
-    return Geometry(block, between, line, groups, size, Strides(*lines.stride()))
+    by = Divisors(*(divisor(n) for n in (block, between, line, size, groups * size)))
+    return Geometry(block, between, line, groups, size, by, strides)
 
 
 def _grid(layout: Layout) -> tuple[int]:

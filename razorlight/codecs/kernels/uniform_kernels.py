@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from razorlight.codecs.kernels.elementwise_kernels import step
-from razorlight.codecs.kernels.operands import Operand, Strides, load, offset
+from razorlight.codecs.kernels.operands import Divisor, Operand, Strides, divide, load, offset
 
 
 class Statistics(NamedTuple):
@@ -31,6 +31,16 @@ class Encoded(NamedTuple):
     packed: Any
 
 
+class Divisors(NamedTuple):
+    """The sizes of a :class:`Geometry` by which kernels divide."""
+
+    block: Divisor | None
+    between: Divisor | None
+    line: Divisor | None
+    size: Divisor | None
+    padded: Divisor | None  # the places of all groups of a line, of which the last may not be full
+
+
 class Geometry(NamedTuple):
     """How a value lies, as ``(samples, between, line, inner)``.
 
@@ -44,6 +54,7 @@ class Geometry(NamedTuple):
     line: int
     groups: int
     size: int
+    by: Divisors
     strides: Strides | None
 
 
@@ -129,8 +140,10 @@ def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
     column = first + tl.arange(0, BLOCK)[None, :]
     entry = (row_of_codes * 8 + tl.arange(0, 8)[:, None]) * eighth + column
     row = entry // INNER
-    place, lines = row % (at.groups * at.size), row // (at.groups * at.size)
-    sample, middle = lines // at.between, lines % at.between
+    lines = divide(row, at.by.padded)
+    place = row - lines * (at.groups * at.size)
+    sample = divide(lines, at.by.between)
+    middle = lines - sample * at.between
     within = entry % INNER
     ends = index_of_ends(sample, middle, place, within, at, INNER)
     last = tl.minimum(place, at.line - 1)
@@ -140,8 +153,8 @@ def _entries(eighth, at, INNER: tl.constexpr, BLOCK: tl.constexpr):
 @triton.jit
 def index_of_ends(sample, middle, place, within, at, INNER: tl.constexpr):
     """Where the ends of the groups of entries are stored."""
-    lines = sample // at.block * at.between + middle
-    return (lines * at.groups + place // at.size) * INNER + within
+    lines = divide(sample, at.by.block) * at.between + middle
+    return (lines * at.groups + divide(place, at.by.size)) * INNER + within
 
 
 @triton.jit
