@@ -1,7 +1,7 @@
 """Compile the Triton kernels for GPUs that need not be there, as they are launched.
 
-A stand-in takes the place of Triton's driver. The code that launches kernels is given tensors of the
-CPU. Triton compiles each kernel for these arguments, and does not run the kernel.
+A stand-in takes the place of Triton's driver. The code that launches kernels gets tensors of a CPU.
+Triton compiles each kernel for these arguments, and does not run the kernel.
 """
 
 import re

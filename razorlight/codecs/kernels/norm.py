@@ -87,7 +87,7 @@ def channel_gradients(
     channels = grad.shape[1]
     grad = (grad.movedim(1, -1) if codes.channels_last else grad).contiguous()
     in_columns = codes.channels_last or grad.numel() == len(grad) * channels
-    width = channels if in_columns else grad[0, 0].numel()
+    width = channels if in_columns else math.prod(grad.shape[2:])
     columns = min(_FEW_COLUMNS, _power_of_two(width))
     tile = _TILE // columns
     rows, arguments, constants = _decoding(codes, grad, width)
