@@ -21,14 +21,14 @@ _LOOK_AT_GRADIENTS = ("on_after_backward", "on_before_optimizer_step")
 class OptimizerInBackward(Callback):
     """Steps each parameter as soon as its gradient is whole, and frees the gradient.
 
-    So the gradients of all parameters are never alive at once, and the peak falls by about their
-    bytes if it lies at the end of backward. The optimizer, its state, schedulers, checkpoints and
+    So the gradients of all parameters are never alive at once. A peak at the end of backward falls,
+    by at most their bytes. The optimizer, its state, schedulers, checkpoints and
     resuming are the usual ones, and the run is bit for bit the usual one. The optimizer's own step
     still comes after backward, with its hooks; it finds no gradients left. Hooks between the two
     find none either, so a change of a gradient or of the learning rate there comes too late.
 
-    The gradients of one parameter at a time can be clipped by value, but not by norm. Gradients
-    cannot be accumulated over batches or scaled. One device and FSDP2 (``ModelParallelStrategy``)
+    Gradients can be clipped by value, but not by norm, and they cannot be accumulated over batches
+    or scaled. One device and FSDP2 (``ModelParallelStrategy``)
     work. BatchSizeFinder and LearningRateFinder try the usual steps. Without Lightning, and in
     manual optimization, use :func:`razorlight.step_in_backward`.
 

@@ -41,9 +41,9 @@ _KNOWN = {
 
 _CHANGED = "modified by an inplace operation"
 _LATE_READER = (
-    "razorlight: a parameter was stepped in backward, and something read the parameter later in "
-    "the same backward; step after backward in place of step_in_backward or OptimizerInBackward, "
-    "or let that reader have a copy of the parameter (detach().clone())"
+    "razorlight: parameters are stepped in backward; if the changed tensor is one of them, "
+    "something read it after its step: give that reader a copy (detach().clone()), or step after "
+    "backward, without step_in_backward or OptimizerInBackward"
 )
 
 
@@ -93,7 +93,7 @@ def step_in_backward(optimizer: Optimizer, clip_value: float | None = None) -> I
         yield
         stepper.check_gradients_are_gone()
     except RuntimeError as error:
-        if _CHANGED in str(error):
+        if stepper.stepped and _CHANGED in str(error):
             # as add_note of Python 3.11 does
             error.__notes__ = [*getattr(error, "__notes__", []), _LATE_READER]
         raise
