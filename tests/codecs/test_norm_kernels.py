@@ -105,11 +105,11 @@ def test_rows_of_several_dims(shape):
 def test_dtypes(kind, dtype):
     torch.manual_seed(0)
     is_batch = kind is _BatchNorm
-    x = torch.randn(4, 40, 40)
-    rstd = torch.rand(1, 40, 1).sub_(0.5) if is_batch else torch.rand(4, 40, 1)
+    x = torch.randn(4, 10, 40)
+    rstd = torch.rand(10, 1).sub_(0.5) if is_batch else torch.rand(4, 10, 1)
     made = kind((None, None), 0.1, 1e-5) if is_batch else kind((40,), 1e-5)
     needs = (True, True, kind is not _RMSNorm)
-    weight = torch.randn(40).to(dtype)
+    weight = torch.randn(10 if is_batch else 40).to(dtype)
     ours, right = gradients(made, x, Uniform(4, axis=-2), weight, needs, dtype, rstd=rstd)
     assert_near(ours[:1], right[:1], ROUNDING[dtype])
     assert_near(ours[1:], right[1:])  # in float32, until autograd casts them
@@ -147,7 +147,7 @@ MAPS = [
     ((2, 4, 20, 19), torch.contiguous_format),  # places of two blocks
     ((16, 2, 4, 4), torch.contiguous_format),  # lines longer than a part of a row of codes
     ((40, 24), torch.contiguous_format),
-    ((3, 16, 50), torch.contiguous_format),
+    ((3, 8, 50), torch.contiguous_format),
     ((16, 64, 1, 1), torch.contiguous_format),
     ((2, 8, 3, 4, 5), torch.contiguous_format),
 ]
@@ -183,10 +183,10 @@ def test_channels_without_centres():
 def test_several_programs_share_rows_and_channels(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(norm, "_multiprocessors", lambda device: 3)
-    monkeypatch.setattr(norm, "_TILE", 256)
+    monkeypatch.setattr(norm, "_TILE", 512)
     check_rows(_LayerNorm, CODECS[0])
-    for shape, form in MAPS[:2]:
-        check_channels(shape, form, is_centred=True)
+    check_channels(*MAPS[0], is_centred=True)
+    check_channels(*MAPS[1], is_centred=True)
 
 
 def test_a_row_with_nan_spoils_what_it_spoils_in_torch():
@@ -235,7 +235,7 @@ class Block(nn.Module):
 
 
 def vit():
-    return tiny_vit(48, 8, width=64), torch.randn(4, 3, 48, 48)
+    return tiny_vit(48, 8, width=64), torch.randn(2, 3, 48, 48)
 
 
 def basic_block():
@@ -243,7 +243,7 @@ def basic_block():
     with torch.no_grad():
         block.bn1.weight.uniform_(-1, 1)
         block.bn1.bias.uniform_(-1, 1)
-    return block, torch.randn(2, 48, 8, 8)
+    return block, torch.randn(2, 48, 6, 6)
 
 
 def basic_block_in_channels_last():
