@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from razorlight._torch import is_traced
+from razorlight.codecs.kernels import Pooling, PoolKernels, pool_kernels_for
 from razorlight.codecs.packing import pack, unpack
 from razorlight.functional.linear_map import linear_map
 from razorlight.functional.operation import (
@@ -23,13 +25,15 @@ from razorlight.functional.sizes import Size, each
 from razorlight.planning.layer_plan import LayerPlan
 from razorlight.records import (
     NOTHING,
-    Reader,
     Record,
+    as_it_is,
     attach_record,
     carry_record,
     find,
     join,
 )
+
+_BITS = (2, 4, 8)  # which fill bytes, so that one tensor holds all places
 
 
 class _Windows(NamedTuple):
@@ -48,7 +52,20 @@ class _Windows(NamedTuple):
     @property
     def bits(self) -> int:
         """The number of bits that a place in a window takes."""
-        return next(bits for bits in (2, 4, 8) if math.prod(self.kernel) <= 2**bits)
+        return next(bits for bits in _BITS if math.prod(self.kernel) <= 2**bits)
+
+    def pooled(self, sizes: Sequence[int], ceil: bool) -> list[int] | None:
+        """The spatial sizes of the output; None if torch refuses the windows."""
+        pooled = []
+        for size, kernel, stride, padding, dilation in zip(sizes, *self, strict=True):
+            reach = size + 2 * padding - dilation * (kernel - 1) - 1
+            count = (-(-reach // stride) if ceil else reach // stride) + 1
+            if ceil and (count - 1) * stride >= size + padding:
+                count -= 1  # the last window would begin outside
+            if reach < 0 or 2 * padding > kernel:
+                return None
+            pooled.append(count)
+        return pooled
 
     def places(self, index: Tensor, sizes: Sequence[int]) -> Tensor:
         """Turn the indices of maxima in their maps into places in their windows.
@@ -102,25 +119,7 @@ def _strides(sizes: Sequence[int]) -> list[int]:
     return [math.prod(sizes[dim + 1 :]) for dim in range(len(sizes))]
 
 
-@dataclass(frozen=True)
-class _MaxPool(Operation):
-    windows: _Windows
-    ceil: bool
-    shape: torch.Size
-
-    def forward(self, needs: Needs, x: Tensor) -> Result:
-        windows = self.windows
-        out, index = _POOLS[windows.rank](x, *windows, self.ceil)
-        packed = pack(windows.places(index, x.shape[-windows.rank :]).flatten(), windows.bits)
-        return Result(out, by_products=tuple(packed))
-
-    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
-        rank = self.windows.rank
-        index = _Index(self.windows, grad.shape, self.shape[-rank:])(*saved)  # type: ignore[arg-type]
-        d_x = grad.new_zeros(*self.shape[:-rank], math.prod(self.shape[-rank:]))
-        d_x.scatter_add_(-1, index.flatten(-rank), grad.flatten(-rank))
-        return (d_x.view(self.shape),)
-
+_MOST_PLACES = 64  # of a window whose places are written out in a kernel, one by one
 
 _POOLS: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
     2: torch.ops.aten.max_pool2d_with_indices,
@@ -129,27 +128,60 @@ _POOLS: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
 
 
 @dataclass(frozen=True)
-class _Index(Reader):
-    """Reads the index of each maximum in its map, int64, from its place in its window.
-
-    Attributes:
-        windows: the windows of the pooling.
-        shape: the shape of the output.
-        sizes: the spatial sizes of the input.
-    """
+class _MaxPool(Operation):
+    """A max pooling. The place of each maximum is stored, in the order of the output's memory."""
 
     windows: _Windows
+    ceil: bool
     shape: torch.Size
-    sizes: torch.Size
+    channels_last: bool
 
-    def __call__(self, *stored: Tensor) -> Tensor:
-        places = unpack(stored, self.windows.bits, [math.prod(self.shape)]).view(self.shape)
-        return self.windows.indices(places, self.sizes)
+    def forward(self, needs: Needs, x: Tensor) -> Result:
+        if (kernels := self._kernels(x)) and (sizes := self.windows.pooled(x.shape[2:], self.ceil)):
+            out, places = kernels.pool(x, self._how, sizes)
+            return Result(out, by_products=(places,))
+        rank = self.windows.rank
+        out, index = _POOLS[rank](x, *self.windows, self.ceil)
+        places = self.windows.places(index, x.shape[-rank:])
+        places = places.movedim(1, -1) if self.channels_last else places
+        return Result(out, by_products=tuple(pack(places.flatten(), self.windows.bits)))
 
+    def backward(self, grad: Tensor, record: Record, saved: Saved, needs: Needs) -> Gradients:
+        (places,) = saved
+        assert places is not None
+        if kernels := self._kernels(grad):
+            return (kernels.gradient(grad, places, self._how, self.shape),)
+        rank = self.windows.rank
+        d_x = grad.new_zeros(*self.shape[:-rank], math.prod(self.shape[-rank:]))
+        index = self._index(places, grad.shape)
+        d_x.scatter_add_(-1, index.flatten(-rank), grad.flatten(-rank))
+        return (d_x.view(self.shape),)
 
-def _pick(value_and_index: list[Tensor], rank: int) -> Tensor:
-    value, index = value_and_index
-    return value.flatten(-rank).gather(-1, index.flatten(-rank)).view(index.shape)
+    def pick(self, value_and_places: list[Tensor], shape: torch.Size) -> Tensor:
+        """The maxima, in ``shape``, of a value near the one that was pooled."""
+        value, places = value_and_places
+        if kernels := self._kernels(value):
+            return kernels.pick(value, places, self._how, shape[2:])
+        rank, index = self.windows.rank, self._index(places, shape)
+        return value.flatten(-rank).gather(-1, index.flatten(-rank)).view(shape)
+
+    def _index(self, places: Tensor, shape: torch.Size) -> Tensor:
+        """The index of each maximum in its map, int64, in the shape of the output."""
+        in_memory = shape
+        if self.channels_last:
+            in_memory = torch.Size((shape[0], *shape[2:], shape[1]))
+        unpacked = unpack([places], self.windows.bits, [math.prod(shape)]).view(in_memory)
+        unpacked = unpacked.movedim(-1, 1) if self.channels_last else unpacked
+        return self.windows.indices(unpacked, self.shape[-self.windows.rank :])
+
+    @property
+    def _how(self) -> Pooling:
+        return Pooling(self.windows, self.windows.bits, self.channels_last)
+
+    def _kernels(self, like: Tensor) -> PoolKernels | None:
+        if is_traced() or math.prod(self.windows.kernel) > _MOST_PLACES:
+            return None
+        return pool_kernels_for(like, self.shape)
 
 
 def max_pool(
@@ -175,13 +207,17 @@ def max_pool(
     if rank == 3 and not input.is_cuda and torch.is_autocast_enabled(input.device.type):
         # autocast casts for F.max_pool3d, but not for the native operation
         input = input.to(torch.promote_types(input.dtype, torch.float32))
-    operation = _MaxPool(windows, ceil_mode, input.shape)
-    out, packed = run_with_by_products(operation, NOTHING, input)
+    channels_last = input.ndim == 4 and _is_channels_last(input)
+    operation = _MaxPool(windows, ceil_mode, input.shape, channels_last)
+    out, (places,) = run_with_by_products(operation, NOTHING, input)
     if known := find(input, plan):
-        index = Record(tuple(packed), _Index(windows, out.shape, input.shape[-rank:]))
-        pick = partial(_pick, rank=rank)
-        attach_record(out, join(known, index).then(pick, returns_new=True), plan)
+        pick = partial(operation.pick, shape=out.shape)
+        attach_record(out, join(known, as_it_is(places)).then(pick, returns_new=True), plan)
     return out
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def max_pool1d(

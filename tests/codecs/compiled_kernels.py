@@ -16,7 +16,7 @@ from triton.runtime.jit import JITFunction
 
 from razorlight import Uniform
 from razorlight.codecs.elementwise import Step
-from razorlight.codecs.kernels import Codes, norm, uniform
+from razorlight.codecs.kernels import Codes, Pooling, max_pool, norm, uniform
 
 GRADIENTS = [f"{name}_gradient" for name in ("relu", "gelu", "gelu_tanh", "silu", "hardswish")]
 
@@ -48,6 +48,7 @@ def compile_all(capabilities):
     for capability in capabilities:
         driver.set_active(Driver(capability))
         launch_codecs()
+        launch_pools()
         kernels.clear()
         launch_norms()
         for kernel in kernels:
@@ -72,6 +73,18 @@ def launch_codecs():
         names = ("affine_of_signs", "relu", "gelu", "silu", "hardswish", *GRADIENTS)
         for steps in ([], [Step(name, more.get(name, ()), None) for name in names]):
             uniform.decode(codec, *stored, **how, steps=steps)
+
+
+def launch_pools():
+    windows = [3, 3], [2, 2], [1, 1], [1, 1]
+    for channels_last in (False, True):
+        form = torch.channels_last if channels_last else torch.contiguous_format
+        x = torch.randn(2, 64, 112, 112, dtype=torch.bfloat16).contiguous(memory_format=form)
+        how = Pooling(windows, 4, channels_last)
+        for _ in range(2):  # Triton checks more when it has compiled a kernel before
+            out, packed = max_pool.pool(x, how, [56, 56])
+        max_pool.gradient(out, packed, how, x.shape)
+        max_pool.pick(x, packed, how, [56, 56])
 
 
 def launch_norms():

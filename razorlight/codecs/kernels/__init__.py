@@ -4,6 +4,7 @@ The kernels give the bits that the torch code gives. They are launched one to th
 value, where the torch code launches tens of kernels.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -85,6 +86,36 @@ class NormKernels(Protocol):
         """The gradients of a batch norm."""
 
 
+class Pooling(NamedTuple):
+    """How maps are pooled.
+
+    Attributes:
+        windows: kernel, stride, padding and dilation, each with a number for rows and columns.
+        bits: the bits of the place of a maximum in its window: 2, 4 or 8.
+        channels_last: Whether the channels of input and output come last in memory.
+    """
+
+    windows: Sequence[Sequence[int]]
+    bits: int
+    channels_last: bool
+
+
+class PoolKernels(Protocol):
+    """The functions of the module that pools maxima in two dims.
+
+    The places of maxima are packed in the order of the memory of the output.
+    """
+
+    def pool(self, x: Tensor, how: Pooling, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The maxima of windows, with ``sizes`` in rows and columns, and their packed places."""
+
+    def gradient(self, grad: Tensor, packed: Tensor, how: Pooling, shape: torch.Size) -> Tensor:
+        """The gradient of the input, of ``shape``."""
+
+    def pick(self, value: Tensor, packed: Tensor, how: Pooling, sizes: Sequence[int]) -> Tensor:
+        """For each window the entry of ``value`` at the place of the maximum."""
+
+
 def norm_kernels_for(codes: Codes) -> NormKernels | None:
     """The kernels that compute gradients of norms from ``codes``; None if there are none."""
     if kernels_for(codes.codec, codes.shape, codes.tensors[0]) is None:
@@ -92,6 +123,25 @@ def norm_kernels_for(codes: Codes) -> NormKernels | None:
     from razorlight.codecs.kernels import norm  # needs Triton
 
     return cast(NormKernels, norm)
+
+
+def pool_kernels_for(like: Tensor, shape: torch.Size) -> PoolKernels | None:
+    """The kernels that pool an input of ``shape``, or None if torch code does it.
+
+    Args:
+        like: a tensor on the device of the input, of the input's dtype.
+        shape: the shape of the input.
+    """
+    if not can_launch(like) or like.dtype not in _FLOATS or len(shape) != 4:
+        return None
+    if not 0 < math.prod(shape) < 2**31:
+        return None
+    from razorlight.codecs.kernels import max_pool  # needs Triton
+
+    return cast(PoolKernels, max_pool)
+
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def kernels_for(codec: Codec, shape: torch.Size, like: Tensor) -> Kernels | None:
