@@ -10,10 +10,11 @@ twice where it needs sums first. An operator takes the longest of three times: o
 the GPU's peak, of its bytes at the GPU's bandwidth, and of a launch, 5 microseconds.
 
 - Eager: every operator is a launch. Compiled: a chain of light operators between two products is
-  one launch, which reads and writes once. A compiler does not look into codecs.
-- Each recipe has two rows. In the first the codecs are those of torch operators, which are
-  launched one by one. In the second they are kernels: an encoding reads the value and writes the
-  codes in ``--encode-launches`` launches; a decoding reads the codes and writes the value in one.
+  one launch, which reads and writes once. A compiler does not look into codecs and kernels.
+- Each recipe has two rows. In the first, codecs are made of torch operators, which are launched
+  one by one. In the second the kernels of razorlight run: an encoding reads the value in two
+  launches, or in three if tokens have scales; a decoding is one launch, with the elementwise
+  functions that follow; the backward of a norm reads codes; max pooling is a kernel.
 - The update is that of a fused AdamW, one launch that moves 28 bytes a parameter.
 - The peak holds parameters, gradients, buffers and the batch, but not the optimizer's state, which
   takes 8 bytes a parameter with AdamW. It is that of the eager step.
@@ -95,7 +96,6 @@ def parse_arguments() -> argparse.Namespace:
         default=[*KNOWN],
         help=f"of {', '.join(KNOWN)}, or any by its TFLOP/s and GB/s, such as 50:700",
     )
-    parser.add_argument("--encode-launches", type=int, default=1, help="of a codec's kernel")
     parser.add_argument("--json", type=Path, help="write the rows there too")
     parser.set_defaults(sparsity=None, codec=None)
     return parser.parse_args()
@@ -146,10 +146,9 @@ def estimate(arguments: argparse.Namespace) -> list[Row]:
     Raises:
         RazorError: for a network, a recipe, a GPU or a number that cannot be had.
     """
-    for name in ("batch", "size", "encode_launches"):
+    for name in ("batch", "size"):
         if getattr(arguments, name) < 1:
-            option, given = name.replace("_", "-"), getattr(arguments, name)
-            raise RazorError(f"--{option} must be at least 1, got {given}")
+            raise RazorError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
     chosen = gpus(arguments)
     dense = build(arguments.model, arguments.size).to("meta")  # where copies take no memory
     return [
@@ -175,7 +174,7 @@ def steps(model: nn.Module, arguments: argparse.Namespace) -> dict[str, Step]:
         batch = next(noise(arguments))
         found = {"operators": trace_step(trainee, fresh(batch))}
         if any(call.is_opaque for call in found["operators"].eager):
-            found["kernels"] = trace_step(trainee, fresh(batch), arguments.encode_launches)
+            found["kernels"] = trace_step(trainee, fresh(batch), has_kernels=True)
     return found
 
 

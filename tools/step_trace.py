@@ -6,7 +6,8 @@ which reads its inputs and writes its outputs. Views and allocations are free.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from itertools import count, groupby
@@ -181,31 +182,41 @@ class StepTrace(TorchDispatchMode):
         return booked
 
     def as_kernel(
-        self, name: str, function: Callable[..., Any], launches: int = 1, is_opaque: bool = True
+        self, name: str, function: Callable[..., Any], launches: int = 1
     ) -> Callable[..., Any]:
-        """``function``, changed so that it is booked as one call.
+        """``function``, changed so that it is booked as one call, which no compiler looks into.
 
         Args:
             name: of the call.
             function: reads the tensors that it is given, and returns new ones.
             launches: the number of kernels that the function launches.
-            is_opaque: Whether no compiler looks into the call.
         """
 
         @wraps(function)
         def booked(*args: Any, **kwargs: Any) -> Any:
-            self._is_in_kernel = True
-            try:
-                output = function(*args, **kwargs)
-            finally:
-                self._is_in_kernel = False
             given = _tensors((args, kwargs))
-            new = self._new(given, output)
-            self._book(name, given, new, launches=launches, is_opaque=is_opaque)
+            with self.in_kernels():
+                output = function(*args, **kwargs)
+            self.book_kernel(name, given, self._new(given, output), launches)
             self.memory.track(output)
             return output
 
         return booked
+
+    @contextmanager
+    def in_kernels(self) -> Iterator[None]:
+        """Book no operator within the context."""
+        self._is_in_kernel = True
+        try:
+            yield
+        finally:
+            self._is_in_kernel = False
+
+    def book_kernel(
+        self, name: str, read: Sequence[Tensor], written: Sequence[Tensor], launches: int = 1
+    ) -> None:
+        """Book a call which no compiler looks into."""
+        self._book(name, read, written, launches=launches, is_opaque=True)
 
     def _book(
         self, name: str, read: Sequence[Tensor], written: Sequence[Tensor], **more: Any

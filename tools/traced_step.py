@@ -1,8 +1,9 @@
 """A traced training step of razorlight, with its codecs as operators or as kernels."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from sys import maxsize
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -15,8 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from razorlight import RazorError, tensors
 from razorlight._torch import batch_norm_with_statistics
-from razorlight.codecs import Codec, kernels, operators
-from razorlight.codecs.kernels import Codes
+from razorlight.codecs import Codec, Uniform, kernels, operators
+from razorlight.codecs.kernels import Codes, Pooling
+from razorlight.codecs.packing import PLANES
 from razorlight.functional import norm as norms
 from razorlight.functional.operation import Needs
 from razorlight.memory.meter import model_tensors
@@ -37,23 +39,21 @@ class Step(NamedTuple):
     peak: int
 
 
-def trace_step(trainee: Trainee, batch: Batch, encode_launches: int | None = None) -> Step:
+def trace_step(trainee: Trainee, batch: Batch, has_kernels: bool = False) -> Step:
     """Trace forward and backward.
 
     Args:
         trainee: a network whose tensors are fake.
         batch: fake images and targets. Both fakes belong to the FakeTensorMode that is active.
-        encode_launches: the number of kernels that encode one value, where codecs are kernels. With
-            None the operators of a codec are launched one by one.
+        has_kernels: Whether the kernels of razorlight run. If not, the operators of a codec are
+            launched one by one.
 
     Raises:
         RazorError: if the size does not suit the network, the network looks at the values of its
             tensors, or kernels are asked for and Triton is not installed.
     """
     trace = StepTrace()
-    booked = _codecs_one_by_one(trace)
-    if encode_launches is not None:
-        booked = _launched(trace, encode_launches)
+    booked = _launched(trace) if has_kernels else _codecs_one_by_one(trace)
     trainee.optimizer.zero_grad()
     trace.memory.track(model_tensors(trainee.model), batch)
     try:
@@ -103,11 +103,9 @@ def _unshared(part: Tensor, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _launched(trace: StepTrace, encode_launches: int) -> Iterator[None]:
+def _launched(trace: StepTrace) -> Iterator[None]:
     """Let the kernels run, which compute nothing here. Each is booked as a call."""
-    uniform, norm = _kernel_modules()
-    encode = trace.as_kernel("encode", _encode, encode_launches)
-    decode = trace.as_kernel("decode", _decode)
+    uniform, norm, max_pool = _kernel_modules()
     row_gradients = trace.as_kernel("row_gradients", _row_gradients, 2)  # and torch's sum
     sums = trace.as_kernel("channel_sums", _channel_sums, 2)
     of_input = trace.as_kernel("channel_gradients", _channel_gradients)
@@ -116,24 +114,43 @@ def _launched(trace: StepTrace, encode_launches: int) -> Iterator[None]:
         *_, needs = given
         return [of_input(*given[:-1]) if needs[0] else None, *sums(*given)]
 
+    decode = trace.as_kernel("decode", _decode)
     with (
         patch.object(kernels, "can_launch", lambda like: True),
-        patch.multiple(uniform, encode=encode, decode=decode),
+        patch.multiple(uniform, encode=partial(_encode, trace), decode=decode),
         patch.multiple(norm, row_gradients=row_gradients, channel_gradients=channel_gradients),
+        patch.multiple(
+            max_pool,
+            pool=trace.as_kernel("max_pool", _pool),
+            gradient=trace.as_kernel("max_pool_gradient", _gradient_of_pool),
+            pick=trace.as_kernel("max_pool_pick", _pick),
+        ),
     ):
         yield
 
 
-def _kernel_modules() -> tuple[Any, Any]:
+def _kernel_modules() -> tuple[Any, Any, Any]:
     try:
-        from razorlight.codecs.kernels import norm, uniform
+        from razorlight.codecs.kernels import max_pool, norm, uniform
     except ImportError as error:
         raise RazorError("the kernels need Triton: pip install triton") from error
-    return uniform, norm
+    return uniform, norm, max_pool
 
 
-def _encode(codec: Codec, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
-    return codec.encode(x)
+def _encode(trace: StepTrace, codec: Uniform, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
+    """Three kernels read the value: for the scales of tokens, for the ends, and for the codes."""
+    with trace.in_kernels():
+        output = codec.encode(x)
+    planes, scaled = len(PLANES[codec.bits]), codec.scales_tokens(x.shape)
+    packed, ends, scales = output[:planes], output[planes : len(output) - scaled], output[-1:]
+    known = [x, *statistics]
+    if scaled:
+        trace.book_kernel("find_scales", known, scales)
+        known += scales
+    trace.book_kernel("find_ends", known, ends)
+    trace.book_kernel("encode", [*known, *ends], packed)
+    trace.memory.track(output)
+    return output
 
 
 def _decode(codec: Codec, *stored: Tensor, shape: Any, dtype: Any, steps: Any = ()) -> Tensor:
@@ -158,3 +175,16 @@ def _channel_gradients(
     codes: Codes, grad: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor
 ) -> Tensor:
     return torch.empty_like(grad)
+
+
+def _pool(x: Tensor, how: Pooling, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    out = _pick(x, x, how, sizes)
+    return out, x.new_empty(-(-out.numel() * how.bits // 8), dtype=torch.uint8)
+
+
+def _gradient_of_pool(grad: Tensor, packed: Tensor, how: Pooling, shape: torch.Size) -> Tensor:
+    return grad.new_empty(shape)
+
+
+def _pick(value: Tensor, packed: Tensor, how: Pooling, sizes: Sequence[int]) -> Tensor:
+    return value.new_empty(*value.shape[:2], *sizes)

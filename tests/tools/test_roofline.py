@@ -214,7 +214,6 @@ def test_table(monkeypatch, tmp_path, capsys):
         (["--gpus", "0:700"], "nor two positive numbers TFLOP/s:GB/s"),
         (["--precision", "fp32"], "for fp32 give TFLOP/s:GB/s"),
         (["--batch", "0"], "--batch must be at least 1, got 0"),
-        (["--encode-launches", "0"], "--encode-launches must be at least 1, got 0"),
         (["--model", "no_such"], "there is no 'no_such'"),
         (["--model", "test_vit", "--size", "1"], "take another size"),
         (["--model", "test_vit", "--recipes", "none"], "unknown recipe 'none'"),
