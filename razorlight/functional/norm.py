@@ -16,7 +16,7 @@ from razorlight._torch import (
     check_spatial_size,
 )
 from razorlight.codecs.kernels import Codes, NormKernels
-from razorlight.functional.normalise import Norm, Reading, normalise
+from razorlight.functional.normalise import NORMS, Norm, Reading, normalise
 from razorlight.functional.operation import Gradients, Needs, Operation, Result, Saved, run
 from razorlight.planning.layer_plan import LayerPlan
 from razorlight.records import NOTHING, Record, attach_record, find, store
@@ -29,6 +29,8 @@ class _BatchNorm(Norm):
     running: tuple[Tensor | None, Tensor | None]
     momentum: float
     eps: float
+
+    name: ClassVar[str] = "batch"
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -154,6 +156,7 @@ class _LayerNorm(Norm):
     channels: ClassVar[int] = -1
     may_be_rectified: ClassVar[bool] = False
     is_centred: ClassVar[bool] = True
+    name: ClassVar[str] = "layer"
 
     def population(self, x: Tensor) -> int:
         return math.prod(self.shape)
@@ -220,6 +223,7 @@ class _RMSNorm(_LayerNorm):
     """``weight * x * rstd``, where 1/rstd is the root mean square: the deviation from zero."""
 
     is_centred: ClassVar[bool] = False
+    name: ClassVar[str] = "rms"
 
     def forward(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -387,6 +391,7 @@ class _InstanceNorm(_BatchNorm):
         d_x = None if d_x is None else d_x.view(grad.shape)
         return d_x, *(None if d is None else d.view(batch, -1).sum(0) for d in others)
 
+    name: ClassVar[str] = ""
     backward_of_codes = Norm.backward_of_codes
 
     def _of_channels(self, x: Tensor) -> tuple[int, ...]:
@@ -426,3 +431,10 @@ def instance_norm(
     check_spatial_size(input.shape)
     norm = _InstanceNorm((running_mean, running_var), momentum, eps)
     return normalise(plan, input, weight, bias, norm)
+
+
+NORMS |= {
+    "batch": lambda shape: _BatchNorm((None, None), 0.0, 0.0),
+    "layer": lambda shape: _LayerNorm(shape, 0.0),
+    "rms": lambda shape: _RMSNorm(shape, 0.0),
+}

@@ -1,6 +1,7 @@
 """What all norms with statistics of their input share: they store the normalised input."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
@@ -33,6 +34,7 @@ from razorlight.functional.operation import (
 from razorlight.planning.layer_plan import LayerPlan
 from razorlight.records import (
     NOTHING,
+    Decode,
     Reader,
     Record,
     as_stored_layout,
@@ -88,6 +90,8 @@ class Norm(ABC):
 
     channels: ClassVar[int] = 1
     may_be_rectified: ClassVar[bool] = True
+    name: ClassVar[str] = ""
+    """The name in :data:`NORMS` of a norm whose gradients kernels compute from codes."""
 
     @abstractmethod
     def forward(
@@ -151,6 +155,10 @@ class Norm(ABC):
         minus_centre = (bias / weight.abs()).nan_to_num_(0.0, 0.0, 0.0)
         minus_centre.clamp_(-_FARTHEST_CENTRE, _FARTHEST_CENTRE)
         return rstd, minus_centre.to(rstd.dtype).view(shape)
+
+
+NORMS: dict[str, Callable[[tuple[int, ...]], Norm]] = {}
+"""By name: makes the norm for the backward alone, from the shape over which it normalises."""
 
 
 def normalise(
@@ -226,17 +234,82 @@ class _Normalise(Operation):
         weight, bias, mean, rstd, *encoded = saved
         assert mean is not None
         assert rstd is not None
-        is_normalised = self.codec is not None
-        if is_normalised:
-            record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
-            if (codes := uncached_codes(record)) and (kernels := norm_kernels_for(codes)):
-                known = grad, weight, mean, rstd, needs
-                gradients = self.norm.backward_of_codes(kernels, codes, *known)
-                if gradients is not None:
-                    return gradients
-        value = cast(record.take()[0], grad.dtype)  # the layers that follow have read it already
-        reading = Reading(value, mean, rstd, is_normalised)
-        return self.norm.backward(grad, reading, weight, bias, [*needs])
+        if self.codec is None:
+            reading = Reading(cast(record.take()[0], grad.dtype), mean, rstd, False)
+            return self.norm.backward(grad, reading, weight, bias, [*needs])
+        record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
+        if is_traced() and self.norm.name and has_kernels(self.codec, grad.device):
+            return _as_operator(self.norm, record, grad, weight, bias, mean, rstd, needs)
+        return _from_codes(self.norm, record, grad, weight, bias, mean, rstd, needs)
+
+
+def _from_codes(
+    norm: Norm,
+    record: Record,
+    grad: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    needs: Needs,
+) -> Gradients:
+    """The gradients, from the record of the normalised input."""
+    if (codes := uncached_codes(record)) and (kernels := norm_kernels_for(codes)):
+        gradients = norm.backward_of_codes(kernels, codes, grad, weight, mean, rstd, needs)
+        if gradients is not None:
+            return gradients
+    value = cast(record.take()[0], grad.dtype)  # the layers that follow have read it already
+    return norm.backward(grad, Reading(value, mean, rstd, True), weight, bias, [*needs])
+
+
+def _as_operator(
+    norm: Norm,
+    record: Record,
+    grad: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    needs: Needs,
+) -> Gradients:
+    """:func:`_from_codes` as an operator, which a compiler does not look into."""
+    decode = record.known_reader.uncached_decode()
+    assert decode is not None
+    found = iter(
+        _norm_gradients(
+            grad, record.tensors, weight, bias, mean, rstd, [*needs], norm.name,
+            len(norm.affine_shape(grad)), spec_of(decode.codec), decode.stored_shape,
+            decode.dtype, decode.channels_last,
+        )
+    )  # fmt: skip
+    return [next(found) if is_needed else None for is_needed in needs]
+
+
+def _norm_gradients_spec(
+    grad: Tensor,
+    encoded: Sequence[Tensor],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    needs: Sequence[bool],
+    name: str,
+    rank: int,
+    spec: str,
+    stored_shape: Sequence[int],
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> list[Tensor]:
+    reader = Decode(codec_of(spec), torch.Size(stored_shape), grad.shape, dtype, channels_last)
+    record, norm = Record(tuple(encoded), reader), NORMS[name](grad.shape[-rank:])
+    gradients = _from_codes(norm, record, grad, weight, bias, mean, rstd, needs)
+    return [gradient for gradient in gradients if gradient is not None]
+
+
+_norm_gradients = torch.library.custom_op(
+    "razorlight::norm_gradients", _norm_gradients_spec, mutates_args=()
+)
+_norm_gradients.register_fake(_norm_gradients_spec)
 
 
 def uncached_codes(record: Record) -> Codes | None:

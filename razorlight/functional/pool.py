@@ -157,9 +157,8 @@ class _MaxPool(Operation):
         d_x.scatter_add_(-1, index.flatten(-rank), grad.flatten(-rank))
         return (d_x.view(self.shape),)
 
-    def pick(self, value_and_places: list[Tensor], shape: torch.Size) -> Tensor:
+    def pick(self, value: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
         """The maxima, in ``shape``, of a value near the one that was pooled."""
-        value, places = value_and_places
         if kernels := self._kernels(value):
             return kernels.pick(value, places, self._how, shape[2:])
         rank, index = self.windows.rank, self._index(places, shape)
@@ -211,9 +210,13 @@ def max_pool(
     operation = _MaxPool(windows, ceil_mode, input.shape, channels_last)
     out, (places,) = run_with_by_products(operation, NOTHING, input)
     if known := find(input, plan):
-        pick = partial(operation.pick, shape=out.shape)
+        pick = partial(_pick, pool=operation, shape=out.shape)
         attach_record(out, join(known, as_it_is(places)).then(pick, returns_new=True), plan)
     return out
+
+
+def _pick(value_and_places: list[Tensor], pool: _MaxPool, shape: torch.Size) -> Tensor:
+    return pool.pick(*value_and_places, shape)
 
 
 def _is_channels_last(x: Tensor) -> bool:
