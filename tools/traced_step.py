@@ -105,7 +105,7 @@ def _unshared(part: Tensor, x: Tensor) -> Tensor:
 @contextmanager
 def _launched(trace: StepTrace) -> Iterator[None]:
     """Let the kernels run, which compute nothing here. Each is booked as a call."""
-    uniform, norm, max_pool = _kernel_modules()
+    uniform, entrywise, norm, max_pool = _kernel_modules()
     row_gradients = trace.as_kernel("row_gradients", _row_gradients, 2)  # and torch's sum
     sums = trace.as_kernel("channel_sums", _channel_sums, 2)
     of_input = trace.as_kernel("channel_gradients", _channel_gradients)
@@ -118,6 +118,7 @@ def _launched(trace: StepTrace) -> Iterator[None]:
     with (
         patch.object(kernels, "can_launch", lambda like: True),
         patch.multiple(uniform, encode=partial(_encode, trace), decode=decode),
+        patch.multiple(entrywise, encode=trace.as_kernel("encode", _encode_entries), decode=decode),
         patch.multiple(norm, row_gradients=row_gradients, channel_gradients=channel_gradients),
         patch.multiple(
             max_pool,
@@ -129,12 +130,12 @@ def _launched(trace: StepTrace) -> Iterator[None]:
         yield
 
 
-def _kernel_modules() -> tuple[Any, Any, Any]:
+def _kernel_modules() -> tuple[Any, ...]:
     try:
-        from razorlight.codecs.kernels import max_pool, norm, uniform
+        from razorlight.codecs.kernels import entrywise, max_pool, norm, uniform
     except ImportError as error:
         raise RazorError("the kernels need Triton: pip install triton") from error
-    return uniform, norm, max_pool
+    return uniform, entrywise, norm, max_pool
 
 
 def _encode(trace: StepTrace, codec: Uniform, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
@@ -151,6 +152,10 @@ def _encode(trace: StepTrace, codec: Uniform, x: Tensor, *statistics: Tensor) ->
     trace.book_kernel("encode", [*known, *ends], packed)
     trace.memory.track(output)
     return output
+
+
+def _encode_entries(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
+    return codec.encode(x)
 
 
 def _decode(codec: Codec, *stored: Tensor, shape: Any, dtype: Any, steps: Any = ()) -> Tensor:

@@ -26,9 +26,11 @@ Name = Literal[
     "gelu_tanh_gradient",
     "silu_gradient",
     "hardswish_gradient",
+    "times",
 ]
 """The functions that the kernels know. A gradient is that of the input: it takes the gradient of
-the output beside the input, or for ``relu`` beside the output."""
+the output beside the input, or for ``relu`` beside the output. "times" is such a gradient if the
+value is a slope."""
 
 
 def affine(
@@ -73,6 +75,7 @@ _TORCH: dict[Name, Callable[..., Tensor]] = {
     "gelu_tanh_gradient": _gradient(aten.gelu_backward, approximate="tanh"),
     "silu_gradient": _gradient(aten.silu_backward),
     "hardswish_gradient": _gradient(aten.hardswish_backward),
+    "times": torch.mul,
 }
 
 

@@ -30,7 +30,7 @@ class Mask(Codec):
         together = 8 // math.gcd(8, math.prod(shape[1:]))  # so many samples fill whole bytes
         return None if len(shape) < 2 or shape[0] % together else together
 
-    def _rows(self, shape: Sequence[int]) -> tuple[int, int]:
+    def rows(self, shape: Sequence[int]) -> tuple[int, int]:
         """The shape in which a mask is packed, so that the encodings of chunks can be joined."""
         together = self.chunk_alignment(shape)
         count = shape[0] // together if together else 1
@@ -38,12 +38,12 @@ class Mask(Codec):
 
     @override
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (pack_bits(x.reshape(self._rows(x.shape))),)
+        return (pack_bits(x.reshape(self.rows(x.shape))),)
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Return the mask: booleans, or 0 and 1 if ``dtype`` is a dtype of numbers."""
-        mask = unpack_bits(stored[0], self._rows(shape)).view(shape)
+        mask = unpack_bits(stored[0], self.rows(shape)).view(shape)
         # A CPU converts uint8 to floats several times faster than booleans.
         return mask if dtype == torch.bool else mask.view(torch.uint8).to(dtype)
 

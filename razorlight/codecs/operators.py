@@ -17,9 +17,8 @@ from torch import Tensor
 from razorlight._torch import constant_if_traced, is_traced
 from razorlight.codecs.base import Codec
 from razorlight.codecs.elementwise import Name, Step, apply, dtype_after
-from razorlight.codecs.kernels import kernels_for
+from razorlight.codecs.kernels import WITH_KERNELS, kernels_for
 from razorlight.codecs.parsing import codec_fields, parse_codec
-from razorlight.codecs.uniform import Uniform
 
 # A chunk has about so many entries. On a CPU, temporaries of 32 MiB or more get new pages from the
 # system each time, which takes longer than the encoding.
@@ -156,7 +155,7 @@ def has_kernels(codec: Codec, device: torch.device) -> bool:
     A compiled step then calls them as operators. Elsewhere the compiler joins the arithmetic around
     an encoding or a decoding by itself.
     """
-    return device.type in _WITH_KERNELS and type(codec) is Uniform
+    return device.type in _WITH_KERNELS and type(codec) in WITH_KERNELS
 
 
 # Part of the cache key of torch.compile. Increase it whenever the stored format changes.

@@ -94,16 +94,23 @@ class Slope(Codec):
         cells = (x.flatten() * CELLS_A_UNIT).floor_().clamp_(-128, 127)
         # As a byte, even a NaN has a place in the table.
         places = cells.to(torch.int8).view(torch.uint8).to(torch.int32)
-        codes = torch.tensor(list(_CODES[self.function, self.bits]), dtype=torch.uint8)
-        return tuple(pack(_send(codes, x.device).index_select(0, places), self.bits))
+        codes = _send(self.codes_of_cells(), x.device).index_select(0, places)
+        return tuple(pack(codes, self.bits))
 
     @override
     def decode(self, *stored: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Return the slopes f'(x), contiguous, in the shape and dtype of x."""
         codes = unpack(stored, self.bits, [math.prod(shape)])
-        levels = torch.tensor(_LEVELS[self.function, self.bits], dtype=dtype)
-        slopes = _send(levels, codes.device).index_select(0, codes.to(torch.int32))
-        return slopes.view(shape)
+        levels = _send(self.levels(dtype), codes.device)
+        return levels.index_select(0, codes.to(torch.int32)).view(shape)
+
+    def codes_of_cells(self) -> Tensor:
+        """The code of each cell ``[i, i + 1) / CELLS_A_UNIT``, at index ``i % 256``, in uint8."""
+        return torch.tensor(list(_CODES[self.function, self.bits]), dtype=torch.uint8)
+
+    def levels(self, dtype: torch.dtype) -> Tensor:
+        """The slope for which each code stands, in ``dtype``."""
+        return torch.tensor(_LEVELS[self.function, self.bits], dtype=dtype)
 
     @override
     def nbits(self, shape: Sequence[int], dtype: torch.dtype) -> int:

@@ -94,9 +94,12 @@ def _hardswish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = Non
     return aten.hardswish_backward(grad, x, out=grad_input)
 
 
-def times_slope(grad: Tensor, slopes: Tensor, grad_input: Tensor | None = None) -> Tensor:
-    """``slopes * grad``. It overwrites ``slopes``, which each reading makes anew."""
+def _times_slope(grad: Tensor, slopes: Tensor, grad_input: Tensor | None = None) -> Tensor:
     return slopes.mul_(grad)
+
+
+times_slope = Elementwise("times", _times_slope)
+"""``slopes * grad``. It overwrites ``slopes``, which each reading makes anew."""
 
 
 def _smooth(
@@ -121,7 +124,7 @@ def _smooth(
     """
     if curve is not None:
         if isinstance(plan.codec, Slope) and find(x, plan) is None:
-            slopes = record_of(x, _SLOPES[plan.codec.bits, curve], x.dtype)
+            slopes = record_of(x, _SLOPES[plan.codec.bits, curve], x.dtype, channels_of(x))
             return activate(x, function, times_slope, inplace, slopes)
         function = Elementwise(curve)
         gradient = Elementwise(_GRADIENTS[curve], gradient)

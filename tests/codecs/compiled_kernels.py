@@ -14,9 +14,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from razorlight import Uniform
+from razorlight import Mask, Slope, Uniform
 from razorlight.codecs.elementwise import Step
-from razorlight.codecs.kernels import Codes, Pooling, max_pool, norm, uniform
+from razorlight.codecs.kernels import Codes, Pooling, entrywise, max_pool, norm, uniform
 
 GRADIENTS = [f"{name}_gradient" for name in ("relu", "gelu", "gelu_tanh", "silu", "hardswish")]
 
@@ -51,6 +51,7 @@ def compile_all(capabilities):
         launch_pools()
         kernels.clear()
         launch_norms()
+        launch_entrywise()
         for kernel in kernels:
             stack = stack_of(kernel.asm["cubin"])
             assert not stack, f"{kernel.name} spills registers: {stack} bytes a thread"
@@ -102,6 +103,19 @@ def launch_norms():
         grad = grad.view(8, 56, 56, 64).movedim(-1, 1) if channels_last else grad
         codes = codes._replace(channels_last=channels_last)
         norm.channel_gradients(codes, grad, weight, mean, rstd, needs)
+
+
+def launch_entrywise():
+    for shape, dtype in [((8, 64, 56, 56), torch.bfloat16), ((5, 8), torch.float64)]:
+        x = torch.randn(shape, dtype=dtype)
+        times, how = Step("times", (x,), None), {"shape": x.shape, "dtype": dtype}
+        for codec in (Mask(), Slope(2), Slope(3, "silu"), Slope(4)):
+            value = x > 0 if codec == Mask() else x
+            for _ in range(2):
+                stored = entrywise.encode(codec, value)
+            for steps in ([], [times]):
+                entrywise.decode(codec, *stored, **how, steps=steps)
+    entrywise.decode(Mask(), *Mask().encode(x > 0), shape=x.shape, dtype=torch.bool)
 
 
 def encoded(codec, x, dtype=torch.float32):

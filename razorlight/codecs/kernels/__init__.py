@@ -1,7 +1,7 @@
 """Triton kernels that encode and decode on a GPU, in place of the torch code of a codec.
 
 The kernels give the bits that the torch code gives. They are launched one to three times for a
-value, where the torch code launches tens of kernels.
+value, where the torch code launches ten or more kernels.
 """
 
 import math
@@ -16,11 +16,19 @@ from torch import Tensor
 from razorlight._torch import has_triton
 from razorlight.codecs.base import Codec
 from razorlight.codecs.elementwise import Step
+from razorlight.codecs.mask import Mask
+from razorlight.codecs.slope import Slope
 from razorlight.codecs.uniform import Uniform
+
+WITH_KERNELS = (Uniform, Mask, Slope)
+"""The codecs that have kernels. A subclass has none, because it may store something else."""
 
 
 class Kernels(Protocol):
-    """The functions of a module that launches the kernels of one codec."""
+    """The functions of a module that launches the kernels of a codec."""
+
+    def serves(self, codec: Codec, shape: torch.Size) -> bool:
+        """Whether the kernels encode and decode a value of ``shape``."""
 
     def encode(self, codec: Codec, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
         """The same tensors as ``codec.encode(x)``, or as of ``(x - mean) * rstd``."""
@@ -152,11 +160,12 @@ def kernels_for(codec: Codec, shape: torch.Size, like: Tensor) -> Kernels | None
         shape: the shape of the value.
         like: a tensor on the device of the value: the value itself or what is stored of it.
     """
-    if not can_launch(like) or type(codec) is not Uniform:
+    if not can_launch(like) or type(codec) not in WITH_KERNELS:
         return None
-    from razorlight.codecs.kernels import uniform  # needs Triton
+    from razorlight.codecs.kernels import entrywise, uniform  # needs Triton
 
-    return cast(Kernels, uniform) if uniform.serves(codec, shape) else None
+    kernels = cast(Kernels, uniform if isinstance(codec, Uniform) else entrywise)
+    return kernels if kernels.serves(codec, shape) else None
 
 
 def can_launch(like: Tensor) -> bool:

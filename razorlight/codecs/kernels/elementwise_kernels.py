@@ -35,10 +35,12 @@ def step(x, NAME: tl.constexpr, operands, sample, middle, place, within, mask):
             gate = _gate(x, "gelu_tanh")
             slope = (1 + x * x * (3 * _CUBE)) * (2 * _ROOT_OF_TWO_OVER_PI)
             out = grad * (gate + x * gate * (1 - gate) * slope)
-        else:
-            tl.static_assert(NAME == "silu_gradient")
+        elif NAME == "silu_gradient":
             gate = _gate(x, "silu")
             out = grad * (gate + x * gate * (1 - gate))
+        else:
+            tl.static_assert(NAME == "times")
+            out = x * grad
     return out
 
 
