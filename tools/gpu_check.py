@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from razorlight import Uniform
+from razorlight import Mask, Slope, Uniform
+from razorlight.codecs import Codec
+from razorlight.codecs.kernels import entrywise, uniform
 from razorlight.codecs.kernels import norm as norm_kernels
-from razorlight.codecs.kernels import uniform
 from razorlight.functional.norm import _BatchNorm, _LayerNorm, _RMSNorm
 from razorlight.functional.normalise import Norm, Reading, uncached_codes
 from razorlight.memory.meter import MIB
@@ -78,8 +80,8 @@ def main() -> None:
         sys.exit("gpu_check: a kernel differs from the torch code")
 
 
-def values(device: str, small: bool) -> Iterator[tuple[str, Uniform, Tensor]]:
-    """The values of typical layers, each with a codec of the recipe ``balanced``."""
+def values(device: str, small: bool) -> Iterator[tuple[str, Codec, Tensor]]:
+    """The values of typical layers, each with a codec that may store it."""
     torch.manual_seed(0)
     samples, tokens, width = (2, 37, 64) if small else (128, 197, 384)
 
@@ -98,35 +100,36 @@ def values(device: str, small: bool) -> Iterator[tuple[str, Uniform, Tensor]]:
     maps = draw(samples, width // 4 * side, side)
     yield "input of a BatchNorm", Uniform(4, 64, axis=-2, preserves="signs"), maps
     yield "output of a ReLU", Uniform(3, axis=-2, preserves="zeros"), maps
+    yield "gate of a ReLU6", Mask(), maps > 0
+    yield "input of a SiLU", Slope(3, "silu"), maps
 
 
 def check_kernels(device: str, small: bool) -> Iterator[Row]:
     """Compare the kernels with the torch code, and time them beside a copy."""
     for name, codec, x in values(device, small):
-        how: Any = {"shape": x.shape, "dtype": x.dtype}
-        stored = uniform.encode(codec, x)
+        kernels: Any = uniform if isinstance(codec, Uniform) else entrywise
+        how: Any = {"shape": x.shape, "dtype": torch.bfloat16}
+        stored = kernels.encode(codec, x)
         pairs = [*zip(stored, codec.encode(x), strict=True)]
-        back, right = uniform.decode(codec, *stored, **how), codec.decode(*stored, **how)
+        back, right = kernels.decode(codec, *stored, **how), codec.decode(*stored, **how)
         # the interpreter rounds twice where a GPU rounds once, and cuts bfloat16 off
         rtol, few = (2**-7, 1e-2) if device == "cpu" else (0, 0)
         same = torch.allclose(back.float(), right.float(), rtol=rtol, atol=rtol / 10)
         same &= all((a != b).float().mean() <= few for a, b in pairs)
-        moved = x.nbytes + sum(tensor.nbytes for tensor in stored)
+        codes = sum(tensor.nbytes for tensor in stored)
         seconds = {
-            "copy": seconds_of(x.clone, device),
-            "encode": seconds_of(lambda c=codec, x=x: uniform.encode(c, x), device),
-            "decode": seconds_of(
-                lambda c=codec, s=stored, h=how: uniform.decode(c, *s, **h), device
-            ),
-            "torch encode": seconds_of(lambda c=codec, x=x: c.encode(x), device),
+            "copy": seconds_of(back.clone, device),
+            "encode": seconds_of(partial(kernels.encode, codec, x), device),
+            "decode": seconds_of(partial(kernels.decode, codec, *stored, **how), device),
+            "torch encode": seconds_of(partial(codec.encode, x), device),
         }
-        copied = 2 * x.nbytes / seconds["copy"]
+        copied = 2 * back.nbytes / seconds["copy"]
         yield {
             "value": name,
             "codec": str(codec),
             "same": same,
-            "encode": moved / seconds["encode"] / copied,
-            "decode": moved / seconds["decode"] / copied,
+            "encode": (x.nbytes + codes) / seconds["encode"] / copied,
+            "decode": (back.nbytes + codes) / seconds["decode"] / copied,
             "faster": seconds["torch encode"] / seconds["encode"],
             "copy GB/s": copied / 1e9,
         }

@@ -21,7 +21,7 @@ def test_it_runs_in_the_interpreter(tmp_path):
     assert max(map(len, run.stdout.splitlines())) <= 80
     found = json.loads((tmp_path / "rows.json").read_text())
     assert all(row["same"] for row in found["kernels"])
-    assert len(found["kernels"]) == 5
+    assert len(found["kernels"]) == 7
     assert [row["same"] for row in found["norms"]] == [True] * 4
     (network,) = found["networks"]
     names = [row["variant"] for row in network["rows"]]
