@@ -1,6 +1,7 @@
 """The peak of a whole training step, with the optimizer's step after backward and within it.
 
-    python tools/in_backward.py --model vit_small_patch14_dinov2 --size 112 --batch 32
+    python tools/in_backward.py --recipes balanced,compact
+    python tools/in_backward.py --model resnet50 --size 128 --optimizer sgd
 
 The network trains dense, with activation checkpointing, and by each recipe. The peak is that of
 forward, backward and step, with parameters, gradients and the optimizer's state. The time is the
