@@ -23,8 +23,8 @@ _BLOCK = 1024  # places of which one program encodes the entries of all eight pa
 def serves(codec: Mask | Slope, shape: torch.Size) -> bool:
     """Whether the kernels serve a value of ``shape``.
 
-    Torch code serves empty values, values of 2**31 entries or more, and slopes whose number is so
-    odd that their planes are not cut at the same entries.
+    Torch code serves empty values, values of about 2**31 entries or more, and some slopes whose
+    number is no multiple of eight: their planes are not cut at the same entries.
     """
     number, width, eighth = _rows(codec, shape)
     is_regular = all(-(-width * plane // 8) == plane * eighth for plane in _planes(codec))
@@ -113,7 +113,7 @@ def _constants(planes: Sequence[int]) -> dict[str, Any]:
     return {"PLANES": planes, "SHIFTS": shifts, "BLOCK": _BLOCK, "num_warps": 4}
 
 
-# Each table is sent to a device once.
+# A table is sent to each device once.
 
 
 @cache
