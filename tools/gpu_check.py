@@ -7,6 +7,8 @@ Kernels: whether each one gives the bits of the torch code, and the share of the
 that it reaches. An encode reads the value and writes the codes, a decode the other way round.
 Norms: whether the kernels of their backward give the gradients of the torch code to rounding, and
 the same share. They read codes and a gradient, and write a gradient; a batch norm reads both twice.
+Others: the same of a GELU and its backward, computed by the launch that decodes, and of max pooling
+and its backward.
 Networks: the table of tools/bench.py for each, in bf16, and the most memory that torch reserved.
 Compiled: time and peak of a compiled step, dense and by ``balanced``. Nothing is downloaded.
 """
@@ -23,6 +25,7 @@ from typing import Any
 
 import bench
 import torch
+import torch.nn.functional as F
 import triton
 from networks import Trainee, build, razored
 from rich.console import Console
@@ -30,8 +33,8 @@ from rich.table import Table
 from torch import Tensor
 
 from razorlight import Mask, Slope, Uniform
-from razorlight.codecs import Codec
-from razorlight.codecs.kernels import entrywise, uniform
+from razorlight.codecs import Codec, Step
+from razorlight.codecs.kernels import Pooling, entrywise, max_pool, uniform
 from razorlight.codecs.kernels import norm as norm_kernels
 from razorlight.functional.norm import _BatchNorm, _LayerNorm, _RMSNorm
 from razorlight.functional.normalise import Norm, Reading, uncached_codes
@@ -64,7 +67,9 @@ def main() -> None:
     kernels = list(check_kernels(arguments.device, arguments.small))
     print_kernels(kernels, setting)
     norms = [check_norm(*given) for given in normalised(arguments.device, arguments.small)]
-    print_norms(norms, setting)
+    print_norms("norms", norms, setting)
+    others = [check_other(*given) for given in joined(arguments.device, arguments.small)]
+    print_norms("others", others, setting)
     networks = [
         measure_network(*network, arguments.device)
         for network in (SMALL_NETWORKS if arguments.small else NETWORKS)
@@ -73,10 +78,10 @@ def main() -> None:
     for row in compiled:
         print(f"compiled {row['variant']}: {row['ms']:.1f} ms, peak {row['peak']:.0f} MiB")
     if arguments.json:
-        content = {"setting": setting, "kernels": kernels, "norms": norms}
+        content = {"setting": setting, "kernels": kernels, "norms": norms, "others": others}
         content |= {"networks": networks, "compiled": compiled}
         arguments.json.write_text(json.dumps(content, indent=1, default=str))
-    if not all(row["same"] for row in (*kernels, *norms)):
+    if not all(row["same"] for row in (*kernels, *norms, *others)):
         sys.exit("gpu_check: a kernel differs from the torch code")
 
 
@@ -180,7 +185,71 @@ def check_norm(name: str, norm: Norm, codec: Uniform, x: Tensor) -> Row:
         "value": name,
         "codec": str(codec),
         "same": same,
-        "backward": moved / seconds / copied,
+        "bandwidth": moved / seconds / copied,
+        "faster": seconds_of(by_torch, device) / seconds,
+    }
+
+
+Call = Callable[[], Tensor]
+
+
+def joined(device: str, small: bool) -> Iterator[tuple[str, Call, Call, int]]:
+    """By name: a function by kernels, the same by torch code, and the bytes that it moves."""
+    torch.manual_seed(0)
+    shape = (2, 37, 64) if small else (128, 197, 1536)
+    codec = Uniform(3, axis=-2, token_scale=True)
+    x, grad = torch.randn((2, *shape), device=device, dtype=torch.bfloat16)
+    stored, how = uniform.encode(codec, x), {"shape": x.shape, "dtype": x.dtype}
+    codes = sum(tensor.nbytes for tensor in stored)
+
+    def decode(*steps: Step) -> Tensor:
+        return uniform.decode(codec, *stored, **how, steps=steps)
+
+    yield (
+        "GELU of decoded",
+        lambda: decode(Step("gelu", (), None)),
+        lambda: F.gelu(decode()),
+        codes + x.nbytes,
+    )
+    yield (
+        "GELU, backward",
+        lambda: decode(Step("gelu_gradient", (grad,), None)),
+        lambda: torch.ops.aten.gelu_backward(grad, decode()),
+        codes + 2 * x.nbytes,
+    )
+    maps = torch.randn(2, 8, 16, 16, device=device) if small else None
+    maps = torch.randn(128, 64, 112, 112, device=device) if maps is None else maps
+    for name, form in [("", torch.contiguous_format), (", channels last", torch.channels_last)]:
+        x = maps.bfloat16().contiguous(memory_format=form)
+        how_pooled = Pooling(([3, 3], [2, 2], [1, 1], [1, 1]), 4, bool(name))
+        out, places = max_pool.pool(x, how_pooled, [x.shape[2] // 2] * 2)
+        leaf = x.clone().requires_grad_()
+        pooled = F.max_pool2d(leaf, 3, 2, 1)
+        moved = x.nbytes + out.nbytes + places.nbytes
+        yield (
+            f"max pooling{name}",
+            lambda x=x, how=how_pooled, size=out.shape[2:]: max_pool.pool(x, how, size)[0],
+            lambda x=x: F.max_pool2d(x, 3, 2, 1),
+            moved,
+        )
+        yield (
+            f"its backward{name}",
+            lambda x=x, o=out, p=places, how=how_pooled: max_pool.gradient(o, p, how, x.shape),
+            lambda x=leaf, y=pooled: torch.autograd.grad(y, x, y.detach(), retain_graph=True)[0],
+            moved,
+        )
+
+
+def check_other(name: str, by_kernels: Call, by_torch: Call, moved: int) -> Row:
+    """Compare a kernel with torch code, and time both beside a copy of as many bytes."""
+    ours, right = by_kernels().float(), by_torch().float()
+    device = ours.device.type
+    copied = torch.empty(moved // 2, dtype=torch.uint8, device=device)
+    seconds = seconds_of(by_kernels, device)
+    return {
+        "value": name,
+        "same": bool((ours - right).abs().max() <= 2**-6 * right.abs().max()),
+        "bandwidth": seconds_of(copied.clone, device) / seconds,
         "faster": seconds_of(by_torch, device) / seconds,
     }
 
@@ -210,13 +279,13 @@ def print_kernels(rows: list[Row], setting: str) -> None:
     Console(width=80, highlight=False).print(table)
 
 
-def print_norms(rows: list[Row], setting: str) -> None:
+def print_norms(what: str, rows: list[Row], setting: str) -> None:
     """A table of 80 columns."""
-    table = Table("norm", title=f"Backward of norms: {setting}; measured")
+    table = Table("kernel", title=f"Kernels of {what}: {setting}; measured")
     for column in ("near torch's", "bandwidth", "times torch's"):
         table.add_column(column, justify="right")
     for row in rows:
-        numbers = f"{row['backward']:.2f}", f"{row['faster']:.1f}"
+        numbers = f"{row['bandwidth']:.2f}", f"{row['faster']:.1f}"
         table.add_row(row["value"], "yes" if row["same"] else "NO", *numbers)
     Console(width=80, highlight=False).print(table)
 

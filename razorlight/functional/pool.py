@@ -216,7 +216,8 @@ def max_pool(
 
 
 def _pick(value_and_places: list[Tensor], pool: _MaxPool, shape: torch.Size) -> Tensor:
-    return pool.pick(*value_and_places, shape)
+    value, places = value_and_places
+    return pool.pick(value, places, shape)
 
 
 def _is_channels_last(x: Tensor) -> bool:

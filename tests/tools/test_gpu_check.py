@@ -23,6 +23,7 @@ def test_it_runs_in_the_interpreter(tmp_path):
     assert all(row["same"] for row in found["kernels"])
     assert len(found["kernels"]) == 7
     assert [row["same"] for row in found["norms"]] == [True] * 4
+    assert [row["same"] for row in found["others"]] == [True] * 6
     (network,) = found["networks"]
     names = [row["variant"] for row in network["rows"]]
     assert names == ["dense", "checkpointing", "exact", "balanced", "compact"]
