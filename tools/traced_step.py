@@ -1,7 +1,7 @@
 """A traced training step of razorlight, with its codecs as operators or as kernels."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from sys import maxsize
@@ -15,7 +15,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from razorlight import RazorError, tensors
-from razorlight._torch import batch_norm_with_statistics
 from razorlight.codecs import Codec, Uniform, kernels, operators
 from razorlight.codecs.kernels import Codes, Pooling
 from razorlight.codecs.packing import PLANES
@@ -77,24 +76,31 @@ def _codecs_one_by_one(trace: StepTrace) -> Iterator[None]:
 @contextmanager
 def _as_on_a_gpu() -> Iterator[None]:
     """Store fake tensors as a GPU would store real ones: whole, where a CPU cuts chunks."""
+    batch_norm = _with_wide_statistics(norms.batch_norm_with_statistics)
+    layer_norm = _with_wide_statistics(torch.native_layer_norm)
     with (
         patch.object(tensors, "_PLAIN", (*tensors._PLAIN, FakeTensor)),
         patch.object(encoding, "unshared", _unshared),
         patch.object(operators, "_CHUNK_ENTRIES", maxsize),
         patch.object(readers, "_DERIVED_CHUNK_ENTRIES", maxsize),
-        patch.object(norms, "batch_norm_with_statistics", _batch_norm),
+        patch.object(norms, "batch_norm_with_statistics", batch_norm),
+        patch.object(torch, "native_layer_norm", layer_norm),
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield
 
 
-def _batch_norm(x: Tensor, *more: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """As in razorlight._torch. On fakes torch takes the statistics for as narrow as the input."""
-    out, *statistics = batch_norm_with_statistics(x, *more)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    mean, rstd = (one.new_empty(one.shape, dtype=wide) for one in statistics)
-    return out, mean, rstd
+def _with_wide_statistics(norm: Callable[..., Any]) -> Callable[..., Any]:
+    """``norm``, with statistics in float32, as a GPU has them. A CPU has narrower ones."""
+
+    def changed(x: Tensor, *more: Any) -> tuple[Tensor, Tensor, Tensor]:
+        out, *statistics = norm(x, *more)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean, rstd = (one.new_empty(one.shape, dtype=wide) for one in statistics)
+        return out, mean, rstd
+
+    return changed
 
 
 def _unshared(part: Tensor, x: Tensor) -> Tensor:
