@@ -80,6 +80,11 @@ def is_sharded(module_class: type) -> bool:
     return fsdp is not None and issubclass(module_class, fsdp.FSDPModule)
 
 
+def current_node() -> Any:
+    """The node of the graph whose backward runs in this thread; None outside of backward."""
+    return torch._C._current_autograd_node()
+
+
 def is_leaf(x: Tensor) -> bool:
     """Whether ``x`` is a leaf of the graph, such as the batch. False if traced: it is unknown."""
     return not is_traced() and x.is_leaf

@@ -4,19 +4,14 @@ import weakref
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, UntypedStorage, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
-from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
-from razorlight._torch import is_traced, tree_leaves
+from razorlight._torch import tree_leaves
 from razorlight.conversion import Plan
+from razorlight.memory.calls import Calls, without_numbers
 from razorlight.tensors import find_other_kind
 
 _WORTH_A_LINE = 0.01  # of the bytes of all dense values that were seen
@@ -53,14 +48,6 @@ class _Value:
     layers: list[str]
 
 
-class _Call(NamedTuple):
-    """One run of a module. The nodes of its graph have the numbers from ``start`` to ``end``."""
-
-    name: str
-    start: int
-    end: int
-
-
 class ValuesWatch:
     """Watches the dense values that go in and out of converted layers during one forward.
 
@@ -86,15 +73,12 @@ class ValuesWatch:
         self._left_dense = {line.name for line in plan.only("skipped")}
         self._values: list[_Value] = []
         self._latest: dict[int, _Value] = {}  # by id of the storage; a later storage may get the id
-        self._calls: list[_Call] = []
-        self._starts: list[int] = []  # of the modules that run now
-        self._names = {module: name for name, module in model.named_modules()}
+        self._calls = Calls(model, self._note)
         self._hooked = [
             name
-            for module, name in self._names.items()
+            for name, module in model.named_modules()
             if module._forward_hooks or module._forward_pre_hooks
         ]
-        self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
         self.start()
@@ -102,35 +86,19 @@ class ValuesWatch:
 
     def start(self) -> None:
         """Begin to watch."""
-        # global hooks, because a copy of the network would copy hooks that belong to its modules
-        self._handles = [
-            register_module_forward_pre_hook(self._before),
-            register_module_forward_hook(self._after),
-        ]
+        self._calls.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
         """End to watch, and remove the hooks."""
-        while self._handles:
-            self._handles.pop().remove()
+        self._calls.stop()
 
     @property
     def active(self) -> bool:
         """Whether the hooks are in place."""
-        return bool(self._handles)
-
-    def _before(self, module: nn.Module, given: Any) -> None:
-        if not is_traced() and (name := self._names.get(module)) is not None:
-            self._starts.append(torch.autograd._get_sequence_nr())
-            self._note(name, given)
-
-    def _after(self, module: nn.Module, given: Any, out: Any) -> None:
-        if not is_traced() and (name := self._names.get(module)) is not None:
-            start, end = self._starts.pop(), torch.autograd._get_sequence_nr()
-            self._calls.append(_Call(name, start, end))
-            self._note(name, out)
+        return self._calls.active
 
     def _note(self, name: str, values: Any) -> None:
         if name not in self._converted:
@@ -183,17 +151,14 @@ class ValuesWatch:
         return holders
 
     def _describe(self, node: Any) -> str:
-        number, name = node._sequence_nr(), node.name().removesuffix("Backward0").lower()
-        around = [call for call in self._calls if call.start <= number < call.end]
-        # the innermost call is the shortest
-        where = min(around, key=lambda call: call.end - call.start).name if around else None
+        name, where = node.name().removesuffix("Backward0").lower(), self._calls.module_of(node)
         if where is None:
             return f"{name} outside of the network keeps them for backward"
         if where in self._left_dense:
             return _BY_PLAN
         kind = type(self._model.get_submodule(where)).__name__
         place = f"{where} ({kind})" if where else f"the forward of {kind} itself"
-        return f"{name} in {_without_numbers(place)} keeps them for backward"
+        return f"{name} in {without_numbers(place)} keeps them for backward"
 
     def _holder_in_python(self) -> str:
         if self._hooked:
@@ -203,11 +168,6 @@ class ValuesWatch:
 
 
 _BY_PLAN = ""
-
-
-def _without_numbers(place: str) -> str:
-    """Turn ``blocks.3.attn`` into ``blocks.*.attn``, so that equal blocks share one line."""
-    return ".".join("*" if part.isdigit() else part for part in place.split("."))
 
 
 def _nodes(loss: Tensor) -> Iterator[Any]:

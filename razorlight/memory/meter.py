@@ -150,10 +150,11 @@ class AllocatorMeter:
 def _storages(tree: object) -> Iterator[UntypedStorage]:
     for leaf in tree_leaves(tree):
         if isinstance(leaf, Tensor):
-            yield from _storages_of(leaf)
+            yield from storages_of(leaf)
 
 
-def _storages_of(tensor: Tensor) -> Iterator[UntypedStorage]:
+def storages_of(tensor: Tensor) -> Iterator[UntypedStorage]:
+    """The storages behind a tensor, of which a subclass may have several."""
     if is_traceable_wrapper_subclass(tensor):
         # a DTensor also names attributes that are no tensors
         yield from _storages([getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]])

@@ -58,31 +58,35 @@ def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = 
         StepMemory(stored=132, peak=...)
     """
     device = next(model.parameters()).device
-    with no_steps(), _left_as_found(model, inputs, device):
+    with no_steps(), left_as_found(model, inputs, device):
         if device.type == "cuda":
-            _loss(step).backward()
+            loss_of(step).backward()
             _drop_gradients(model, inputs)
         with meter_for(device) as meter:
             meter.track(model_tensors(model), inputs)
             others = meter.live - storage_bytes(model_tensors(model), inputs)
-            loss = _loss(step)
+            loss = loss_of(step)
             stored = meter.live - others - storage_bytes(model_tensors(model), inputs)
             loss.backward()
             return StepMemory(stored, meter.peak - others)
 
 
-def _loss(step: Callable[[], Tensor]) -> Tensor:
+def loss_of(step: Callable[[], Tensor]) -> Tensor:
+    """What ``step`` returns, if that is a loss.
+
+    Raises:
+        RazorError: if it is not.
+    """
     loss = step()
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-        raise RazorError(
-            f"measure_step: step() must return a scalar loss that requires grad, got {got}"
-        )
+        raise RazorError(f"step() must return a scalar loss that requires grad, got {got}")
     return loss
 
 
 @contextmanager
-def _left_as_found(model: nn.Module, inputs: object, device: torch.device) -> Iterator[None]:
+def left_as_found(model: nn.Module, inputs: object, device: torch.device) -> Iterator[None]:
+    """Leave gradients, buffers and torch's random state as they were before the context."""
     gradients = [(leaf, leaf.grad) for leaf in _leaves(model, inputs)]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     _drop_gradients(model, inputs)
