@@ -12,7 +12,7 @@ from razorlight import razor_
 from razorlight.codecs import kernels as codec_kernels
 
 pytest.importorskip("triton")
-from razorlight.codecs.kernels import max_pool
+from razorlight.codecs.kernels import Pooling, max_pool
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of infinity
 
@@ -98,3 +98,12 @@ def test_windows_that_torch_refuses(monkeypatch):
         with pytest.raises(RuntimeError) as theirs:
             F.max_pool2d(x, *options)
         assert str(ours.value) == str(theirs.value)
+
+
+def test_a_window_between_the_entries_of_a_small_map():
+    x, how = torch.randn(2, 3, 2, 2), Pooling(([2, 2], [1, 1], [1, 1], [3, 3]), 2, False)
+    out, places = max_pool.pool(x, how, [1, 1])
+    assert (out == -math.inf).all()
+    assert not places.any()
+    assert (max_pool.pick(x, places, how, [1, 1]) == -math.inf).all()
+    assert not max_pool.gradient(torch.ones_like(out), places, how, x.shape).any()

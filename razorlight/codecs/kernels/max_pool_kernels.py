@@ -87,7 +87,8 @@ def pool(
             places = tl.where(is_better, i * COLUMNS.kernel + j, places)
     where = _offset(sample, channel, row, column, of_out)
     tl.store(out + where, best.to(out.dtype.element_ty), mask=is_entry)
-    shifted = tl.where(is_entry, places, 0) << (part * BITS)
+    # a dilated window may lie between the entries of a small map, and have no place
+    shifted = tl.where(is_entry & (places >= 0), places, 0) << (part * BITS)
     tl.store(packed + byte, tl.sum(shifted, 0)[None, :].to(tl.uint8), mask=byte < part_size)
 
 
@@ -162,5 +163,8 @@ def pick(
     i, j = place // COLUMNS.kernel, place % COLUMNS.kernel
     from_row = row * ROWS.stride - ROWS.padding + i * ROWS.dilation
     from_column = column * COLUMNS.stride - COLUMNS.padding + j * COLUMNS.dilation
-    value = tl.load(x + _offset(sample, channel, from_row, from_column, of_x), mask=is_entry)
+    is_inside = is_entry & (from_row >= 0) & (from_row < of_x.rows)
+    is_inside &= (from_column >= 0) & (from_column < of_x.columns)  # or the window has no entry
+    where = _offset(sample, channel, from_row, from_column, of_x)
+    value = tl.load(x + where, mask=is_inside, other=float("-inf"))
     tl.store(out + _offset(sample, channel, row, column, of_out), value, mask=is_entry)
