@@ -140,7 +140,7 @@ class Decode(Reader):
 
     @override
     def then(self, stored: Sequence[Tensor], *steps: Step) -> Tensor | None:
-        if not (kernels.can_launch(stored[0]) or is_traced()):
+        if not _may_launch(stored[0]):
             return None
         laid_out = [
             step._replace(more=tuple([self._as_stored(x) for x in step.more])) for step in steps
@@ -195,7 +195,7 @@ class Derive(Reader):
 
     @override
     def __call__(self, *stored: Tensor) -> Any:
-        together = self.then(stored)
+        together = self._together(stored)
         if together is not None:
             return together
         return self._apply(self.source(*stored[: self.count]), stored)
@@ -209,7 +209,7 @@ class Derive(Reader):
 
     @override
     def by_sample(self, stored: Sequence[Tensor], wholes: list[Tensor]) -> ReadSamples:
-        together = self.then(stored)
+        together = self._together(stored)
         if together is not None:
             wholes.append(together)
             return partial(samples_of, together)
@@ -217,6 +217,12 @@ class Derive(Reader):
             return super().by_sample(stored, wholes)
         part = self.source.by_sample(stored[: self.count], wholes)
         return lambda samples: self._apply(part(samples), stored)
+
+    def _together(self, stored: Sequence[Tensor]) -> Tensor | None:
+        """The derived value, if a kernel computes it while it decodes."""
+        if not isinstance(self.function, Elementwise) or not _may_launch(stored[0]):
+            return None
+        return self.then(stored)
 
     def _apply(self, value: Any, stored: Sequence[Tensor]) -> Any:
         return self.function(value, *self._more(stored))
@@ -226,6 +232,10 @@ class Derive(Reader):
         for i in self.missing:
             more.insert(i, None)
         return more
+
+
+def _may_launch(stored: Tensor) -> bool:
+    return kernels.can_launch(stored) or is_traced()
 
 
 class Join(Reader):
