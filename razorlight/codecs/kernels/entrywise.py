@@ -11,7 +11,7 @@ from torch import Tensor
 from razorlight.codecs.elementwise import Step, apply
 from razorlight.codecs.kernels import entrywise_kernels as kernels
 from razorlight.codecs.kernels.entrywise_kernels import Rows
-from razorlight.codecs.kernels.operands import Operand, Strides
+from razorlight.codecs.kernels.operands import Operand, Strides, operands_of, shifts_of
 from razorlight.codecs.mask import Mask
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.slope import Slope
@@ -79,12 +79,11 @@ def decode(
         return apply(decode(codec, *stored, shape=shape, dtype=dtype), steps, dtype)
     value = stored[0].new_empty(shape, dtype=dtype)
     rows = _rows(codec, shape)
-    operands = tuple(tuple(None if x is None else _operand(x) for x in s.more) for s in steps)
     with torch.cuda.device_of(value):
         kernels.decode[_grid(rows)](
             value.view(torch.uint8) if dtype == torch.bool else value,
             _levels(codec, dtype, value.device) if isinstance(codec, Slope) else None,
-            stored, rows, operands,
+            stored, rows, operands_of(steps, _operand),
             STEPS=tuple(step.name for step in steps), **_constants(_planes(codec)),
         )  # fmt: skip
     return value
@@ -109,8 +108,7 @@ def _grid(rows: Rows) -> tuple[int]:
 
 
 def _constants(planes: Sequence[int]) -> dict[str, Any]:
-    shifts = tuple(sum(planes[:i]) for i in range(len(planes)))
-    return {"PLANES": planes, "SHIFTS": shifts, "BLOCK": _BLOCK, "num_warps": 4}
+    return {"PLANES": planes, "SHIFTS": shifts_of(planes), "BLOCK": _BLOCK, "num_warps": 4}
 
 
 # A table is sent to each device once.

@@ -50,6 +50,18 @@ def _offset(sample, channel, row, column, map):
 
 
 @triton.jit
+def _source(
+    sample, channel, row, column, i, j, of_x, mask, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    """Where the entry at place ``(i, j)`` of a window lies, and whether it is in the map."""
+    from_row = row * ROWS.stride - ROWS.padding + i * ROWS.dilation
+    from_column = column * COLUMNS.stride - COLUMNS.padding + j * COLUMNS.dilation
+    is_inside = mask & (from_row >= 0) & (from_row < of_x.rows)
+    is_inside &= (from_column >= 0) & (from_column < of_x.columns)
+    return _offset(sample, channel, from_row, from_column, of_x), is_inside
+
+
+@triton.jit
 def pool(
     x,
     out,
@@ -75,11 +87,9 @@ def pool(
     places = tl.full([PARTS, BLOCK], -1, tl.int32)
     for i in tl.static_range(ROWS.kernel):
         for j in tl.static_range(COLUMNS.kernel):
-            from_row = row * ROWS.stride - ROWS.padding + i * ROWS.dilation
-            from_column = column * COLUMNS.stride - COLUMNS.padding + j * COLUMNS.dilation
-            is_inside = is_entry & (from_row >= 0) & (from_row < of_x.rows)
-            is_inside &= (from_column >= 0) & (from_column < of_x.columns)
-            where = _offset(sample, channel, from_row, from_column, of_x)
+            where, is_inside = _source(
+                sample, channel, row, column, i, j, of_x, is_entry, ROWS, COLUMNS
+            )  # fmt: skip
             value = tl.load(x + where, mask=is_inside, other=float("-inf")).to(tl.float32)
             # as torch: the first of equal maxima, but the last NaN
             is_better = is_inside & ((value > best) | (value != value) | (places < 0))
@@ -161,10 +171,7 @@ def pick(
     sample, channel, row, column = _split(entry, of_out, CHANNELS_LAST)
     place = _load_place(packed, entry, part_size, is_entry, BITS)
     i, j = place // COLUMNS.kernel, place % COLUMNS.kernel
-    from_row = row * ROWS.stride - ROWS.padding + i * ROWS.dilation
-    from_column = column * COLUMNS.stride - COLUMNS.padding + j * COLUMNS.dilation
-    is_inside = is_entry & (from_row >= 0) & (from_row < of_x.rows)
-    is_inside &= (from_column >= 0) & (from_column < of_x.columns)  # or the window has no entry
-    where = _offset(sample, channel, from_row, from_column, of_x)
+    # a window that has no entry has a place outside of the map
+    where, is_inside = _source(sample, channel, row, column, i, j, of_x, is_entry, ROWS, COLUMNS)
     value = tl.load(x + where, mask=is_inside, other=float("-inf"))
     tl.store(out + _offset(sample, channel, row, column, of_out), value, mask=is_entry)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from razorlight.codecs.kernels import Codes, norm_kernels
 from razorlight.codecs.kernels.norm_kernels import Rows
-from razorlight.codecs.kernels.operands import divisor
+from razorlight.codecs.kernels.operands import divisor, power_of_two
 from razorlight.codecs.kernels.uniform import as_encoded, format_of, geometry_of
 from razorlight.codecs.uniform import Layout, Uniform
 
@@ -46,7 +46,7 @@ def row_gradients(
     width = grad.numel() // rstd.numel()
     if not _serves(grad, rstd, needs) or width > _MOST_COLUMNS:
         return None
-    columns = _power_of_two(width)
+    columns = power_of_two(width)
     tile = max(1, _TILE // columns)
     rows, arguments, constants = _decoding(codes, grad, width)
     programs = min(-(-rows.total // tile), _ROW_PROGRAMS * _multiprocessors(grad.device))
@@ -88,7 +88,7 @@ def channel_gradients(
     grad = (grad.movedim(1, -1) if codes.channels_last else grad).contiguous()
     in_columns = codes.channels_last or grad.numel() == len(grad) * channels
     width = channels if in_columns else math.prod(grad.shape[2:])
-    columns = min(_FEW_COLUMNS, _power_of_two(width))
+    columns = min(_FEW_COLUMNS, power_of_two(width))
     tile = _TILE // columns
     rows, arguments, constants = _decoding(codes, grad, width)
     blocks = -(-channels // columns) if in_columns else channels
@@ -167,8 +167,3 @@ def _where(parts: Tensor, is_there: Sequence[bool]) -> list[Tensor | None]:
     """``parts`` in turn, where there is one, and None elsewhere."""
     given = iter(parts)
     return [next(given) if there else None for there in is_there]
-
-
-def _power_of_two(n: int) -> int:
-    """The least power of two that is not below ``n``."""
-    return 1 << (n - 1).bit_length()

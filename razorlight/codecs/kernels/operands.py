@@ -1,9 +1,13 @@
 """How kernels find the entries of tensors: a value, and others in its shape."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
+from torch import Tensor
+
+from razorlight.codecs.elementwise import Step
 
 
 class Strides(NamedTuple):
@@ -20,6 +24,23 @@ class Operand(NamedTuple):
 
     tensor: Any
     strides: Strides
+
+
+def operands_of(
+    steps: Sequence[Step], as_operand: Callable[[Tensor], Operand]
+) -> tuple[tuple[Operand | None, ...], ...]:
+    """The tensors that each step takes beside the value, as a kernel takes them."""
+    return tuple(tuple(None if x is None else as_operand(x) for x in s.more) for s in steps)
+
+
+def shifts_of(planes: Sequence[int]) -> tuple[int, ...]:
+    """The first bits of planes of these widths."""
+    return tuple(sum(planes[:i]) for i in range(len(planes)))
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is not below ``n``."""
+    return 1 << (n - 1).bit_length()
 
 
 class Divisor(NamedTuple):

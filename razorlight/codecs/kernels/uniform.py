@@ -9,7 +9,14 @@ from torch import Tensor
 
 from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import uniform_kernels as kernels
-from razorlight.codecs.kernels.operands import Operand, Strides, divisor
+from razorlight.codecs.kernels.operands import (
+    Operand,
+    Strides,
+    divisor,
+    operands_of,
+    power_of_two,
+    shifts_of,
+)
 from razorlight.codecs.kernels.uniform_kernels import Divisors, Encoded, Geometry, Statistics
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.uniform import Layout, Uniform
@@ -115,14 +122,11 @@ def decode(
     value = stored[0].new_empty(shape, dtype=dtype)
     at = _geometry(_in_lines(value, layout), layout)
     eighth = layout.codes[1] // 8
-    names = tuple(step.name for step in steps)
-    operands = tuple(
-        tuple(None if x is None else _operand(x, layout) for x in step.more) for step in steps
-    )
+    operands = operands_of(steps, lambda x: _operand(x, layout))
     with torch.cuda.device_of(value):
         kernels.decode[_grid(layout)](
             value, *encoded, eighth, at, operands,
-            STEPS=names, **_constants(codec, layout),
+            STEPS=tuple(step.name for step in steps), **_constants(codec, layout),
         )  # fmt: skip
     return value
 
@@ -174,7 +178,7 @@ def format_of(codec: Uniform, layout: Layout) -> dict[str, Any]:
     planes = PLANES[codec.bits]
     return {
         "PLANES": planes,
-        "SHIFTS": tuple(sum(planes[:i]) for i in range(len(planes))),
+        "SHIFTS": shifts_of(planes),
         "PRESERVES": codec.preserves,
         "COMPANDED": codec.companded,
         "INNER": layout.inner,
@@ -191,7 +195,7 @@ def _find_scales(
         [1 if dim in within else n for dim, n in enumerate(shape)], dtype=torch.int8
     )
     size = at.between * lines.shape[3]
-    block = min(_TILE, _power_of_two(size))
+    block = min(_TILE, power_of_two(size))
     tokens = _TILE // block
     kernels.find_scales[(-(-scales.numel() // tokens),)](
         lines, scales, scales.numel(), size, math.sqrt(size), at,
@@ -212,8 +216,8 @@ def _find_ends(
     dtypes = (codec.level_dtype, torch.bfloat16)
     ends = tuple(lines.new_empty(shape, dtype=dtype) for dtype in dtypes if dtype)
     # neighbouring entries are those of neighbouring groups, or if inner is 1 those of one group
-    neighbours = min(64, _power_of_two(layout.inner))
-    block = min(_TILE // neighbours, _power_of_two(layout.size))
+    neighbours = min(64, power_of_two(layout.inner))
+    block = min(_TILE // neighbours, power_of_two(layout.size))
     groups, count = _TILE // block, math.prod(shape)
     kernels.find_ends[(-(-count // groups),)](
         lines, scales, *_bits_of(ends), count,
@@ -228,8 +232,3 @@ def _bits_of(ends: Sequence[Tensor]) -> tuple[Tensor | None, Tensor]:
     """The lowest levels, if there are any, and the steps. bfloat16 is seen as int16."""
     *levels, steps = (end.view(torch.int16) if end.itemsize == 2 else end for end in ends)
     return levels[0] if levels else None, steps
-
-
-def _power_of_two(n: int) -> int:
-    """The least power of two that is not below ``n``."""
-    return 1 << (n - 1).bit_length()
