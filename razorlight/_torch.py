@@ -17,18 +17,22 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import Variable, forward_ad
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 __all__ = [
+    "FakeTensor",
+    "FakeTensorMode",
     "TorchDispatchMode",
     "TreeSpec",
     "is_traceable_wrapper_subclass",
     "tree_flatten",
     "tree_leaves",
+    "tree_map",
     "tree_unflatten",
 ]
 
@@ -138,9 +142,9 @@ def is_small_part(x: Tensor) -> bool:
 
 def unshared(part: Tensor, x: Tensor) -> Tensor:
     """``part``, or a copy of ``part`` if it begins where ``x`` begins in memory."""
-    if is_traced() or part.data_ptr() != x.data_ptr():
+    if is_traced() or part.untyped_storage() is not x.untyped_storage():
         return part
-    return part.clone()
+    return part.clone() if part.storage_offset() == x.storage_offset() else part
 
 
 def is_gradient_observed(x: Tensor) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from razorlight._torch import is_dtensor
+from razorlight._torch import FakeTensor, is_dtensor
 
-_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer, FakeTensor)
 _REAL = frozenset(
     {torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool}
 )

@@ -15,9 +15,11 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
+from razorlight.callbacks.planning import plan_for_batch
 from razorlight.codecs import parse_codec
 from razorlight.conversion import Conversion, Plan, fit_plan, make_plan, read_given
 from razorlight.errors import RazorError
+from razorlight.memory.amounts import parse_budget
 from razorlight.memory.held import ValuesWatch
 from razorlight.memory.shortage import is_shortage, note_way_out
 from razorlight.planning import RecipeSpec, find_recipe, recipe_fields
@@ -42,17 +44,24 @@ class BackRazor(Callback):
             ``{"model.decoder.*": {"codec": "topk", "sparsity": 0.7}}``.
         plan: a :class:`razorlight.Plan`, or the path of a ``plan.yaml`` of an earlier run, edited
             by hand or not. It takes the place of all other arguments.
+        memory_budget: the most memory that a training step may take, such as ``"6GiB"``, or as a
+            share of the peak of the dense step, such as 0.25. At the first batch a plan is made,
+            block by block, that keeps the peak within the budget at the least time and error
+            (:func:`razorlight.memory.plan_within`). It takes the place of a recipe. The peak is
+            estimated as on a CPU; a :class:`MemoryProfiler` measures it after the first epoch.
 
     Attributes:
         plan: the plan, once fit has begun; ``print(callback.plan)`` names each layer. If the run
             has a folder, the plan is saved there as ``plan.yaml``.
+        promised_peak: with a budget, the estimated peak of a step, in bytes, once there is a plan.
 
     Raises:
         RazorError: if an argument is out of its range. When fit sets up, also if a glob matches
             nothing, nothing would be converted, the plan is one of another network, or the strategy
             is DeepSpeed or the first version of FSDP (``ModelParallelStrategy`` is the second); or
             if a BatchSizeFinder or LearningRateFinder would try steps before the callback can
-            convert layers that ``configure_model`` makes.
+            convert layers that ``configure_model`` makes, or before there is a plan within a
+            budget. At the first batch, if no plan fits into the budget.
 
     Example:
         >>> import torch
@@ -75,8 +84,15 @@ class BackRazor(Callback):
         exclude: Sequence[str] | None = None,
         overrides: Mapping[str, str | Mapping[str, Any]] | None = None,
         plan: Plan | str | Path | None = None,
+        memory_budget: str | float | None = None,
     ) -> None:
         find_recipe(recipe, sparsity)
+        self.memory_budget = None if memory_budget is None else parse_budget(memory_budget)
+        if memory_budget is not None and (recipe, sparsity, plan) != ("balanced", None, None):
+            raise RazorError(
+                "BackRazor: memory_budget chooses for each block how it stores: give no recipe, "
+                "sparsity or plan beside it"
+            )
         self.given_plan: Plan | None = None
         if plan is not None:
             self.given_plan = read_given(plan, recipe, sparsity, include, exclude, overrides)
@@ -84,18 +100,21 @@ class BackRazor(Callback):
         self.recipe, self.sparsity = recipe, sparsity
         self.include, self.exclude = include, exclude
         self.plan: Plan | None = None
+        self.promised_peak: int | None = None
         self._conversion: Conversion | None = None
         self._warned = False  # whether the warnings of the first batch were given
         self._watch: ValuesWatch | None = None  # watches the first batch
 
     @property
     def recipe_name(self) -> str:
-        """The name of the recipe, with ``*`` if arguments change it, or "by plan".
+        """The name of the recipe, with ``*`` if arguments change it, "by plan" or "by budget".
 
         A recipe without a name is "own*".
         """
         if self.given_plan is not None:
             return "by plan"
+        if self.memory_budget is not None:
+            return "by budget"
         fields = recipe_fields(self.recipe)
         return fields if isinstance(fields, str) else f"{fields.get('name', 'own')}*"
 
@@ -108,16 +127,26 @@ class BackRazor(Callback):
         # callbacks that look at the module or save it after a batch find the dense module.
         others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
         trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
-        if is_overridden("configure_model", pl_module):  # its layers do not exist yet
-            _refuse_finders(trainer, pl_module)
+        if self.memory_budget is not None:
+            _refuse_finders(
+                trainer, "can plan for a batch: give memory_budget once its size is known"
+            )
+        elif is_overridden("configure_model", pl_module):  # its layers do not exist yet
+            _refuse_finders(
+                trainer,
+                f"can convert layers that {type(pl_module).__name__} makes in configure_model: "
+                "make the network in __init__, or use the finder in a run of its own",
+            )
         else:
             self._make_plan(pl_module)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.promised_peak, self._warned, self._watch = None, False, None
+        if self.memory_budget is not None:
+            return
         # made again: configure_model, SyncBatchNorm or a precision plugin may have changed layers
         plan = self._make_plan(pl_module).plan
-        self._warned, self._watch = False, None
         rank_zero_info(f"BackRazor: {plan.summary()}")
         _save_in_folder(plan, trainer)
         alike = defaultdict(list)
@@ -139,7 +168,11 @@ class BackRazor(Callback):
         self._restore(pl_module)
 
     @override
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.memory_budget is not None and self.promised_peak is None:
+            self._plan_within_budget(trainer, pl_module, batch)
         self._convert(pl_module)
         if self.plan is not None and self._watch is None:
             self._watch = ValuesWatch(pl_module, self.plan)
@@ -187,6 +220,8 @@ class BackRazor(Callback):
         # only plain values, because a checkpoint is read with weights_only=True
         if self.given_plan is not None:
             return {"plan": {name: str(plan) for name, plan in self.given_plan.layers.items()}}
+        if self.memory_budget is not None:
+            return {"memory_budget": self.memory_budget}
         return {"recipe": recipe_fields(self.recipe), "sparsity": self.sparsity}
 
     @override
@@ -197,9 +232,21 @@ class BackRazor(Callback):
                 f"this run goes on with {self.state_dict()}"
             )
 
+    def _plan_within_budget(self, trainer: Trainer, module: LightningModule, batch: Any) -> None:
+        assert self.memory_budget is not None
+        chosen = {name: getattr(self, name) for name in ("include", "exclude", "overrides")}
+        found = plan_for_batch(trainer, module, batch, self.memory_budget, **chosen)
+        self.promised_peak = found.peak
+        self._conversion = Conversion(module, found.plan)
+        self.plan = self._conversion.plan
+        rank_zero_info(f"BackRazor: {found}")
+        _save_in_folder(found.plan, trainer)
+
     def _make_plan(self, pl_module: LightningModule) -> Conversion:
         if self.given_plan is not None:
             plan = fit_plan(self.given_plan, pl_module)
+        elif self.memory_budget is not None and self.plan is not None:
+            plan = self.plan
         else:
             chosen = (self.recipe, self.sparsity, self.include, self.exclude, self.overrides)
             plan = make_plan(pl_module, *chosen)
@@ -259,13 +306,9 @@ def _refuse_strategies(trainer: Trainer) -> None:
         )
 
 
-def _refuse_finders(trainer: Trainer, pl_module: LightningModule) -> None:
+def _refuse_finders(trainer: Trainer, what: str) -> None:
     for finder in _finders(trainer):
-        raise RazorError(
-            f"{finder} tries its steps before BackRazor can convert layers that "
-            f"{type(pl_module).__name__} makes in configure_model: make the network in "
-            "__init__, or use the finder in a run of its own"
-        )
+        raise RazorError(f"{finder} tries its steps before BackRazor {what}")
 
 
 def _finders(trainer: Trainer) -> list[str]:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
 from razorlight._torch import tree_leaves
+from razorlight.callbacks.back_razor import BackRazor
 from razorlight.callbacks.memory_log import MemoryLog
 from razorlight.callbacks.step_comparison import compare_step, obstacle
 from razorlight.conversion import is_converted
@@ -92,6 +93,7 @@ class MemoryProfiler(Callback):
         self._gradients = 0
         self._mode = ""
         self._title = ""
+        self._is_promise_checked = False
         self.compared: dict[str, StepMemory | None] = {}
 
     # ---- a run begins and ends
@@ -178,6 +180,13 @@ class MemoryProfiler(Callback):
             optimizer=storage_bytes(_optimizer_state(trainer)),
         )
         self._append(trainer, [row, *self._val_row])
+        promised = next((c.promised_peak for c in _razors(trainer) if c.promised_peak), None)
+        if promised and not self._is_promise_checked:
+            self._is_promise_checked = True
+            rank_zero_info(
+                f"MemoryProfiler: the peak of the first epoch is {row.peak_mib:.0f} MiB, measured; "
+                f"BackRazor estimated {promised / MIB:.0f} MiB"
+            )
 
     # ---- validation (which runs within the epoch of train) and test
 
@@ -282,6 +291,10 @@ class MemoryProfiler(Callback):
 
 def _fitting(trainer: Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
+
+
+def _razors(trainer: Trainer) -> list[BackRazor]:
+    return [c for c in trainer.callbacks if isinstance(c, BackRazor)]  # type: ignore[attr-defined]
 
 
 def _held(trainer: Trainer, pl_module: LightningModule, batch: Any) -> object:

@@ -1,6 +1,5 @@
 """One training step measured as the module is, and dense, on copies of the module."""
 
-from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
+from razorlight.callbacks.lone_step import log_nothing, run_training_step
 from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.conversion import is_converted, restore_
 from razorlight.errors import RazorError
@@ -77,12 +77,10 @@ def _measure(
         module.trainer = trainer
         if dense:
             restore_(module)
-        takes_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
-        inputs = (batch, batch_idx) if takes_index else (batch,)
 
         def step() -> Tensor:
             with trainer.precision_plugin.train_step_context():
-                return _loss(module.training_step(*inputs))
+                return run_training_step(module, batch, batch_idx)
 
         return measure_step(module, step, batch)
     except RuntimeError as error:
@@ -105,24 +103,9 @@ def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[Lig
             f"MemoryProfiler: {type(pl_module).__name__} cannot be copied to compare dense and "
             f"razor ({error}); set compare: false"
         ) from error
-    for part in module.modules():
-        if isinstance(part, LightningModule):
-            vars(part).update(log=_ignore, log_dict=_ignore)
+    log_nothing(module)
     if any(isinstance(c, OptimizerInBackward) for c in trainer.callbacks):  # type: ignore[attr-defined]
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(free_gradient)
     return module, batch
-
-
-def _ignore(*args: Any, **kwargs: Any) -> None: ...
-
-
-def _loss(output: Any) -> Tensor:
-    loss = output["loss"] if isinstance(output, Mapping) else output
-    if loss is None:
-        raise RazorError(
-            "MemoryProfiler: training_step returned no loss for the first batch, so dense and "
-            "razor cannot be compared; set compare: false"
-        )
-    return loss

@@ -8,12 +8,18 @@ TRAINING = {
 }
 """The commands that Lightning's command line runs, and what each does."""
 
+DRY_RUNS = {
+    "estimate": "say what memory a step of training would need, without running it",
+}
+"""The commands that read the options of `fit`, and train nothing."""
+
 CONFIG_HELP = "a YAML file, or the name of a shipped one; a later file overrides earlier ones"
 
 EXAMPLES = """\
 examples:
   razorlight fit --config quickstart.yaml
   razorlight fit --config seg_ade.yaml --trainer.max_epochs 10 --data.batch_size 4
+  razorlight estimate --config seg_ade.yaml --memory 8GiB
   razorlight list models 'mobilenet*'
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from razorlight.cli.commands import run_command
 from razorlight.cli.failures import failure_of
-from razorlight.cli.help import TRAINING
+from razorlight.cli.help import DRY_RUNS, TRAINING
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -31,6 +31,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from razorlight.cli import training
 
             training.run(args)
+        elif words and words[0] in DRY_RUNS and words[1:] != ["-h"]:
+            from razorlight.cli import dry_run
+
+            dry_run.run(words[0], words[1:])
         else:
             run_command(words)
     except BaseException as error:

@@ -10,7 +10,7 @@ import torch
 from lightning import LightningDataModule
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from razorlight.data.pictures import denormalise
@@ -97,6 +97,23 @@ class RazorDataModule(LightningDataModule, ABC):
     @abstractmethod
     def pipelines(self) -> Pipelines:
         """The transforms of training and of evaluation."""
+
+    def blank_sample(self) -> tuple[Any, Any]:
+        """A sample of the kind that :meth:`samples` gives, whose values do not matter.
+
+        Here it is the first training sample. Subclasses that need no data for it override this.
+
+        Raises:
+            RazorError: if the data are missing.
+        """
+        sample: tuple[Any, Any] = self.samples("train")[0]
+        return sample
+
+    def blank_batch(self) -> Any:
+        """A training batch whose values do not matter: an estimate reads its shapes."""
+        sample = self.pipelines().train(*self.blank_sample())
+        collate = self.train_collate() or default_collate
+        return collate([sample] * self.batch_size)
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torchvision import tv_tensors
 
 from razorlight.data.augmentation import BASIC, Augmentation, MixingCollate, classification
 from razorlight.data.base import RazorDataModule, require_at_least
@@ -53,6 +55,10 @@ class ClassificationData(RazorDataModule):
     def pipelines(self) -> Pipelines:
         """Random resized crops in training, the centre in evaluation."""
         return classification(self.image_size, self.mean, self.std, self.augment)
+
+    def blank_sample(self) -> tuple[Tensor, int]:
+        """A black image, uint8, of the first class."""
+        return tv_tensors.Image(torch.zeros(3, 256, 256, dtype=torch.uint8)), 0
 
     def train_collate(self) -> Callable[[list[Any]], Any] | None:
         """MixUp or CutMix, if they are asked for."""

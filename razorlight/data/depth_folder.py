@@ -15,7 +15,7 @@ from razorlight.data.files import pair_by_stem
 from razorlight.data.pictures import colour_depths
 from razorlight.data.reading import open_image, read_numbers, readable
 from razorlight.data.samples import PairedImages
-from razorlight.data.segmentation import require_size
+from razorlight.data.segmentation import blank_pair, require_size
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
 
@@ -82,6 +82,10 @@ class DepthFolder(RazorDataModule):
     def pipelines(self) -> Pipelines:
         """Shifts, flips and distortion in training; whole images in evaluation."""
         return depth(self.image_size, self.mean, self.std)
+
+    def blank_sample(self) -> tuple[Tensor, Tensor]:
+        """A black image, uint8, and depths of 0 metres, float32."""
+        return blank_pair(torch.float32)
 
     def show_target(self, target: Tensor) -> Tensor:
         """The depths in colours, red near to blue far."""

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
+from torchvision import tv_tensors
 
 from razorlight.data.base import RazorDataModule, require_at_least
 from razorlight.data.dense_transforms import Size, segmentation
@@ -70,9 +72,19 @@ class SegmentationData(RazorDataModule):
         """Scale jitter, crops, flips and distortion in training; whole images in evaluation."""
         return segmentation(self.image_size, self.mean, self.std, self.full_resolution)
 
+    def blank_sample(self) -> tuple[Tensor, Tensor]:
+        """A black image, uint8, and a mask of the first class."""
+        return blank_pair(torch.uint8)
+
     def show_target(self, target: Tensor) -> Tensor:
         """A mask, integer (H, W), in the colours of :attr:`palette`."""
         return colour_labels(target, self.palette)
+
+
+def blank_pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A black image, uint8 (3, 256, 256), and a map of zeros (256, 256) in ``dtype``."""
+    black = torch.zeros(3, 256, 256, dtype=torch.uint8)
+    return tv_tensors.Image(black), tv_tensors.Mask(torch.zeros(256, 256, dtype=dtype))
 
 
 def require_size(image_size: Size) -> None:

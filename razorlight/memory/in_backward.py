@@ -9,7 +9,7 @@ that, such as one that used the parameter detached before, meets torch's check o
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -256,12 +256,28 @@ def _found_by_trial(optimizer: Optimizer) -> str | None:
 def _small_copy(optimizer: Optimizer) -> Optimizer:
     """A copy without state, whose parameters have at most four entries along each dim."""
     generator = torch.Generator().manual_seed(0)
-    memo: dict[int, Any] = {id(optimizer.state): defaultdict(dict)}
+    small: dict[Tensor, Tensor] = {}
     for _, p in _members(optimizer):
         value = torch.randn([min(size, 4) for size in p.shape], generator=generator)
-        memo[id(p)] = nn.Parameter(value.to(p.device, p.dtype))
+        small[p] = nn.Parameter(value.to(p.device, p.dtype))
+    return copy_optimizer(optimizer, small)
+
+
+def copy_optimizer(optimizer: Optimizer, parameters: Mapping[Tensor, Tensor]) -> Optimizer:
+    """A copy without state and hooks, for other parameters.
+
+    Args:
+        optimizer: stays as it is.
+        parameters: by each parameter of the optimizer, the one that takes its place.
+    """
+    optimizer = _unwrapped(optimizer)
+    memo: dict[int, Any] = {id(p): other for p, other in parameters.items()}
+    memo[id(optimizer.state)] = defaultdict(dict)
     copied: Optimizer = object.__new__(type(optimizer))
     vars(copied).update(deepcopy(vars(optimizer), memo))
+    vars(copied).pop("step", None)  # a scheduler puts the step of its own optimizer there
+    for hooks in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        vars(copied)[hooks].clear()
     return copied
 
 

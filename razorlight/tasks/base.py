@@ -170,9 +170,7 @@ class FineTuningTask(LightningModule, ABC):
         Raises:
             RazorError: if the rate should fall to 0 at the end of a run that has no end.
         """
-        optimizer: Optimizer = self._make_optimizer(self._parameter_groups())
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"] * group.pop(LR_SCALE)
+        optimizer = self.make_optimizer()
         if self.schedule is None:
             return optimizer
         scheduler = self.schedule.build(optimizer, self.trainer.estimated_stepping_batches)
@@ -180,6 +178,13 @@ class FineTuningTask(LightningModule, ABC):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def make_optimizer(self) -> Optimizer:
+        """The optimizer over the trainable parameters, without its schedule."""
+        optimizer: Optimizer = self._make_optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * group.pop(LR_SCALE)
+        return optimizer
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         return parameter_groups(self, self._layer_decay, self._lr_multipliers)

@@ -53,7 +53,7 @@ def test_by_hand():
         "      0.12  batch",
         "      1.00  dense values",
         "      0.56  temporaries",
-        "stored by",
+        "stored 1.00 MiB between forward and backward",
         "      0.50  1",
         "      0.50  2",
     ]

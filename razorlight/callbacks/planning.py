@@ -1,0 +1,61 @@
+"""A plan within a memory budget, made for the first batch of a run."""
+
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from razorlight.callbacks.lone_step import Precision, log_nothing, run_training_step
+from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
+from razorlight.errors import RazorError
+from razorlight.memory.budget import PlanWithin, plan_within
+from razorlight.memory.estimate import copy_on_meta
+from razorlight.memory.in_backward import copy_optimizer
+
+
+def plan_for_batch(
+    trainer: Trainer, module: LightningModule, batch: Any, budget: int | float, **chosen: Any
+) -> PlanWithin:
+    """Plan how a module stores, so that a training step on a batch stays within a budget.
+
+    Nothing runs on the batch: its shapes are read. The plan is that of the first process.
+
+    Args:
+        trainer: runs the fit.
+        module: the module, dense.
+        batch: a batch.
+        budget: bytes, or a share of the peak of a dense step.
+        **chosen: see :func:`razorlight.memory.budget.plan_within`.
+
+    Raises:
+        RazorError: if no plan fits, or the module has several optimizers.
+    """
+    if len(trainer.optimizers) != 1 or not module.automatic_optimization:
+        raise RazorError(
+            f"BackRazor: memory_budget looks at a step with one optimizer, and "
+            f"{type(module).__name__} has {len(trainer.optimizers)}, or optimizes by hand; give a "
+            "recipe"
+        )
+    precision = Precision(str(trainer.precision))
+    # what LightningCLI gives to make optimizers holds the whole command line, with the run
+    factories = [value for value in vars(module).values() if isinstance(value, partial)]
+    lone = copy_on_meta(module, (*factories, trainer, trainer.datamodule))  # type: ignore[attr-defined]
+    assert isinstance(lone, LightningModule)
+    log_nothing(lone)
+    lone._trainer = None  # else each further copy would hold the trainer's
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        assert isinstance(model, LightningModule)
+        with precision.forward_context():
+            return run_training_step(model, batch)
+
+    def optimizer(model: nn.Module) -> Optimizer:
+        pairs = zip(module.parameters(), model.parameters(), strict=True)
+        return copy_optimizer(trainer.optimizers[0], dict(pairs))
+
+    in_backward = any(isinstance(c, OptimizerInBackward) for c in trainer.callbacks)  # type: ignore[attr-defined]
+    found = plan_within(budget, lone, step, batch, optimizer, in_backward, **chosen)
+    of_first: PlanWithin = trainer.strategy.broadcast(found)
+    return of_first

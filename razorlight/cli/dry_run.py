@@ -1,0 +1,159 @@
+"""A run as its configuration describes it, without weights, and without data where it can be."""
+
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from razorlight._torch import tree_leaves, tree_map
+from razorlight.callbacks import BackRazor, OptimizerInBackward
+from razorlight.callbacks.lone_step import Precision, log_nothing, run_training_step
+from razorlight.cli.help import keys_help, usage
+from razorlight.cli.training import RazorCLI
+from razorlight.cli.warning_lines import plain_warnings, silence_others
+from razorlight.data import RazorDataModule
+from razorlight.errors import RazorError
+from razorlight.tasks import FineTuningTask
+from razorlight.tasks.networks import NONE
+
+
+class DryRun(RazorCLI):
+    """The objects that ``fit`` would make, but for the trainer. Nothing is trained.
+
+    The module is on the device ``meta``, where it takes no memory. Tasks of razorlight load no
+    weights.
+
+    Args:
+        command: the command that needs them.
+        args: its arguments, without its name.
+        options: further options of the command, by name, each with its help.
+
+    Attributes:
+        module: the module, in training mode.
+        razor: the run's BackRazor; None if the run has none.
+        in_backward: Whether the run's optimizer steps within backward.
+    """
+
+    module: LightningModule
+
+    def __init__(
+        self, command: str, args: Sequence[str], options: dict[str, dict[str, Any]]
+    ) -> None:
+        self.command, self.options = command, options
+        super().__init__([*args], run=False)
+        self._precision = Precision(str(self.settings["trainer"]["precision"] or "32-true"))
+        self.module = self._cast(self.model.to("meta").train())
+        log_nothing(self.module)
+        callbacks = self.settings["trainer"]["callbacks"] or []
+        self.razor = next((c for c in callbacks if isinstance(c, BackRazor)), None)
+        self.in_backward = any(isinstance(c, OptimizerInBackward) for c in callbacks)
+
+    @property
+    def settings(self) -> Namespace:
+        """The values of all options, objects made."""
+        return self.config_init
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser with the options of ``fit``, and those of the command."""
+        help = {"usage": usage(self.command), "description": keys_help(self.command)}
+        parser = super().init_parser(**kwargs | help)
+        for name, option in self.options.items():
+            parser.add_argument(name, **option)
+        # configurations that `fit` has written hold these
+        parser.add_argument("--ckpt_path", type=Any, default=None, help="is not read")
+        parser.add_argument("--weights_only", type=Any, default=None, help="is not read")
+        return parser
+
+    def before_instantiate_classes(self) -> None:
+        """Let the module be made on the device ``meta``."""
+        self.parser.add_instantiator(_on_meta, LightningModule, prepend=True)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """None is made, because a configuration may ask for devices that this machine lacks."""
+        nothing: Any = None
+        return nothing
+
+    def batch(self) -> Any:
+        """A training batch, whose values do not matter."""
+        data = self.datamodule
+        batch = data.blank_batch() if isinstance(data, RazorDataModule) else _first_batch(data)
+        return tree_map(self._cast, batch)
+
+    def _cast(self, part: Any) -> Any:
+        """A module or tensor in the dtype of the run; the rest as it is."""
+        is_module = isinstance(part, nn.Module)
+        is_real = isinstance(part, Tensor) and part.is_floating_point()
+        is_cast = not self._precision.is_mixed and (is_module or is_real)
+        return part.to(self._precision.dtype) if is_cast else part
+
+    def make_optimizer(self, module: nn.Module) -> Optimizer:
+        """The optimizer of a copy of the module.
+
+        Raises:
+            RazorError: if it cannot be made without a trainer, or there are several.
+        """
+        if isinstance(module, FineTuningTask):
+            return module.make_optimizer()
+        assert isinstance(module, LightningModule)
+        name = type(module).__name__
+        try:
+            chosen = module.configure_optimizers()
+        except Exception as error:
+            raise RazorError(
+                f"{self.command}: configure_optimizers of {name} fails without a trainer ({error})"
+            ) from error
+        optimizers = [each for each in tree_leaves(chosen) if isinstance(each, Optimizer)]
+        if len(optimizers) != 1:
+            raise RazorError(
+                f"{self.command}: configure_optimizers of {name} gives {len(optimizers)} "
+                "optimizers; a step with one can be looked at"
+            )
+        return optimizers[0]
+
+    def step(self, module: nn.Module, batch: Any) -> Tensor:
+        """The loss of a training step, in the run's precision."""
+        assert isinstance(module, LightningModule)
+        with self._precision.forward_context():
+            return run_training_step(module, batch)
+
+
+def _on_meta(kind: type[LightningModule], *args: Any, **kwargs: Any) -> LightningModule:
+    if issubclass(kind, FineTuningTask) and "weights" in kwargs:
+        kwargs["weights"] = NONE
+    with torch.device("meta"):
+        return kind(*args, **kwargs)
+
+
+def _first_batch(data: LightningDataModule) -> Any:
+    data.prepare_data()
+    data.setup("fit")
+    loader = data.train_dataloader()
+    if not isinstance(loader, DataLoader):
+        raise RazorError(f"{type(data).__name__}.train_dataloader gives no DataLoader")
+    return next(iter(loader))
+
+
+def run(command: str, args: Sequence[str]) -> None:
+    """Run one of the commands that train nothing.
+
+    Args:
+        command: its name.
+        args: its arguments.
+
+    Raises:
+        RazorError: as the command does.
+    """
+    silence_others(command)
+    warnings.filterwarnings(
+        "ignore", message="LightningCLI's args parameter"
+    )  # args are those of the process
+    with plain_warnings():
+        import_module(f"razorlight.cli.{command}").run(args)

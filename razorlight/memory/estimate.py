@@ -1,0 +1,199 @@
+"""The memory of a training step, estimated on tensors that have shapes and take no memory."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from sys import maxsize
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from razorlight._torch import FakeTensorMode, tree_map
+from razorlight.errors import RazorError
+from razorlight.memory.in_backward import step_in_backward
+from razorlight.memory.look import Look, Peak, look_twice
+from razorlight.memory.profile import Profile
+from razorlight.memory.step import StepMemory, loss_of
+
+
+class StepEstimate:
+    """Estimates what a training step on a CPU stores, its peak, and what sets the peak.
+
+    The step runs on fake tensors. They have shapes, take no memory and compute nothing, so that a
+    network of any size is estimated in seconds. The figures are those that
+    :func:`~razorlight.memory.measure_step` and :func:`~razorlight.memory.find_peak` would measure.
+    With an optimizer the peak also holds its state, and its step follows backward. The gradients of
+    the step before are then alive until forward has ended, as in Lightning's loop.
+
+    A network that looks at the values of its tensors cannot be estimated. One whose path depends on
+    chance may be estimated on another path.
+
+    Args:
+        model: any model. It is copied, and stays as it is. Make a large one within
+            ``torch.device("meta")``, where it takes no memory.
+        step: runs forward of the model that it is given, on the inputs that it is given, and
+            returns a scalar loss that requires grad.
+        optimizer: makes the optimizer of the model that it is given.
+        in_backward: Whether the optimizer steps within backward
+            (:func:`~razorlight.step_in_backward`).
+
+    Raises:
+        RazorError: when a method runs, if ``step`` returns anything else, the step cannot run on
+            fake tensors, or the optimizer cannot step within backward.
+
+    Example:
+        >>> import torch
+        >>> from razorlight import razor_
+        >>> with torch.device("meta"):
+        ...     layers = [torch.nn.Linear(8192, 8192), torch.nn.GELU(), torch.nn.Linear(8192, 8192)]
+        ...     model = torch.nn.Sequential(*layers)
+        ...     x = torch.empty(16384, 8192)
+        >>> def step(model, x):
+        ...     return model(x).mean()
+        >>> def optimizer(model):
+        ...     return torch.optim.AdamW(model.parameters())
+        >>> StepEstimate(model, step).stored(x) // 2**20  # MiB that are never allocated
+        1024
+        >>> plan = razor_(model)
+        >>> StepEstimate(model, step).stored(x) // 2**20
+        66
+        >>> StepEstimate(model, step, optimizer).peak(x[:64]).instant
+        "in the optimizer's step (aten.div)"
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        step: Callable[[nn.Module, Any], Tensor],
+        optimizer: Callable[[nn.Module], Optimizer] | None = None,
+        in_backward: bool = False,
+    ) -> None:
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)  # such as a layer's constants
+        model = copy_on_meta(model)
+        with self._mode:
+            self._model = model.to_empty(device="cpu")
+        self._step, self._in_backward = step, in_backward
+        with _as_errors_of_ours():
+            self._optimizer = None if optimizer is None else _with_state(optimizer(self._model))
+        if in_backward:
+            self._model.zero_grad()
+
+    def stored(self, inputs: object) -> int:
+        """The bytes alive between forward and backward beside parameters, buffers and inputs.
+
+        Args:
+            inputs: the tensors that ``step`` reads, in nested lists, tuples and dicts. Their values
+                do not matter, and they may be on the device ``meta``.
+        """
+        given = self._fake(inputs)
+        with _as_errors_of_ours(), self._meter(given) as look:
+            self._forward(look, given)
+            return look.stored
+
+    def memory(self, inputs: object) -> StepMemory:
+        """What is stored, and the peak.
+
+        Args:
+            inputs: see :meth:`stored`.
+        """
+        given = self._fake(inputs)
+        with _as_errors_of_ours(), self._meter(given) as look:
+            self._run(look, given)
+            return StepMemory(look.stored, look.peak)
+
+    def peak(self, inputs: object) -> Peak:
+        """What sets the peak. This takes more than twice as long as :meth:`memory`.
+
+        Args:
+            inputs: see :meth:`stored`.
+        """
+        given = self._fake(inputs)
+        with _as_errors_of_ours():
+            return look_twice(
+                self._model, given, self._state(), lambda look: self._run(look, given)
+            )
+
+    def profile(self, inputs: object) -> Profile:
+        """The memory and the work of each layer.
+
+        Args:
+            inputs: see :meth:`stored`.
+        """
+        given = self._fake(inputs)
+        with _as_errors_of_ours():
+            profile = Profile(self._model, given, self._state(), maxsize)
+            with profile.watching():
+                self._run(profile, given)
+            return profile
+
+    def _fake(self, inputs: object) -> Any:
+        with self._mode:
+            return tree_map(_as_fake, inputs)
+
+    def _meter(self, inputs: object) -> Look:
+        return Look(self._model, inputs, self._state(), maxsize)
+
+    def _state(self) -> list[Any]:
+        return [] if self._optimizer is None else [*self._optimizer.state.values()]
+
+    def _forward(self, look: Look, inputs: object) -> Tensor:
+        with self._mode:
+            loss = loss_of(lambda: self._step(self._model, inputs))
+        look.note_stored()
+        return loss
+
+    def _run(self, look: Look, inputs: object) -> None:
+        optimizer, in_backward = self._optimizer, self._in_backward
+        look.track([p.grad for p in self._model.parameters()])
+        loss = self._forward(look, inputs)
+        self._model.zero_grad()
+        # outside of the mode, because optimizers read how many steps they have made
+        with step_in_backward(optimizer) if optimizer and in_backward else nullcontext():
+            loss.backward()
+        if optimizer is not None:
+            with look.stepping():
+                optimizer.step()
+        else:
+            self._model.zero_grad()
+
+
+@contextmanager
+def _as_errors_of_ours() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        raise RazorError(
+            f"the step cannot be estimated ({str(error).partition(chr(10))[0]}); take a size that "
+            "suits the network, and a network that does not look at the values of its tensors"
+        ) from error
+
+
+def copy_on_meta(model: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
+    """A copy of a model whose parameters and buffers are on the device meta, and take no memory.
+
+    Args:
+        model: stays as it is.
+        shared: objects in the model that are not copied.
+    """
+    memo: dict[int, Any] = {id(each): each for each in shared}
+    for parameter in model.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
+    memo |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in model.buffers()}
+    return deepcopy(model, memo).to("meta")  # tensors that are no parameters stay where they are
+
+
+def _as_fake(leaf: Any) -> Any:
+    return torch.empty_like(leaf, device="cpu") if isinstance(leaf, Tensor) else leaf
+
+
+def _with_state(optimizer: Optimizer) -> Optimizer:
+    """The optimizer, with the state and the gradients that every step but the first one finds."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.requires_grad:
+                parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    return optimizer
