@@ -159,6 +159,7 @@ def test_stochastic_rounding_keeps_the_mean():
 
 def test_what_is_left_to_torch():
     assert not uniform.serves(Uniform(4), torch.Size([0, 8]))
+    assert not uniform.serves(Uniform(4), torch.Size([16, 0]))  # empty lines are filled up
     assert not uniform.serves(Uniform(4), torch.Size([3, 5]))  # rows of 15 entries, no whole bytes
     short = Uniform(4, axis=-2, token_scale=True)  # a line too short for a group of its own
     assert not uniform.serves(short, torch.Size([3, 4, 64]))

@@ -31,15 +31,16 @@ _OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 def serves(codec: Uniform, shape: torch.Size) -> bool:
     """Whether the kernels serve a value of ``shape``.
 
-    Torch code serves the others: values of 2**31 entries or more, and small values whose rows do
-    not fill bytes evenly, or whose tokens have scales while groups run in the order of memory.
+    Torch code serves the others: empty values, values of 2**31 entries or more, and small values
+    whose rows do not fill bytes evenly, or whose tokens have scales while groups run in the order
+    of memory.
     """
     layout = codec.layout(shape)
     is_regular = layout.codes[1] % 8 == 0
     if codec.scales_tokens(shape) and codec.axis is not None:
         axis = codec.axis % len(shape)
         is_regular &= (layout.line, layout.inner) == (shape[axis], math.prod(shape[axis + 1 :]))
-    return is_regular and 0 < math.prod(layout.codes) <= _MOST_ENTRIES
+    return is_regular and math.prod(shape) > 0 and math.prod(layout.codes) <= _MOST_ENTRIES
 
 
 def serves_norm(codec: Uniform, x: Tensor, mean: Tensor, rstd: Tensor) -> bool:
