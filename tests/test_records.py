@@ -18,7 +18,7 @@ from razorlight import RECIPES, Recipe, Uniform, razor_
 from razorlight.memory.meter import StorageMeter, model_tensors
 from razorlight.planning import exact
 from razorlight.records import as_it_is
-from razorlight.records.readers import _CACHE
+from razorlight.records.caching import _CACHE
 
 EIGHT = Uniform(8, axis=-2)
 LOSSLESS = exact()
@@ -335,7 +335,7 @@ def test_large_values_are_derived_in_chunks(build, recipe, monkeypatch):
     _, razor = pair(build, recipe)
     whole = gradients(razor)
     monkeypatch.setattr(
-        "razorlight.records.readers._DERIVED_CHUNK_ENTRIES", 1000
+        "razorlight.records.caching._DERIVED_CHUNK_ENTRIES", 1000
     )  # fewer entries than a sample has
     assert (gradients(razor) - whole).abs().max() < 2e-5 * whole.abs().max()
 
@@ -355,7 +355,7 @@ def test_the_input_of_a_convolution_is_never_there_whole(monkeypatch):
 
     # else there are also what it is derived from, and the gradients of input and output
     assert peak_of_backward() > 4
-    monkeypatch.setattr("razorlight.records.readers._DERIVED_CHUNK_ENTRIES", 2**14)
+    monkeypatch.setattr("razorlight.records.caching._DERIVED_CHUNK_ENTRIES", 2**14)
     assert peak_of_backward() < 3.6
 
 
@@ -370,7 +370,7 @@ def test_a_norm_of_all_dims_at_once_is_not_cut(recipe, monkeypatch):
         model(tokens).square().sum().backward()
 
     whole = gradients(razor, backward)
-    monkeypatch.setattr("razorlight.records.readers._DERIVED_CHUNK_ENTRIES", 64)
+    monkeypatch.setattr("razorlight.records.caching._DERIVED_CHUNK_ENTRIES", 64)
     torch.testing.assert_close(gradients(razor, backward), whole)
 
 

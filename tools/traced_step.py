@@ -18,10 +18,10 @@ from razorlight import RazorError, tensors
 from razorlight.codecs import Codec, Uniform, kernels, operators
 from razorlight.codecs.kernels import Codes, Pooling
 from razorlight.codecs.packing import PLANES
-from razorlight.functional import norm as norms
+from razorlight.functional import batch_norm as norms
 from razorlight.functional.operation import Needs
 from razorlight.memory.meter import model_tensors
-from razorlight.records import encoding, readers
+from razorlight.records import caching, encoding
 
 
 class Step(NamedTuple):
@@ -82,7 +82,7 @@ def _as_on_a_gpu() -> Iterator[None]:
         patch.object(tensors, "_PLAIN", (*tensors._PLAIN, FakeTensor)),
         patch.object(encoding, "unshared", _unshared),
         patch.object(operators, "_CHUNK_ENTRIES", maxsize),
-        patch.object(readers, "_DERIVED_CHUNK_ENTRIES", maxsize),
+        patch.object(caching, "_DERIVED_CHUNK_ENTRIES", maxsize),
         patch.object(norms, "batch_norm_with_statistics", batch_norm),
         patch.object(torch, "native_layer_norm", layer_norm),
         warnings.catch_warnings(),

@@ -101,10 +101,10 @@ def dtype_after(dtype: torch.dtype, steps: Sequence[Step]) -> torch.dtype:
 
 
 def apply(value: Tensor, steps: Sequence[Step], dtype: torch.dtype) -> Tensor:
-    """Compute ``steps`` by torch code, as a kernel does: in float32 or wider, and rounded once.
+    """Compute ``steps`` by torch code, as a kernel does: in float32, and rounded once.
 
     Args:
-        value: a value in float32 or wider.
+        value: a value in float32.
         steps: functions of the value, one after the other.
         dtype: the dtype of the result.
     """
@@ -133,7 +133,7 @@ class Elementwise:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.name, self.dtype = name, dtype
-        self.function = function or _TORCH[name]
+        self.function = _TORCH[name] if function is None else function
 
     def __call__(self, *tensors: Tensor | None, **options: Any) -> Tensor:
         """Compute the function by torch code."""

@@ -4,9 +4,10 @@ If a compiler traced the arithmetic of an encoding, it could choose to encode in
 the dense value until then. A compiler cannot look into an operator, so it stores the result.
 """
 
-import json
 import math
+from ast import literal_eval
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import cache
 from itertools import islice
 from typing import cast
@@ -14,11 +15,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from razorlight._torch import constant_if_traced, is_traced
+from razorlight._torch import is_traced
 from razorlight.codecs.base import Codec
 from razorlight.codecs.elementwise import Name, Step, apply, dtype_after
 from razorlight.codecs.kernels import WITH_KERNELS, kernels_for
-from razorlight.codecs.parsing import codec_fields, parse_codec
+from razorlight.codecs.parsing import parse_codec
 
 # A chunk has about so many entries. On a CPU, temporaries of 32 MiB or more get new pages from the
 # system each time, which takes longer than the encoding.
@@ -124,9 +125,11 @@ def decode_then(
         steps: functions of the value, one after the other, with tensors in the shape of the value.
 
     Returns:
-        A tensor of ``shape``; None where no kernel runs, such as on a CPU.
+        A tensor of ``shape``; None where no kernel runs, such as on a CPU or in float64.
     """
     last_dtype = dtype_after(dtype, steps)
+    if torch.float64 in (dtype, last_dtype):  # kernels compute steps in float32
+        return None
     if is_traced():
         if not has_kernels(codec, stored[0].device):
             return None
@@ -162,17 +165,18 @@ def has_kernels(codec: Codec, device: torch.device) -> bool:
 _FORMAT_VERSION = 2
 
 
-@constant_if_traced
 def spec_of(codec: Codec) -> str:
-    """The codec as a text, which an operator can be given."""
-    return json.dumps([_FORMAT_VERSION, codec_fields(codec)])
+    """The codec as a text, which an operator can be given. A compiler can trace this code."""
+    arguments = [f"{field.name}={getattr(codec, field.name)!r}" for field in fields(codec)]
+    return " ".join([str(_FORMAT_VERSION), type(codec).__name__, *arguments])
 
 
 @cache
 def codec_of(spec: str) -> Codec:
     """Undo :func:`spec_of`."""
-    _, fields = json.loads(spec)
-    return parse_codec(fields)
+    _, name, *arguments = spec.split(" ")
+    pairs = (argument.split("=") for argument in arguments)
+    return parse_codec({"codec": name, **{key: literal_eval(value) for key, value in pairs}})
 
 
 def _encode_spec(x: Tensor, spec: str) -> list[Tensor]:
@@ -201,8 +205,7 @@ def _decode_then_spec(
     ]
     if kernels := kernels_for(codec, size, stored[0]):
         return kernels.decode(codec, *stored, shape=size, dtype=dtype, steps=steps)
-    wide = torch.promote_types(dtype, torch.float32)
-    return apply(codec.decode(*stored, shape=size, dtype=wide), steps, dtype)
+    return apply(codec.decode(*stored, shape=size, dtype=torch.float32), steps, dtype)
 
 
 _encode = torch.library.custom_op("razorlight::encode", _encode_spec, mutates_args=())

@@ -189,7 +189,9 @@ class Uniform(Codec):
             reach = torch.maximum(highest, -lowest)
             nearest = (reach / self.farthest_level).bfloat16()
             step = torch.maximum(self._step(highest - lowest), nearest)
-            return (lowest / _divisor(step)).ceil_().sub_(1).to(self.level_dtype), step
+            level = (lowest / _divisor(step)).ceil_().sub_(1)
+            # the codes of a spoilt group are then zero, and do not spill over into those of others
+            return level.nan_to_num_(-1.0).to(self.level_dtype), step
         # The lowest level is rounded down, so that no entry lies below the level that is stored.
         lowest = (lowest - lowest.abs() * _EPSILON).bfloat16()
         return lowest, self._step(highest - lowest.float())

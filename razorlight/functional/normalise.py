@@ -80,6 +80,26 @@ class Reading(NamedTuple):
         return self.rstd if self.is_normalised else None
 
 
+class BackwardInputs(NamedTuple):
+    """What the backward of a norm takes, beside the normalised input.
+
+    Attributes:
+        grad: the gradient of the output.
+        weight: the scale, or None.
+        bias: the shift, or None.
+        mean: as in :class:`Reading`.
+        rstd: as in :class:`Reading`.
+        needs: whether the gradients of input, weight and bias are needed.
+    """
+
+    grad: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+    mean: Tensor
+    rstd: Tensor
+    needs: Needs
+
+
 class Norm(ABC):
     """A kind of norm by the statistics of its input: ``weight * (x - mean) * rstd + bias``.
 
@@ -111,19 +131,11 @@ class Norm(ABC):
         """Compute the gradients of input, weight and bias, each one if it is needed."""
 
     def backward_of_codes(
-        self,
-        kernels: NormKernels,
-        codes: Codes,
-        grad: Tensor,
-        weight: Tensor | None,
-        mean: Tensor,
-        rstd: Tensor,
-        needs: Needs,
+        self, kernels: NormKernels, codes: Codes, given: BackwardInputs
     ) -> Gradients | None:
         """As :meth:`backward`, from the codes of the normalised input.
 
-        ``mean`` and ``rstd`` are those of :class:`Reading`. The result is None if the value has to
-        be decoded first, which is so by default.
+        The result is None if the value has to be decoded first, which is so by default.
         """
         return None
 
@@ -209,7 +221,7 @@ def normalise(
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Normalise(Operation):
     """A norm. If there is a codec, forward also encodes the normalised input."""
 
@@ -238,46 +250,31 @@ class _Normalise(Operation):
             reading = Reading(cast(record.take()[0], grad.dtype), mean, rstd, False)
             return self.norm.backward(grad, reading, weight, bias, [*needs])
         record = Record(tuple(encoded), self.normalised)  # type: ignore[arg-type]
+        given = BackwardInputs(grad, weight, bias, mean, rstd, needs)
         if is_traced() and self.norm.name and has_kernels(self.codec, grad.device):
-            return _as_operator(self.norm, record, grad, weight, bias, mean, rstd, needs)
-        return _from_codes(self.norm, record, grad, weight, bias, mean, rstd, needs)
+            return _as_operator(self.norm, record, given)
+        return _from_codes(self.norm, record, given)
 
 
-def _from_codes(
-    norm: Norm,
-    record: Record,
-    grad: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    needs: Needs,
-) -> Gradients:
+def _from_codes(norm: Norm, record: Record, given: BackwardInputs) -> Gradients:
     """The gradients, from the record of the normalised input."""
     if (codes := uncached_codes(record)) and (kernels := norm_kernels_for(codes)):
-        gradients = norm.backward_of_codes(kernels, codes, grad, weight, mean, rstd, needs)
+        gradients = norm.backward_of_codes(kernels, codes, given)
         if gradients is not None:
             return gradients
+    grad, weight, bias, mean, rstd, needs = given
     value = cast(record.take()[0], grad.dtype)  # the layers that follow have read it already
     return norm.backward(grad, Reading(value, mean, rstd, True), weight, bias, [*needs])
 
 
-def _as_operator(
-    norm: Norm,
-    record: Record,
-    grad: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    needs: Needs,
-) -> Gradients:
+def _as_operator(norm: Norm, record: Record, given: BackwardInputs) -> Gradients:
     """:func:`_from_codes` as an operator, which a compiler does not look into."""
     decode = record.known_reader.uncached_decode()
     assert decode is not None
+    grad, *others, needs = given
     found = iter(
         _norm_gradients(
-            grad, record.tensors, weight, bias, mean, rstd, [*needs], norm.name,
+            grad, record.tensors, *others, [*needs], norm.name,
             len(norm.affine_shape(grad)), spec_of(decode.codec), decode.stored_shape,
             decode.dtype, decode.channels_last,
         )
@@ -302,7 +299,8 @@ def _norm_gradients_spec(
 ) -> list[Tensor]:
     reader = Decode(codec_of(spec), torch.Size(stored_shape), grad.shape, dtype, channels_last)
     record, norm = Record(tuple(encoded), reader), NORMS[name](grad.shape[-rank:])
-    gradients = _from_codes(norm, record, grad, weight, bias, mean, rstd, needs)
+    given = BackwardInputs(grad, weight, bias, mean, rstd, needs)
+    gradients = _from_codes(norm, record, given)
     return [gradient for gradient in gradients if gradient is not None]
 
 

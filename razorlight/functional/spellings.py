@@ -14,11 +14,12 @@ from torch import Tensor
 
 from razorlight.functional.activation import celu, selu, sigmoid, tanh
 from razorlight.functional.attention import softmax
+from razorlight.functional.batch_norm import batch_norm
 from razorlight.functional.dropout import dropout
 from razorlight.functional.linear import addmm
 from razorlight.functional.matmul import matmul
 from razorlight.functional.multiply import multiply
-from razorlight.functional.norm import batch_norm, group_norm, layer_norm, rms_norm
+from razorlight.functional.norm import group_norm, layer_norm, rms_norm
 from razorlight.functional.pool import max_pool, max_pool1d
 from razorlight.functional.rectifier import hardtanh, leaky_relu, prelu, relu
 from razorlight.planning.layer_plan import LayerPlan

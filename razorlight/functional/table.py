@@ -22,13 +22,14 @@ from razorlight.functional.activation import (
     tanh,
 )
 from razorlight.functional.attention import scaled_dot_product_attention, softmax
+from razorlight.functional.batch_norm import batch_norm, instance_norm
 from razorlight.functional.conv import conv, conv_transpose, pad
 from razorlight.functional.dropout import alpha_dropout, dropout, feature_dropout
 from razorlight.functional.embedding import embedding
 from razorlight.functional.linear import addmm, linear
 from razorlight.functional.matmul import matmul
 from razorlight.functional.multiply import multiply
-from razorlight.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from razorlight.functional.norm import group_norm, layer_norm, rms_norm
 from razorlight.functional.pool import linear_pool, max_pool, max_pool1d
 from razorlight.functional.rectifier import hardsigmoid, hardtanh, leaky_relu, prelu, relu
 from razorlight.functional.spellings import SPELLINGS

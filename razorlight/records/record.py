@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from razorlight.codecs import Elementwise
-from razorlight.records.readers import Cached, Derive, Join, Reader, ReadSamples, Same, in_chunks
+from razorlight.records.caching import Cached, in_chunks
+from razorlight.records.readers import Derive, Join, Reader, ReadSamples, Same
 
 
 class Record(NamedTuple):

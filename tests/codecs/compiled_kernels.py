@@ -113,7 +113,7 @@ def launch_entrywise():
             value = x > 0 if codec == Mask() else x
             for _ in range(2):
                 stored = entrywise.encode(codec, value)
-            for steps in ([], [times]):
+            for steps in ([], [times])[: 1 if dtype == torch.float64 else 2]:
                 entrywise.decode(codec, *stored, **how, steps=steps)
     entrywise.decode(Mask(), *Mask().encode(x > 0), shape=x.shape, dtype=torch.bool)
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from razorlight import Uniform, razor_
 from razorlight.codecs import kernels as codec_kernels
-from razorlight.functional.norm import _BatchNorm, _LayerNorm, _RMSNorm
-from razorlight.functional.normalise import Reading
+from razorlight.functional.batch_norm import _BatchNorm
+from razorlight.functional.norm import _LayerNorm, _RMSNorm
+from razorlight.functional.normalise import BackwardInputs, Reading
 from razorlight.records import as_stored_layout, encoded_record
 
 pytest.importorskip("triton")
@@ -34,7 +35,8 @@ def gradients(kind, x, codec, weight, needs=ALL, dtype=torch.float32, centre=Non
     assert uniform.serves(codec, view.shape)
     grad = torch.randn_like(x).to(dtype)
     mean = torch.zeros(()) if centre is None else -centre
-    ours = kind.backward_of_codes(norm, codes, grad, weight, mean, rstd, needs)
+    given = BackwardInputs(grad, weight, None, mean, rstd, needs)
+    ours = kind.backward_of_codes(norm, codes, given)
     reading = Reading(record.read().double(), mean.double(), rstd.double(), True)
     wide = None if weight is None else weight.double()
     bias = torch.zeros(x.shape[kind.channels] if weight is None else weight.shape).double()

@@ -203,6 +203,22 @@ def test_divergence_is_seen(value):
     assert restored[1].isfinite().all()
 
 
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("kept", ["ends", "signs", "zeros"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_spoilt_group_spoils_no_other(bits, kept, value):
+    """Entries of several groups share a byte."""
+    torch.manual_seed(0)
+    codec, x = Uniform(bits, 2, axis=-1, preserves=kept), torch.randn(64)
+    whole = roundtrip(codec, x)[1]
+    x[7] = value
+    restored = roundtrip(codec, x)[1]
+    if kept != "zeros" or value != -torch.inf:  # which a rectifier takes for zero
+        assert not restored[6:8].isfinite().any()
+    others = torch.arange(64) // 2 != 3
+    assert torch.equal(restored[others], whole[others])
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

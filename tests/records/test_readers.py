@@ -12,10 +12,10 @@ from razorlight.records import (
     NOTHING,
     Record,
     as_it_is,
+    caching,
     encoded_record,
     join,
     product_of,
-    readers,
     record_of,
     room_for,
 )
@@ -192,7 +192,7 @@ def test_a_cached_value_goes_with_its_reader():
         record.read()
         record = None
         gc.collect()
-        return [ref() for ref in readers._CACHE.readers]
+        return [ref() for ref in caching._CACHE.readers]
 
     assert in_backward(read) == [None]
 
@@ -205,7 +205,7 @@ def test_in_another_dtype():
 
 @pytest.mark.parametrize("chunk", [1, 6, 7, 12, 13])
 def test_a_large_value_comes_in_chunks_that_make_the_whole(chunk, monkeypatch):
-    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", chunk)
+    monkeypatch.setattr(caching, "_DERIVED_CHUNK_ENTRIES", chunk)
     add = counted(torch.add)
     record = as_it_is(X).then(add, torch.tensor(1.0), returns_new=True, within_samples=True)
     chunks, read = record.in_chunks()
@@ -215,14 +215,14 @@ def test_a_large_value_comes_in_chunks_that_make_the_whole(chunk, monkeypatch):
 
 
 def test_the_size_of_a_chunk_follows_from_the_shape_of_the_value(monkeypatch):
-    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 12)
+    monkeypatch.setattr(caching, "_DERIVED_CHUNK_ENTRIES", 12)
     record = as_it_is(X).then(torch.neg, returns_new=True, within_samples=True)
     assert len(record.in_chunks((4, 12))[0]) == 4
     assert len(record.in_chunks((4, 2))[0]) == 1
 
 
 def test_a_gpu_derives_larger_chunks(monkeypatch):
-    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 1)
+    monkeypatch.setattr(caching, "_DERIVED_CHUNK_ENTRIES", 1)
     with FakeTensorMode():
         values = [torch.empty(64, 2, device=device) for device in ("cpu", "cuda")]
     records = [as_it_is(x).then(torch.neg, returns_new=True, within_samples=True) for x in values]
@@ -230,7 +230,7 @@ def test_a_gpu_derives_larger_chunks(monkeypatch):
 
 
 def test_only_what_is_derived_within_samples_comes_in_chunks(monkeypatch):
-    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 1)
+    monkeypatch.setattr(caching, "_DERIVED_CHUNK_ENTRIES", 1)
     for record in (as_it_is(X), as_it_is(X).then(torch.neg), as_it_is(X).recomputed(torch.neg)):
         chunks, read = in_backward(record.in_chunks)
         assert chunks == [slice(None)]
@@ -238,7 +238,7 @@ def test_only_what_is_derived_within_samples_comes_in_chunks(monkeypatch):
 
 
 def test_a_value_joined_of_several_comes_in_chunks(monkeypatch):
-    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 6)
+    monkeypatch.setattr(caching, "_DERIVED_CHUNK_ENTRIES", 6)
     flipped = as_it_is(X).then(lambda x: x.flip(0))  # not within samples: read whole
     both = join(as_it_is(X).then(torch.neg, within_samples=True), flipped)
     chunks, read = both.then(product_of, returns_new=True, within_samples=True).in_chunks()
@@ -250,7 +250,7 @@ def test_a_value_joined_of_several_comes_in_chunks(monkeypatch):
 
 
 def test_a_product_is_recomputed_in_chunks_and_lies_as_one(monkeypatch):
-    monkeypatch.setattr(readers, "_DERIVED_CHUNK_ENTRIES", 6)
+    monkeypatch.setattr(caching, "_DERIVED_CHUNK_ENTRIES", 6)
     images = torch.randn(4, 2, 3, 3).to(memory_format=torch.channels_last)
     convolve = counted(torch.nn.functional.conv2d)
     weight = torch.randn(5, 2, 1, 1)

@@ -12,7 +12,15 @@ _CUBE = tl.constexpr(0.044715)  # the factor of the cube in the tanh form of GEL
 
 
 @triton.jit
-def step(x, NAME: tl.constexpr, operands, sample, middle, place, within, mask):
+def take_steps(x, STEPS: tl.constexpr, operands, sample, middle, place, within, mask):
+    """What functions make of ``x``, one after the other; ``STEPS`` has their names."""
+    for i in tl.static_range(len(STEPS)):  # Triton 3.6 takes an entry of STEPS for no constant
+        x = _step(x, tl.constexpr(STEPS[i]), operands[i], sample, middle, place, within, mask)
+    return x
+
+
+@triton.jit
+def _step(x, NAME: tl.constexpr, operands, sample, middle, place, within, mask):
     """An elementwise function, in float32; see :data:`razorlight.codecs.elementwise.Name`."""
     out = x
     if NAME == "affine" or NAME == "affine_of_signs":

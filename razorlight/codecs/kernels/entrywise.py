@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from razorlight.codecs.elementwise import Step, apply
+from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import entrywise_kernels as kernels
 from razorlight.codecs.kernels.entrywise_kernels import Rows
-from razorlight.codecs.kernels.operands import Operand, Strides, operands_of, shifts_of
+from razorlight.codecs.kernels.operands import Operand, operands_of, shifts_of
 from razorlight.codecs.mask import Mask
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.slope import Slope
@@ -74,9 +74,8 @@ def decode(
         shape: the shape of the value.
         dtype: the dtype of the result.
         steps: functions of the value, one after the other, with tensors in the shape of the value.
+            They are computed in float32.
     """
-    if steps and dtype == torch.float64:  # the kernels compute steps in float32
-        return apply(decode(codec, *stored, shape=shape, dtype=dtype), steps, dtype)
     value = stored[0].new_empty(shape, dtype=dtype)
     rows = _rows(codec, shape)
     with torch.cuda.device_of(value):
@@ -91,7 +90,7 @@ def decode(
 
 def _operand(x: Tensor) -> Operand:
     """A tensor in the shape of the value. The kernels find its entries by their last index."""
-    return Operand(x.contiguous(), Strides(0, 0, 0, 1))
+    return Operand(x.contiguous(), 0, 0, 0, 1)
 
 
 def _rows(codec: Mask | Slope, shape: Sequence[int]) -> Rows:

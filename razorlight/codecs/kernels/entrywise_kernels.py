@@ -10,7 +10,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from razorlight.codecs.kernels.elementwise_kernels import step
+from razorlight.codecs.kernels.elementwise_kernels import take_steps
 from razorlight.codecs.slope_tables import CELLS_A_UNIT
 
 _CELLS_A_UNIT = tl.constexpr(CELLS_A_UNIT)
@@ -119,6 +119,5 @@ def decode(
             out = tl.load(levels + codes, mask=is_entry, other=0.0)
         if len(STEPS) > 0:
             out = out.to(tl.float32)
-        for i in tl.static_range(len(STEPS)):
-            out = step(out, STEPS[i], operands[i], zero, zero, zero, entry, is_entry)
+        out = take_steps(out, STEPS, operands, zero, zero, zero, entry, is_entry)
         tl.store(value + entry, out.to(value.dtype.element_ty), mask=is_entry)

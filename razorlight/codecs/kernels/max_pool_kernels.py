@@ -85,8 +85,8 @@ def pool(
     sample, channel, row, column = _split(entry, of_out, CHANNELS_LAST)
     best = tl.full([PARTS, BLOCK], float("-inf"), tl.float32)
     places = tl.full([PARTS, BLOCK], -1, tl.int32)
-    for i in tl.static_range(ROWS.kernel):
-        for j in tl.static_range(COLUMNS.kernel):
+    for i in tl.static_range(tl.constexpr(ROWS.kernel)):
+        for j in tl.static_range(tl.constexpr(COLUMNS.kernel)):
             where, is_inside = _source(
                 sample, channel, row, column, i, j, of_x, is_entry, ROWS, COLUMNS
             )  # fmt: skip
@@ -128,8 +128,8 @@ def gradient(
     is_entry = entry < count
     sample, channel, row, column = _split(entry, of_x, CHANNELS_LAST)
     total = tl.zeros([BLOCK], tl.float32)
-    for i in tl.static_range(ROWS.kernel):
-        for j in tl.static_range(COLUMNS.kernel):
+    for i in tl.static_range(tl.constexpr(ROWS.kernel)):
+        for j in tl.static_range(tl.constexpr(COLUMNS.kernel)):
             down = row + ROWS.padding - i * ROWS.dilation
             across = column + COLUMNS.padding - j * COLUMNS.dilation
             to_row, to_column = down // ROWS.stride, across // COLUMNS.stride

@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 
 from razorlight.codecs.kernels.operands import Divisor, divide
-from razorlight.codecs.kernels.uniform_kernels import index_of_ends, load_codes, values_of
+from razorlight.codecs.kernels.uniform_decode_kernels import load_codes, values_of
+from razorlight.codecs.kernels.uniform_kernels import index_of_ends
 
 
 class Rows(NamedTuple):

@@ -10,20 +10,18 @@ from torch import Tensor
 from razorlight.codecs.elementwise import Step
 
 
-class Strides(NamedTuple):
-    """The strides of a tensor that is seen as ``(samples, between, line, inner)``."""
+class Operand(NamedTuple):
+    """A tensor that is seen as ``(samples, between, line, inner)``, and its strides.
 
+    Kernels that loop take an operand as an argument, and not within a tuple: in a tuple in a tuple,
+    Triton 3.6 forgets a stride of 1.
+    """
+
+    tensor: Any
     sample: int
     between: int
     line: int
     inner: int
-
-
-class Operand(NamedTuple):
-    """A tensor, expanded to the shape of the value, and its strides."""
-
-    tensor: Any
-    strides: Strides
 
 
 def operands_of(
@@ -72,14 +70,14 @@ def divide(n, by):
 
 
 @triton.jit
-def offset(sample, middle, place, within, strides):
-    """Where entries lie in memory."""
-    at = sample.to(tl.int64) * strides.sample + middle.to(tl.int64) * strides.between
-    return at + place.to(tl.int64) * strides.line + within.to(tl.int64) * strides.inner
+def offset(operand, sample, middle, place, within):
+    """Where the entries of an operand lie in memory."""
+    at = sample.to(tl.int64) * operand.sample + middle.to(tl.int64) * operand.between
+    return at + place.to(tl.int64) * operand.line + within.to(tl.int64) * operand.inner
 
 
 @triton.jit
 def load(operand, sample, middle, place, within, mask):
     """The entries of an operand, in float32; 0 where ``mask`` is false."""
-    at = offset(sample, middle, place, within, operand.strides)
-    return tl.load(operand.tensor + at, mask=mask, other=0.0).to(tl.float32)
+    at = operand.tensor + offset(operand, sample, middle, place, within)
+    return tl.load(at, mask=mask, other=0.0).to(tl.float32)

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from razorlight.codecs.elementwise import Step
-from razorlight.codecs.kernels import uniform_kernels as kernels
+from razorlight.codecs.kernels import uniform_decode_kernels, uniform_encode_kernels
 from razorlight.codecs.kernels.operands import (
     Operand,
-    Strides,
     divisor,
     operands_of,
     power_of_two,
     shifts_of,
 )
-from razorlight.codecs.kernels.uniform_kernels import Divisors, Encoded, Geometry, Statistics
+from razorlight.codecs.kernels.uniform_kernels import Divisors, Encoded, Geometry
 from razorlight.codecs.packing import PLANES
 from razorlight.codecs.uniform import Layout, Uniform
 
@@ -74,20 +73,18 @@ def encode(
         rstd: 1/std, like ``mean``.
     """
     layout = codec.layout(x.shape)
-    norm = None
-    if mean is not None and rstd is not None:
-        norm = Statistics(_operand(mean, layout), _operand(rstd, layout))
+    statistics = [None if one is None else _operand(one, layout) for one in (mean, rstd)]
     with torch.cuda.device_of(x):  # Triton launches on the current device
-        return _encode(codec, x, layout, norm)
+        return _encode(codec, x, layout, _operand(x, layout), *statistics)
 
 
 def _encode(
-    codec: Uniform, x: Tensor, layout: Layout, norm: Statistics | None
+    codec: Uniform, x: Tensor, layout: Layout, value: Operand, *statistics: Operand | None
 ) -> tuple[Tensor, ...]:
-    lines = _in_lines(x, layout)
-    at = _geometry(lines, layout)
-    scales = _find_scales(codec, lines, at, x.shape)
-    ends = _find_ends(codec, lines, at, norm, layout, scales)
+    at = geometry_of(layout)
+    scales = _find_scales(codec, value, at, x.shape)
+    given = value, *statistics, scales
+    ends = _find_ends(codec, given, at, layout)
     rows, count = layout.codes
     packed = tuple(
         x.new_empty(rows * count * plane // 8, dtype=torch.uint8) for plane in PLANES[codec.bits]
@@ -95,8 +92,8 @@ def _encode(
     seed = None
     if codec.stochastic:  # drawn on the device, so that nothing waits for the device
         seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=x.device)
-    kernels.encode[_grid(layout)](
-        lines, scales, *_bits_of(ends), packed, seed, count // 8, at, norm,
+    uniform_encode_kernels.encode[_grid(layout)](
+        *given, *_bits_of(ends), packed, seed, count // 8, at,
         **_constants(codec, layout),
     )  # fmt: skip
     return *packed, *ends, *(() if scales is None else (scales,))
@@ -117,16 +114,16 @@ def decode(
         shape: the shape of the value.
         dtype: the dtype of the result.
         steps: functions of the value, one after the other, with tensors in the shape of the value.
+            They are computed in float32.
     """
     layout = codec.layout(shape)
     encoded = as_encoded(codec, shape, stored)
     value = stored[0].new_empty(shape, dtype=dtype)
-    at = _geometry(_in_lines(value, layout), layout)
     eighth = layout.codes[1] // 8
     operands = operands_of(steps, lambda x: _operand(x, layout))
     with torch.cuda.device_of(value):
-        kernels.decode[_grid(layout)](
-            value, *encoded, eighth, at, operands,
+        uniform_decode_kernels.decode[_grid(layout)](
+            _operand(value, layout), *encoded, eighth, geometry_of(layout), operands,
             STEPS=tuple(step.name for step in steps), **_constants(codec, layout),
         )  # fmt: skip
     return value
@@ -134,7 +131,7 @@ def decode(
 
 def _operand(x: Tensor, layout: Layout) -> Operand:
     lines = _in_lines(x, layout)
-    return Operand(lines, Strides(*lines.stride()))
+    return Operand(lines, *lines.stride())
 
 
 def as_encoded(codec: Uniform, shape: Sequence[int], stored: Sequence[Tensor]) -> Encoded:
@@ -154,15 +151,11 @@ def _as_lines(x: Tensor, layout: Layout) -> Tensor:
     return x.view(layout.outer * layout.block, layout.between, layout.line, layout.inner)
 
 
-def _geometry(lines: Tensor, layout: Layout) -> Geometry:
-    return geometry_of(layout, Strides(*lines.stride()))
-
-
-def geometry_of(layout: Layout, strides: Strides | None = None) -> Geometry:
-    """How a value lies that is seen as ``layout`` says."""
+def geometry_of(layout: Layout) -> Geometry:
+    """The sizes of a value that is seen as ``layout`` says."""
     _, block, between, line, _, groups, size = layout
     by = Divisors(*(divisor(n) for n in (block, between, line, size, groups * size)))
-    return Geometry(block, between, line, groups, size, by, strides)
+    return Geometry(block, between, line, groups, size, by)
 
 
 def _grid(layout: Layout) -> tuple[int]:
@@ -187,42 +180,38 @@ def format_of(codec: Uniform, layout: Layout) -> dict[str, Any]:
 
 
 def _find_scales(
-    codec: Uniform, lines: Tensor, at: Geometry, shape: Sequence[int]
+    codec: Uniform, value: Operand, at: Geometry, shape: Sequence[int]
 ) -> Tensor | None:
     if not codec.scales_tokens(shape):
         return None
     within = codec.within_token(shape)
-    scales = lines.new_empty(
+    scales = value.tensor.new_empty(
         [1 if dim in within else n for dim, n in enumerate(shape)], dtype=torch.int8
     )
-    size = at.between * lines.shape[3]
+    inner = value.tensor.shape[3]
+    size = at.between * inner
     block = min(_TILE, power_of_two(size))
     tokens = _TILE // block
-    kernels.find_scales[(-(-scales.numel() // tokens),)](
-        lines, scales, scales.numel(), size, math.sqrt(size), at,
-        INNER=lines.shape[3], TOKENS=tokens, BLOCK=block, **_OPTIONS,
+    uniform_encode_kernels.find_scales[(-(-scales.numel() // tokens),)](
+        value, scales, scales.numel(), size, math.sqrt(size), at,
+        INNER=inner, TOKENS=tokens, BLOCK=block, **_OPTIONS,
     )  # fmt: skip
     return scales
 
 
 def _find_ends(
-    codec: Uniform,
-    lines: Tensor,
-    at: Geometry,
-    norm: Statistics | None,
-    layout: Layout,
-    scales: Tensor | None,
+    codec: Uniform, given: Sequence[Any], at: Geometry, layout: Layout
 ) -> tuple[Tensor, ...]:
     shape = (layout.outer, 1, layout.between, layout.groups, 1, layout.inner)
     dtypes = (codec.level_dtype, torch.bfloat16)
-    ends = tuple(lines.new_empty(shape, dtype=dtype) for dtype in dtypes if dtype)
+    like = given[0].tensor
+    ends = tuple(like.new_empty(shape, dtype=dtype) for dtype in dtypes if dtype)
     # neighbouring entries are those of neighbouring groups, or if inner is 1 those of one group
     neighbours = min(64, power_of_two(layout.inner))
     block = min(_TILE // neighbours, power_of_two(layout.size))
     groups, count = _TILE // block, math.prod(shape)
-    kernels.find_ends[(-(-count // groups),)](
-        lines, scales, *_bits_of(ends), count,
-        codec.step_of_span, float(codec.farthest_level), at, norm,
+    uniform_encode_kernels.find_ends[(-(-count // groups),)](
+        *given, *_bits_of(ends), count, codec.step_of_span, float(codec.farthest_level), at,
         PRESERVES=codec.preserves, COMPANDED=codec.companded, INNER=layout.inner,
         GROUPS=groups, BLOCK=block, **_OPTIONS,
     )  # fmt: skip
