@@ -12,7 +12,7 @@ torch 2.14.
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,24 +53,20 @@ is_traced = torch.compiler.is_compiling
 """Whether torch.compile is tracing this code."""
 
 
+def is_exported() -> bool:
+    """Whether torch.export is tracing this code, or torch.jit.
+
+    To a compiler of torch 2.11, ``torch.compiler.is_exporting`` is true in all that it traces.
+    """
+    return torch.compiler._is_exporting_flag or torch.jit.is_tracing()
+
+
 @cache
 def has_triton() -> bool:
     """Whether Triton can compile kernels for a device of this machine."""
     from torch.utils._triton import has_triton  # imported here, because few machines need it
 
     return has_triton()
-
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def constant_if_traced(function: _Function) -> _Function:
-    """Make a compiler treat the result of ``function`` as a constant.
-
-    ``torch.compiler.assume_constant_result`` does the same, but imports the whole compiler.
-    """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
 
 
 def is_dtensor(x: Tensor) -> bool:
@@ -113,16 +109,15 @@ def is_unchanged(then: int, now: int) -> bool:
     While a compiler traces, the comparison becomes a check in the compiled program.
     """
     if is_traced():
-        torch._check(then == now, _changed_in_place)
+        torch._check(then == now, lambda: _CHANGED_IN_PLACE)  # torch 2.11 traces only a lambda
         return True
     return then == now
 
 
-def _changed_in_place() -> str:
-    return (
-        "razorlight: a tensor was changed in place between two layers that share its record; "
-        "torch.compile cannot follow that: use an operation that is not in place there"
-    )
+_CHANGED_IN_PLACE = (
+    "razorlight: a tensor was changed in place between two layers that share its record; "
+    "torch.compile cannot follow that: use an operation that is not in place there"
+)
 
 
 def is_any_freed(tensors: Sequence[Tensor]) -> bool:

@@ -249,7 +249,11 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     Raises:
         RazorError: for a network, weights, images or a recipe that cannot be had.
     """
-    dense, drawn = prepare(arguments)
+    return compare(*prepare(arguments), arguments)
+
+
+def compare(dense: nn.Module, drawn: Iterator[Batch], arguments: argparse.Namespace) -> list[Row]:
+    """As :func:`measure`, for a network and batches that are there."""
     batch = next(drawn)
     trainees = {
         # at a rate of 0 an update does all its work and changes nothing

@@ -9,7 +9,8 @@ Norms: whether the kernels of their backward give the gradients of the torch cod
 the same share. They read codes and a gradient, and write a gradient; a batch norm reads both twice.
 Others: the same of a GELU and its backward, computed by the launch that decodes, and of max pooling
 and its backward.
-Networks: the table of tools/bench.py for each, in bf16, and the most memory that torch reserved.
+Networks: the table of tools/bench.py for each, a language model as Llama among them, in bf16, and
+the most memory that torch reserved.
 Compiled: time and peak of a compiled step, dense and by ``balanced``. Nothing is downloaded.
 """
 
@@ -27,6 +28,7 @@ import bench
 import torch
 import torch.nn.functional as F
 import triton
+from llama import language
 from networks import Trainee, build, razored
 from rich.console import Console
 from rich.table import Table
@@ -36,19 +38,21 @@ from razorlight import Mask, Slope, Uniform
 from razorlight.codecs import Codec, Step
 from razorlight.codecs.kernels import Pooling, entrywise, max_pool, uniform
 from razorlight.codecs.kernels import norm as norm_kernels
-from razorlight.functional.norm import _BatchNorm, _LayerNorm, _RMSNorm
-from razorlight.functional.normalise import Norm, Reading, uncached_codes
+from razorlight.functional.batch_norm import _BatchNorm
+from razorlight.functional.norm import _LayerNorm, _RMSNorm
+from razorlight.functional.normalise import BackwardInputs, Norm, Reading, uncached_codes
 from razorlight.memory.meter import MIB
 from razorlight.records import Record, as_stored_layout, encoded_record
 
 Row = dict[str, Any]
-NETWORKS = [  # model, size, batch
+NETWORKS = [  # model, size in pixels or tokens, batch
     ("vit_small_patch16_224", 224, 128),
     ("vit_base_patch16_224", 224, 64),
     ("resnet50", 224, 128),
     ("Unet:tu-tf_efficientnet_lite0", 256, 64),
+    ("llama", 512, 32),
 ]
-SMALL_NETWORKS = [("vit_tiny_patch16_224", 32, 2)]
+SMALL_NETWORKS = [("vit_tiny_patch16_224", 32, 2), ("llama", 32, 2)]
 
 
 def main() -> None:
@@ -71,7 +75,7 @@ def main() -> None:
     others = [check_other(*given) for given in joined(arguments.device, arguments.small)]
     print_norms("others", others, setting)
     networks = [
-        measure_network(*network, arguments.device)
+        measure_network(*network, arguments.device, arguments.small)
         for network in (SMALL_NETWORKS if arguments.small else NETWORKS)
     ]
     compiled = [] if arguments.small else list(measure_compiled(*NETWORKS[0]))
@@ -169,7 +173,8 @@ def check_norm(name: str, norm: Norm, codec: Uniform, x: Tensor) -> Row:
     needs = [True, True, not isinstance(norm, _RMSNorm)]
 
     def by_kernels() -> Any:
-        return norm.backward_of_codes(norm_kernels, codes, grad, weight, mean, rstd, needs)
+        given = BackwardInputs(grad, weight, None, mean, rstd, needs)
+        return norm.backward_of_codes(norm_kernels, codes, given)
 
     def by_torch(wide: torch.dtype = x.dtype) -> Any:
         value = record.read().to(wide)
@@ -290,15 +295,26 @@ def print_norms(what: str, rows: list[Row], setting: str) -> None:
     Console(width=80, highlight=False).print(table)
 
 
-def measure_network(model: str, size: int, batch: int, device: str) -> Row:
-    """The rows of tools/bench.py for one network, printed."""
+def measure_network(model: str, size: int, batch: int, device: str, small: bool) -> Row:
+    """The rows of tools/bench.py for one network, printed.
+
+    Args:
+        model: of timm or smp, or ``llama`` for :mod:`llama`.
+        size: of the images in pixels, or of the texts in tokens.
+        batch: the number of images or texts.
+        device: cuda or cpu.
+        small: Whether the language model is a tiny one.
+    """
     options = ["--model", model, "--size", str(size), "--batch", str(batch), "--device", device]
     options += ["--images", "random", "--precision", "bf16", "--batches", "1", "--head-steps", "0"]
     arguments = bench.parse_arguments([*options, "--recipes", "exact,balanced,compact"])
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    rows = bench.measure(arguments)
+    if model == "llama":
+        rows = bench.compare(*language(batch, size, small, device), arguments)
+    else:
+        rows = bench.measure(arguments)
     bench.print_table(rows, arguments)
     reserved = torch.cuda.max_memory_reserved() / MIB if device == "cuda" else None
     return {"model": model, "size": size, "batch": batch, "rows": rows, "reserved": reserved}

@@ -44,7 +44,7 @@ _GRADIENTS: dict[Curve, Name] = {
 _SLOPES = {(bits, curve): Slope(bits, curve) for bits in (2, 3, 4) for curve in get_args(Curve)}
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Activation(Operation):
     """An elementwise function.
 

@@ -58,7 +58,7 @@ def softmax(
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Softmax(Operation):
     dim: int
     dtype: torch.dtype | None
@@ -76,7 +76,7 @@ class _Softmax(Operation):
         return (torch.ops.aten._softmax_backward_data(grad, out, self.dim, self.input_dtype),)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Kernel:
     """:func:`torch.nn.functional.scaled_dot_product_attention` with fixed options."""
 
@@ -162,7 +162,7 @@ def _is_fused(kernel: _Kernel, mask: Tensor | None) -> bool:
     return not (kernel.dropout_p or kernel.enable_gqa or is_learned)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Attention(Operation):
     kernel: _Kernel
 

@@ -144,7 +144,7 @@ def _product(
     return torch.convolution(x.to(dtype), weight.to(dtype), bias, *geometry)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Convolution(Operation):
     geometry: tuple[Any, ...]
     dtype: torch.dtype

@@ -56,7 +56,7 @@ def _drop(x: Tensor, noise: Tensor, scale: float, inplace: bool, mask: Record) -
     return (run_in_place if inplace else run)(operation, mask, x, noise)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Dropout(Operation):
     scale: float
 

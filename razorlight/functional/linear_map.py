@@ -16,7 +16,7 @@ def linear_map(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return run(_LinearMap(function, x.shape, x.stride()), NOTHING, x)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _LinearMap(Operation):
     function: Callable[[Tensor], Tensor]
     shape: torch.Size

@@ -66,7 +66,7 @@ def _autocast_of(device: torch.device) -> Callable[[], torch.autocast]:
     return partial(torch.autocast, kind, dtype, is_enabled)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Loss(Operation):
     """A loss of the logits and other tensors.
 

@@ -28,7 +28,7 @@ def matmul(plan: LayerPlan, input: Tensor, other: Tensor) -> Tensor:
     return run(_Matmul(a.shape, b.shape), record, a, b)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Matmul(Operation):
     shape: torch.Size
     other_shape: torch.Size

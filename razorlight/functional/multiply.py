@@ -76,7 +76,7 @@ def _scale(plan: LayerPlan, x: Tensor, scale: Tensor) -> Tensor:
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Product(Operation):
     dtype: torch.dtype
     other_dtype: torch.dtype
@@ -91,7 +91,7 @@ class _Product(Operation):
         return d_a, d_b
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Scale(Operation):
     dtype: torch.dtype
 
@@ -105,7 +105,7 @@ class _Scale(Operation):
         return (grad * scale).to(self.dtype), d_scale
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _ScaledLinear(Operation):
     """``scale * linear(x)``. Its gradients need ``x`` alone, and not the output of the Linear.
 

@@ -29,7 +29,7 @@ def as_one_function(
     return replaced
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Replaced(Operation):
     dtype: torch.dtype
 

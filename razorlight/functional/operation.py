@@ -44,7 +44,8 @@ class Result(NamedTuple):
 class Operation(ABC):
     """A function of tensors, and its gradients.
 
-    A subclass is a frozen dataclass. Its fields hold the arguments that are not tensors. The
+    A subclass is a dataclass, which is not frozen: compilers of torch 2.11 lose the fields of one
+    that is made while they trace. Its fields hold the arguments that are not tensors. The
     tensors are the inputs of :meth:`forward`.
     """
 

@@ -127,7 +127,7 @@ _POOLS: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _MaxPool(Operation):
     """A max pooling. The place of each maximum is stored, in the order of the output's memory."""
 

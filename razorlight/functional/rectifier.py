@@ -190,7 +190,7 @@ def prelu(plan: LayerPlan, input: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _PReLU(Operation):
     def forward(self, needs: Needs, x: Tensor, weight: Tensor) -> Result:
         return Result(F.prelu(x, weight), (weight,))

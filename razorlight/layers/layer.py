@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from typing_extensions import override
 
-from razorlight._torch import is_traced, is_transformed, tree_leaves
+from razorlight._torch import is_exported, is_traced, is_transformed, tree_leaves
 from razorlight.errors import RazorError
 from razorlight.functional.loss import run_loss
 from razorlight.functional.one_function import as_one_function
@@ -67,7 +67,7 @@ class RazorModule(nn.Module):
         """
         if not torch.is_grad_enabled():
             return False
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        if is_exported():
             return False
         if is_transformed():
             raise RazorError(
