@@ -109,15 +109,17 @@ def is_unchanged(then: int, now: int) -> bool:
     While a compiler traces, the comparison becomes a check in the compiled program.
     """
     if is_traced():
-        torch._check(then == now, lambda: _CHANGED_IN_PLACE)  # torch 2.11 traces only a lambda
+
+        def message() -> str:  # here, and as it is: compilers of torch 2.11 take no other function
+            return (
+                "razorlight: a tensor was changed in place between two layers that share its "
+                "record; torch.compile cannot follow that: use an operation that is not in place "
+                "there"
+            )
+
+        torch._check(then == now, message)
         return True
     return then == now
-
-
-_CHANGED_IN_PLACE = (
-    "razorlight: a tensor was changed in place between two layers that share its record; "
-    "torch.compile cannot follow that: use an operation that is not in place there"
-)
 
 
 def is_any_freed(tensors: Sequence[Tensor]) -> bool:
