@@ -120,5 +120,7 @@ def _move(
     kwargs: dict[str, Any],
     part: int | None = None,
 ) -> Tensor:
+    if func is Tensor.view and args and not isinstance(args[0], torch.dtype):
+        func = Tensor.reshape  # a value that is computed again may lie otherwise in memory
     moved = func(x, *args, **kwargs)
     return moved if part is None else moved[part]
