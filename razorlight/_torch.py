@@ -10,7 +10,8 @@ torch 2.14.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -72,6 +73,30 @@ def has_triton() -> bool:
 def is_dtensor(x: Tensor) -> bool:
     """Whether ``x`` is a DTensor. The class is compared by name: its module is slow to import."""
     return type(x).__name__ == "DTensor"
+
+
+def is_fake(x: Tensor) -> bool:
+    """Whether ``x`` has a shape and no memory, so that chunks of it are all alike."""
+    return isinstance(x, FakeTensor)
+
+
+@contextmanager
+def standing_for(count: int) -> Iterator[None]:
+    """What runs in the context on fake tensors stands for ``count`` runs that are alike."""
+    global _stands_for
+    _stands_for *= count
+    try:
+        yield
+    finally:
+        _stands_for //= count
+
+
+def stands_for() -> int:
+    """How many runs the running one stands for."""
+    return _stands_for
+
+
+_stands_for = 1
 
 
 def is_sharded(module_class: type) -> bool:

@@ -77,9 +77,12 @@ def commands():
 
 def made_small(words):
     """One batch of each phase; what a configuration of a run says stays."""
+    configs = [word for flag, word in pairwise(words) if flag == "--config"]
+    if words[0] in ("estimate", "explain"):
+        fewer = ["--memory=60MiB", "--recipes=balanced"] if words[0] == "estimate" else []
+        return [*words, *small("".join(map(text, configs))), *fewer]
     if words[0] not in ("fit", "predict"):
         return words
-    configs = [word for flag, word in pairwise(words) if flag == "--config"]
     once = ["max_epochs", "limit_train_batches", "limit_val_batches", "limit_predict_batches"]
     words = [*words, *(f"--trainer.{name}=1" for name in once), "--trainer.accelerator=cpu"]
     return words if words[0] == "predict" else [*words, *small("".join(map(text, configs)))]

@@ -28,13 +28,12 @@ from razorlight.tasks.networks import NONE
 class DryRun(RazorCLI):
     """The objects that ``fit`` would make, but for the trainer. Nothing is trained.
 
-    The module is on the device ``meta``, where it takes no memory. Tasks of razorlight load no
-    weights.
-
     Args:
         command: the command that needs them.
         args: its arguments, without its name.
         options: further options of the command, by name, each with its help.
+        on_meta: Whether the module is on the device ``meta``, and batches have no values. If not,
+            weights and data are read.
 
     Attributes:
         module: the module, in training mode.
@@ -45,12 +44,16 @@ class DryRun(RazorCLI):
     module: LightningModule
 
     def __init__(
-        self, command: str, args: Sequence[str], options: dict[str, dict[str, Any]]
+        self,
+        command: str,
+        args: Sequence[str],
+        options: dict[str, dict[str, Any]],
+        on_meta: bool = True,
     ) -> None:
-        self.command, self.options = command, options
+        self.command, self.options, self._on_meta = command, options, on_meta
         super().__init__([*args], run=False)
         self._precision = Precision(str(self.settings["trainer"]["precision"] or "32-true"))
-        self.module = self._cast(self.model.to("meta").train())
+        self.module = self._cast((self.model.to("meta") if on_meta else self.model).train())
         log_nothing(self.module)
         callbacks = self.settings["trainer"]["callbacks"] or []
         self.razor = next((c for c in callbacks if isinstance(c, BackRazor)), None)
@@ -74,7 +77,8 @@ class DryRun(RazorCLI):
 
     def before_instantiate_classes(self) -> None:
         """Let the module be made on the device ``meta``."""
-        self.parser.add_instantiator(_on_meta, LightningModule, prepend=True)
+        if self._on_meta:
+            self.parser.add_instantiator(_make_on_meta, LightningModule, prepend=True)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """None is made, because a configuration may ask for devices that this machine lacks."""
@@ -82,9 +86,10 @@ class DryRun(RazorCLI):
         return nothing
 
     def batch(self) -> Any:
-        """A training batch, whose values do not matter."""
+        """A training batch. Its values do not matter if the module is on the device ``meta``."""
         data = self.datamodule
-        batch = data.blank_batch() if isinstance(data, RazorDataModule) else _first_batch(data)
+        is_blank = self._on_meta and isinstance(data, RazorDataModule)
+        batch = data.blank_batch() if is_blank else _first_batch(data)
         return tree_map(self._cast, batch)
 
     def _cast(self, part: Any) -> Any:
@@ -125,7 +130,7 @@ class DryRun(RazorCLI):
             return run_training_step(module, batch)
 
 
-def _on_meta(kind: type[LightningModule], *args: Any, **kwargs: Any) -> LightningModule:
+def _make_on_meta(kind: type[LightningModule], *args: Any, **kwargs: Any) -> LightningModule:
     if issubclass(kind, FineTuningTask) and "weights" in kwargs:
         kwargs["weights"] = NONE
     with torch.device("meta"):

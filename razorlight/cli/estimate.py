@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from torch import Tensor
 
 from razorlight._torch import tree_leaves, tree_map
 from razorlight.cli.dry_run import DryRun
-from razorlight.conversion import razor_
+from razorlight.cli.ways import DENSE, convert, own_way
 from razorlight.errors import RazorError
 from razorlight.memory import StepEstimate
 from razorlight.memory.amounts import parse_bytes
 from razorlight.memory.meter import MIB
-from razorlight.planning import RECIPES, RecipeSpec
+from razorlight.planning import RECIPES
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--memory": {"type": str, "help": "find the largest batch that fits, such as in 8GiB"},
@@ -67,7 +68,7 @@ def run(args: Sequence[str]) -> None:
     modules = {name: _converted(dry, name) for name in names}
     rows = [_row(dry, name, module, batch, memory) for name, module in modules.items()]
     _print(dry, rows, batch)
-    own = _own_name(dry)
+    own = own_way(dry)
     if own in modules:
         estimate = StepEstimate(modules[own], dry.step, dry.make_optimizer, dry.in_backward)
         print(f"{own}:\n{estimate.peak(batch)}")
@@ -76,8 +77,8 @@ def run(args: Sequence[str]) -> None:
 
 
 def _names(dry: DryRun) -> list[str]:
-    known = ["dense", *RECIPES]
-    own = [name] if (name := _own_name(dry)) not in known else []
+    known = [DENSE, *RECIPES]
+    own = [name] if (name := own_way(dry)) not in known else []
     names = dry.settings["recipes"].split(",") if dry.settings["recipes"] else [*known, *own]
     for name in names:
         if name not in [*known, *own]:
@@ -85,30 +86,15 @@ def _names(dry: DryRun) -> list[str]:
     return names
 
 
-def _own_name(dry: DryRun) -> str:
-    return "dense" if dry.razor is None else dry.razor.recipe_name
-
-
 def _converted(dry: DryRun, name: str) -> LightningModule:
-    """The module as a recipe trains it, with the other arguments of the run's BackRazor."""
     module = deepcopy(dry.module)
-    razor = dry.razor
-    if name == "dense":
-        return module
-    if razor is None:
-        razor_(module, name)
-    elif name == razor.recipe_name and razor.given_plan is not None:
-        razor_(module, plan=razor.given_plan)
-    else:
-        recipe: RecipeSpec = razor.recipe if name == razor.recipe_name else name
-        sparsity = razor.sparsity if name == razor.recipe_name else None
-        razor_(module, recipe, sparsity, razor.include, razor.exclude, razor.overrides)
+    convert(dry, module, name)
     return module
 
 
 def _row(dry: DryRun, name: str, module: LightningModule, batch: Any, memory: int | None) -> Row:
     samples = _samples(batch)
-    other = samples // 2 or 2
+    other = samples // 2 if samples > 3 else 2 * samples
 
     after, within = [
         StepEstimate(module, dry.step, dry.make_optimizer, in_backward)
@@ -116,8 +102,13 @@ def _row(dry: DryRun, name: str, module: LightningModule, batch: Any, memory: in
     ]
     own = within if dry.in_backward else after
 
-    def peak(count: int) -> int:
-        return own.memory(_of_samples(batch, count)).peak
+    def peak(count: int) -> float:
+        try:
+            return own.memory(_of_samples(batch, count)).peak
+        except RazorError:
+            if count < samples:  # such as a single one, of which a BatchNorm has no statistics
+                return inf
+            raise
 
     step, peak_within = after.memory(batch), within.memory(batch).peak
     per_sample = (step.stored - after.stored(_of_samples(batch, other))) / (samples - other)
@@ -125,7 +116,7 @@ def _row(dry: DryRun, name: str, module: LightningModule, batch: Any, memory: in
     return Row(name, step.stored, step.peak, peak_within, per_sample, largest)
 
 
-def largest_batch(peak: Callable[[int], int], memory: int, first: int, second: int) -> int:
+def largest_batch(peak: Callable[[int], float], memory: int, first: int, second: int) -> int:
     """A batch whose peak fits into ``memory``; 0 if no batch does.
 
     It is the largest one to a fiftieth.
@@ -136,7 +127,7 @@ def largest_batch(peak: Callable[[int], int], memory: int, first: int, second: i
         first: a number of samples to begin with.
         second: another one.
     """
-    tried: dict[int, int] = {}
+    tried: dict[int, float] = {}
     guess = first
     while True:
         tried[guess] = peak(guess)
@@ -150,12 +141,12 @@ def largest_batch(peak: Callable[[int], int], memory: int, first: int, second: i
             guess = min(guess, limit - 1)
 
 
-def _on_line(tried: dict[int, int], memory: int, limit: int | None) -> int:
+def _on_line(tried: dict[int, float], memory: int, limit: int | None) -> int:
     """Where the line through the two batches next to ``memory`` meets it."""
     near = sorted(tried) if limit is None else sorted(n for n in tried if n <= limit)
     a, b = near[-2:] if len(near) > 1 else sorted(tried)[:2]
     slope = (tried[b] - tried[a]) / (b - a)
-    if slope <= 0:  # something else sets the peak of small batches
+    if not 0 < slope < inf:  # something else sets the peak of small batches
         return _GROWTH * b
     return min(int(a + (memory - tried[a]) / slope), _GROWTH * b)
 
@@ -192,7 +183,7 @@ def _print(dry: DryRun, rows: Sequence[Row], batch: Any) -> None:
     memory = dry.settings["memory"]
     for column in [*columns, *([f"fit in {memory}"] if memory else [])]:
         table.add_column(column, justify="right")
-    own = _own_name(dry)
+    own = own_way(dry)
     for row in rows:
         sizes = (row.stored, row.peak, row.peak_in_backward, row.per_sample)
         cells = [f"{size / MIB:.2f}" for size in sizes]

@@ -10,6 +10,7 @@ TRAINING = {
 
 DRY_RUNS = {
     "estimate": "say what memory a step of training would need, without running it",
+    "explain": "say how each layer would store, what it stores, and why",
 }
 """The commands that read the options of `fit`, and train nothing."""
 

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from razorlight._torch import is_traced
+from razorlight._torch import is_fake, is_traced, standing_for
 from razorlight.codecs.base import Codec
 from razorlight.codecs.elementwise import Name, Step, apply, dtype_after
 from razorlight.codecs.kernels import WITH_KERNELS, kernels_for
@@ -59,11 +59,25 @@ def encode_in_chunks(
         device: the device on which the value is made.
         make: returns the chunk of the value for a slice of samples (dim 0).
     """
-    chunks = [_run_encode(codec, make(samples)) for samples in _chunks(codec, shape, device)]
-    if len(chunks) == 1:
-        return chunks[0]
+    slices = _chunks(codec, shape, device)
+    x = make(slices[0])
+    if len(slices) == 1:
+        return _run_encode(codec, x)
+    chunks = _first_chunks(codec, x, max(1, len(slices) - 2))
+    del x
+    chunks += [_run_encode(codec, make(samples)) for samples in slices[len(chunks) :]]
     with torch.autocast(device.type, enabled=False):  # autocast could change the dtypes
         return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
+
+
+def _first_chunks(codec: Codec, x: Tensor, alike: int) -> list[tuple[Tensor, ...]]:
+    """The first chunk, encoded; if it is fake, all of those that are ``alike``."""
+    if not is_fake(x):
+        return [_run_encode(codec, x)]
+    with standing_for(alike):
+        first = _run_encode(codec, x)
+    others = [tuple(torch.empty_like(part) for part in first) for _ in range(alike - 1)]
+    return [first, *others]
 
 
 def _run_encode(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
@@ -100,11 +114,19 @@ def decode(codec: Codec, stored: Sequence[Tensor], shape: torch.Size, dtype: tor
     chunks = _chunks(codec, shape, stored[0].device)
     if len(chunks) == 1:
         return _run_decode(codec, stored, shape, dtype)
-    value = torch.empty(shape, dtype=dtype)
-    for samples in chunks:
+    value = stored[0].new_empty(shape, dtype=dtype)
+
+    def decode_chunk(samples: slice) -> None:
         parts = (_part(encoded, samples, shape[0]) for encoded in stored)
         chunk = value[samples]
         chunk.copy_(codec.decode(*parts, shape=chunk.shape, dtype=dtype))
+
+    if is_fake(value):
+        with standing_for(len(chunks)):
+            decode_chunk(chunks[0])
+        return value
+    for samples in chunks:
+        decode_chunk(samples)
     return value
 
 

@@ -163,7 +163,7 @@ class StepEstimate:
 def _as_errors_of_ours() -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise RazorError(
             f"the step cannot be estimated ({str(error).partition(chr(10))[0]}); take a size that "
             "suits the network, and a network that does not look at the values of its tensors"

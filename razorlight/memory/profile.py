@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, UntypedStorage
 from torch.utils.flop_counter import flop_registry
 
-from razorlight._torch import current_node, tree_leaves
+from razorlight._torch import current_node, stands_for, tree_leaves
 from razorlight.memory.look import Look
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
@@ -50,7 +50,8 @@ class Profile(Look):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         output = super().__torch_dispatch__(func, types, args, kwargs)
-        self.work[self._place()[1]] += _work(func, args, kwargs or {}, output)
+        work = _work(func, args, kwargs or {}, output)
+        self.work[self._place()[1]] += work * stands_for()
         return output
 
     def _note(self, storage: UntypedStorage) -> None:

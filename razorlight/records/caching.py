@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from razorlight._torch import is_traced, when_backward_ends
+from razorlight._torch import is_fake, is_traced, standing_for, when_backward_ends
 from razorlight.codecs import Step
 from razorlight.records.readers import (
     ALL_SAMPLES,
@@ -155,6 +155,10 @@ def in_chunks(
 def _read_in_chunks(reader: Reader, stored: Sequence[Tensor]) -> Tensor:
     """Read a whole value. If the value is large, the values it is derived from come in chunks."""
     chunks, read = in_chunks(reader, stored)
+    if is_fake(stored[0]):
+        with standing_for(len(chunks)):
+            part: Tensor = read(chunks[0])
+        return part if len(chunks) == 1 else room_for(chunks, part)
     first: Tensor = read(chunks[0])
     if len(chunks) == 1:
         return first

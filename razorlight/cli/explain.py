@@ -1,0 +1,135 @@
+"""``razorlight explain``: how each layer of a run stores, what it stores, and why."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from razorlight.cli.dry_run import DryRun
+from razorlight.cli.ways import convert, own_way
+from razorlight.codecs import Dense, codec_fields
+from razorlight.conversion import Line, Plan
+from razorlight.memory import StepEstimate
+from razorlight.memory.calls import without_numbers
+from razorlight.memory.meter import MIB
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--check_gradients": {
+        "action": "store_true",
+        "help": "run one batch dense and razor, with weights, and compare the gradients",
+    },
+}
+
+
+@dataclass
+class _Row:
+    """What equal layers of equal blocks have in common."""
+
+    count: int = 0
+    dense: int = 0
+    razor: int = 0
+    cosines: list[float] = field(default_factory=list)
+
+
+def run(args: Sequence[str]) -> None:
+    """Print the layers of a run, as its configuration converts them.
+
+    Args:
+        args: the options of ``fit``, and :data:`OPTIONS`.
+
+    Raises:
+        RazorError: for a mistake in the configuration, or a network that cannot be estimated.
+    """
+    dry = DryRun("explain", args, OPTIONS)
+    own, batch = own_way(dry), dry.batch()
+    razor = deepcopy(dry.module)
+    plan = convert(dry, razor, own)
+    stored = {
+        name: StepEstimate(module, dry.step).profile(batch).stored_by
+        for name, module in (("dense", dry.module), ("razor", razor))
+    }
+    cosines = _check_gradients(args, own) if dry.settings["check_gradients"] else {}
+    print(f"{own}; MiB stored between forward and backward, estimated on a CPU")
+    print('"nothing": what the layer reads is derived, or recorded by another layer')
+    _print(plan, stored, cosines)
+
+
+def _check_gradients(args: Sequence[str], own: str) -> dict[str, float]:
+    """By the name of each layer, the lowest cosine of its parameters' gradients to the dense ones.
+
+    One batch of data is trained, with the run's weights.
+    """
+    real = DryRun("explain", args, OPTIONS, on_meta=False)
+    dense, razor = real.module, deepcopy(real.module)
+    convert(real, razor, own)
+    batch = real.batch()
+    found = [_gradients(real, module, batch) for module in (dense, razor)]
+    lowest: dict[str, float] = {}
+    for name, gradient in found[0].items():
+        layer = name.rpartition(".")[0]
+        pair = gradient.flatten().double(), found[1][name].flatten().double()
+        if pair[0].any():
+            cosine = float(nn.functional.cosine_similarity(*pair, dim=0, eps=0))
+            lowest[layer] = min(lowest.get(layer, 1.0), cosine)
+    return lowest
+
+
+def _gradients(real: DryRun, module: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)  # both draw the same random numbers
+    real.step(module, batch).backward()
+    named = module.named_parameters()
+    return {name: p.grad for name, p in named if p.grad is not None}
+
+
+def _print(
+    plan: Plan | None, stored: Mapping[str, Mapping[str | None, int]], cosines: Mapping[str, float]
+) -> None:
+    lines = {line.name: line for line in plan.lines} if plan else {}
+    rows: dict[tuple[str, str], _Row] = defaultdict(_Row)
+    layers = dict.fromkeys([*lines, *stored["dense"], *stored["razor"]])
+    for layer in layers:
+        sizes = [stored[way].get(layer, 0) for way in ("dense", "razor")]
+        name = "outside of the network" if layer is None else without_numbers(layer) or "(root)"
+        row = rows[name, _words(lines.get(layer or ""), *sizes)]
+        row.count += 1
+        row.dense += sizes[0]
+        row.razor += sizes[1]
+        if layer is not None and layer in cosines:
+            row.cosines.append(cosines[layer])
+    columns = ["dense", "razor", *(["cosine"] if cosines else [])]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("layer", overflow="fold")
+    table.add_column("how it stores, or why not")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for (name, how), row in rows.items():
+        number = f" x{row.count}" if row.count > 1 else ""
+        cells = [f"{size / MIB:.2f}" for size in (row.dense, row.razor)]
+        cells += [f"{min(row.cosines):.4f}" if row.cosines else ""] if cosines else []
+        table.add_row(f"{name}{number}", how, *cells)
+    totals = [f"{sum(sizes.values()) / MIB:.2f}" for sizes in stored.values()]
+    table.add_section()
+    table.add_row("all", "", *totals, *([f"{min(cosines.values()):.4f}"] if cosines else []))
+    Console(width=80, highlight=False).print(table)
+    if plan:
+        print(plan.summary())
+
+
+def _words(line: Line | None, dense: int, razor: int) -> str:
+    """How a layer stores, in a few words."""
+    if line is None:
+        return ""
+    if line.plan is None or not line.plan.shares or isinstance(line.plan.codec, Dense):
+        return f"{line.layer}: {line.detail}"
+    if dense and not razor:
+        return f"{line.layer}: nothing"
+    codec = codec_fields(line.plan.codec)
+    bits = f" {codec['bits']} bits" if "bits" in codec else ""
+    return f"{line.layer}: {codec['codec']}{bits}"
