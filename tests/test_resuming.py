@@ -86,16 +86,21 @@ def last_weights():
     return torch.load(RUN / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_a_run_resumed_at_an_epoch_ends_as_one_that_never_stopped(interrupt_before, capsys):
-    assert fit() == 0
+@pytest.mark.parametrize(
+    "options", [[], ["--model.schedule={shape: cosine}"]], ids=["no schedule", "schedule"]
+)
+def test_a_run_resumed_at_an_epoch_ends_as_one_that_never_stopped(
+    options, interrupt_before, capsys
+):
+    assert fit(*options) == 0
     whole, weights = scores(RUN / "metrics.csv"), last_weights()
     RUN.parent.rename("whole")
 
     interrupt_before(3)  # of six
-    assert fit() == 130
+    assert fit(*options) == 130
     hint = f"interrupted; to go on: razorlight fit --config {RUN}/config.yaml --ckpt_path last"
     assert hint in capsys.readouterr().err
-    assert fit("--ckpt_path", "last") == 0
+    assert fit(*options, "--ckpt_path", "last") == 0
     assert scores(RUN / "metrics.csv") == whole
     assert all(torch.equal(weights[name], value) for name, value in last_weights().items())
     assert [row.epoch for row in read_history(RUN / "memory.csv")] == [0, 0, 1, 1]

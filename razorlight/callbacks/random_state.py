@@ -25,7 +25,6 @@ class RandomState(Callback):
         >>> saved = state.state_dict()  # as a checkpoint does
         >>> first = torch.rand(3)
         >>> state.load_state_dict(saved)  # as a run does that resumes
-        >>> state.on_fit_start(trainer=None, pl_module=None)
         >>> torch.equal(torch.rand(3), first)
         True
     """
@@ -47,15 +46,19 @@ class RandomState(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
+        # A schedule that asks for the number of steps starts the loader before on_fit_start. A
+        # loader with workers draws the order of samples then.
+        self._set_states()
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # on_train_start would be too late: the order of the samples is drawn by then
-        if not self._loaded:
-            return
+        if self._loaded and trainer.train_dataloader is None:
+            self._set_states()
+
+    def _set_states(self) -> None:
         torch.set_rng_state(self._loaded["torch"])
         for device, state in enumerate(self._loaded["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
         np.random.set_state(self._loaded["numpy"])
         random.setstate(self._loaded["python"])
-        self._loaded = {}

@@ -234,7 +234,8 @@ def _found_by_trial(optimizer: Optimizer) -> str | None:
     the reverse order, and then as a whole, without gradients.
     """
     try:
-        with torch.random.fork_rng(devices=[]):
+        # an optimizer that compiles its step would compile it for each small shape
+        with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"):
             whole, single = _small_copy(optimizer), _small_copy(optimizer)
             for seed in range(3):
                 for (_, p), gradient in zip(_members(whole), _gradients(whole, seed), strict=True):

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -73,6 +74,17 @@ class StorageMeter(TorchDispatchMode):
         self.peak = 0
         # by id: PyTorch keeps a storage's Python object for as long as its memory lives
         self._known: dict[int, tuple[weakref.ref[UntypedStorage], int]] = {}
+        self._eager: list[AbstractContextManager[None]] = []
+
+    def __enter__(self) -> Self:
+        # torch leaves compiled code out within a mode, but refuses to for fullgraph=True
+        self._eager.append(torch.compiler.set_stance("force_eager"))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._eager.pop().__exit__(*error)
 
     def track(self, *trees: object) -> None:
         """Count the tensors in ``trees`` (see :func:`storage_bytes`), which exist already."""

@@ -136,3 +136,20 @@ def test_meters_nest():
 def test_refuses_a_device_it_cannot_measure():
     with pytest.raises(RazorError, match="cpu and cuda"):
         meter_for(torch.device("meta"))
+
+
+@pytest.mark.parametrize("is_compiled_before", [False, True])
+def test_compiled_code_runs_eagerly_even_as_one_graph(is_compiled_before):
+    def function(x):
+        return (x + 1) * 2
+
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    x = torch.zeros(100)
+    if is_compiled_before:
+        compiled(x)
+    peaks = []
+    for each in (function, compiled):
+        with StorageMeter() as meter:
+            each(x)
+        peaks.append(meter.peak)
+    assert peaks == [800, 800]
