@@ -1,6 +1,5 @@
 """Checkpoints on disk that are whole whenever the run is killed, and that are read as data."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,9 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(
         self,
         path: Any,
-        map_location: Callable[..., Any] | None = lambda storage, location: storage,
+        # Lightning's own default, a function, is not accepted for subclasses of tensors, such as
+        # the states of torchao's optimizers
+        map_location: Any = "cpu",
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
         """Read a checkpoint; ``weights_only=False`` trusts the file and runs the code in it.

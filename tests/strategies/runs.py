@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from razorlight import BackRazor
 
 
-def vit():
+def vit(width=32):
     """Tokens, whose norms know nothing of other samples."""
     torch.manual_seed(0)
-    return tiny_vit(16, 4)
+    return tiny_vit(16, 4, width)
 
 
 def cnn():
