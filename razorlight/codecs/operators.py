@@ -21,9 +21,10 @@ from razorlight.codecs.elementwise import Name, Step, apply, dtype_after
 from razorlight.codecs.kernels import WITH_KERNELS, kernels_for
 from razorlight.codecs.parsing import parse_codec
 
-# A chunk has about so many entries. On a CPU, temporaries of 32 MiB or more get new pages from the
-# system each time, which takes longer than the encoding.
-_CHUNK_ENTRIES = 2**21
+# A chunk has about so many entries. The temporaries of an encoding take four to five times the bytes
+# of a chunk, and they can be what sets the peak of a step. Those of smaller chunks take no less
+# time: at 2 MiB they lie in the cache of a CPU.
+_CHUNK_ENTRIES = 2**19
 
 
 def encode(
