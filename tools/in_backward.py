@@ -172,7 +172,7 @@ def print_table(rows: list[Row], arguments: argparse.Namespace) -> None:
     console.print(table)
     for row in rows:
         if row["explained"]:
-            console.print(f"{row['variant']}: {row['explained']}")
+            console.print(f"{row['variant']}: {row['explained']}", soft_wrap=True)
 
 
 def main() -> None:

@@ -21,9 +21,9 @@ from razorlight.codecs.elementwise import Name, Step, apply, dtype_after
 from razorlight.codecs.kernels import WITH_KERNELS, kernels_for
 from razorlight.codecs.parsing import parse_codec
 
-# A chunk has about so many entries. The temporaries of an encoding take four to five times the bytes
-# of a chunk, and they can be what sets the peak of a step. Those of smaller chunks take no less
-# time: at 2 MiB they lie in the cache of a CPU.
+# A chunk has about so many entries. The temporaries of an encoding take four to five times its
+# bytes, which can be what sets the peak of a step. Those of smaller chunks take no less time: 2 MiB
+# lie in the cache of a CPU.
 _CHUNK_ENTRIES = 2**19
 
 

@@ -40,7 +40,7 @@ def test_what_sets_the_peak(monkeypatch, tmp_path, capsys):
 
 def test_states_of_few_bits_need_their_package(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(SystemExit, match="in_backward: --low-bit: .*pip install bitsandbytes"):
+    with pytest.raises(SystemExit, match=r"in_backward: --low-bit: .*pip install bitsandbytes"):
         measured(monkeypatch, tmp_path, "--repeats", "0", "--low-bit")
 
 
