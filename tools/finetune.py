@@ -2,6 +2,7 @@
 
     python tools/finetune.py --study cifar10 --recipes paper,balanced --epochs 1 --train-images 2000
     python tools/finetune.py --study camvid --recipes paper,balanced --epochs 10 --seeds 0,1
+    python tools/finetune.py --size 56 --recipes compact --low-bit --train-images 960 --epochs 2
 
 ``cifar10``: a trained ViT-S/14 at 112 px, AdamW with 2e-5 and ten times that for its fresh head.
 ``camvid``: Unet on EfficientNet-Lite0 with its ImageNet weights at 160 x 128 px, AdamW with 5e-4.
@@ -10,6 +11,7 @@ epoch, is that of images that were not trained on.
 
 All variants of a seed train in turn, step by step on the same batches, so that their times compare.
 Stored: bytes alive between forward and backward, for each sample. Time: median of whole steps.
+--low-bit trains each recipe a second time: within backward, by AdamW with states of 8 bits.
 """
 
 import argparse
@@ -17,11 +19,12 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from in_backward import WithinBackward, optimizer_class
 from lightning.fabric.utilities import move_data_to_device
 from networks import (
     AT_HAND,
@@ -118,6 +121,8 @@ def parse_arguments() -> argparse.Namespace:
         default=["paper"],
         help="a,b,...; dense goes with them anyway",
     )
+    parser.add_argument("--size", type=int, help="height and width of the images, in pixels")
+    parser.add_argument("--low-bit", action="store_true", help="also with states of 8 bits")
     parser.add_argument("--sparsity", type=float, help="in place of each recipe's own")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--train-images", type=int, help="train on so many of them, not on all")
@@ -148,15 +153,18 @@ class Learner(Trainee):
         precision: as for :class:`Trainee`.
 
     Attributes:
+        low_bit: Whether the states of the optimizer have 8 bits.
         seconds: of each step so far.
     """
+
+    low_bit = False
 
     def __init__(self, model: nn.Module, study: Study, steps: int, precision: Precision) -> None:
         named = [*model.named_parameters()]
         head = [p for name, p in named if name.startswith(f"{study.head}.")]
         body = [p for name, p in named if not name.startswith(f"{study.head}.")]
         groups = [{"params": body, "lr": study.rate}, {"params": head, "lr": study.head_rate}]
-        super().__init__(model, torch.optim.AdamW(groups), precision)
+        super().__init__(model, optimizer_class("adamw", self.low_bit)(groups), precision)
         self.scheduler = CosineAnnealingLR(self.optimizer, steps)
         self.seconds: list[float] = []
 
@@ -173,6 +181,12 @@ class Learner(Trainee):
             for images, targets in batches:
                 metric.update(self.model(images.to(self.device)), targets.to(self.device))
         return metric.compute().item()
+
+
+class LowBitLearner(WithinBackward, Learner):
+    """Steps within backward, with states of 8 bits."""
+
+    low_bit = True
 
 
 def run(study: Study, arguments: argparse.Namespace, seed: int) -> dict[str, Row]:
@@ -195,8 +209,8 @@ def run(study: Study, arguments: argparse.Namespace, seed: int) -> dict[str, Row
     loader = data.train_dataloader()
     steps = arguments.epochs * len(loader)
     learners = {
-        name: Learner(model, study, steps, arguments.precision)
-        for name, model in variants(study, arguments).items()
+        name: kind(model, study, steps, arguments.precision)
+        for name, (kind, model) in variants(study, arguments).items()
     }
     device = torch.device(arguments.device)
     first = move_data_to_device(next(iter(loader)), device)
@@ -218,13 +232,19 @@ def run(study: Study, arguments: argparse.Namespace, seed: int) -> dict[str, Row
     }
 
 
-def variants(study: Study, arguments: argparse.Namespace) -> dict[str, nn.Module]:
-    """The dense network, and by each recipe a copy of it."""
+def variants(
+    study: Study, arguments: argparse.Namespace
+) -> dict[str, tuple[type[Learner], nn.Module]]:
+    """The dense network, and by each recipe a copy of it, each with what trains it."""
     dense = build(study.network, max(study.size), AT_HAND).to(arguments.device)
-    return {DENSE: dense} | {
-        recipe: razored(dense, recipe=recipe, sparsity=arguments.sparsity)
-        for recipe in arguments.recipes
-    }
+    found: dict[str, tuple[type[Learner], nn.Module]] = {DENSE: (Learner, dense)}
+    for recipe in arguments.recipes:
+        kinds = {recipe: Learner}
+        if arguments.low_bit:
+            kinds[f"{recipe}, 8 bits"] = LowBitLearner
+        for name, kind in kinds.items():
+            found[name] = kind, razored(dense, recipe=recipe, sparsity=arguments.sparsity)
+    return found
 
 
 def summarise(runs: list[dict[str, Row]]) -> list[Row]:
@@ -282,6 +302,8 @@ def main() -> None:
     """Train and print."""
     arguments = parse_arguments()
     study = STUDIES[arguments.study]
+    if arguments.size:
+        study = replace(study, size=(arguments.size, arguments.size))
     try:
         rows = summarise([run(study, arguments, seed) for seed in arguments.seeds])
     except RazorError as error:

@@ -31,10 +31,10 @@ from razorlight.memory.in_backward import free_gradient
 from razorlight.memory.meter import MIB
 
 OPTIMIZERS = {
-    "adamw": ("torch.optim.AdamW", "bitsandbytes.optim.AdamW8bit", {}),
-    "sgd": ("torch.optim.SGD", "bitsandbytes.optim.SGD8bit", {"momentum": 0.9}),
+    "adamw": ("torch.optim.AdamW", "bitsandbytes.optim.AdamW8bit"),
+    "sgd": ("torch.optim.SGD", "bitsandbytes.optim.SGD8bit"),
 }
-"""By name: the class, that with states of 8 bits, and arguments of both."""
+"""By name: the class, and that with states of 8 bits."""
 
 Row = dict[str, Any]
 
@@ -72,21 +72,26 @@ class WithinBackward(Trainee):
             loss.backward()
 
 
-def trainee(
-    kind: type[Trainee], model: nn.Module, arguments: argparse.Namespace, low_bit: bool = False
-) -> Trainee:
-    """A network with an optimizer whose update does all its work and changes nothing.
+def optimizer_class(name: str, low_bit: bool) -> Any:
+    """The class of an optimizer, or of that with states of 8 bits.
 
     Raises:
         RazorError: if bitsandbytes is needed and absent.
     """
-    *paths, options = OPTIMIZERS[arguments.optimizer]
-    module, _, name = paths[low_bit].rpartition(".")
+    module, _, name = OPTIMIZERS[name][low_bit].rpartition(".")
     try:
-        optimizer: Any = getattr(import_module(module), name)
+        return getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise RazorError(f"--low-bit: {error}; pip install bitsandbytes") from None
-    return kind(model, optimizer(model.parameters(), lr=0.0, **options), arguments.precision)
+
+
+def trainee(
+    kind: type[Trainee], model: nn.Module, arguments: argparse.Namespace, low_bit: bool = False
+) -> Trainee:
+    """A network with an optimizer whose update does all its work and changes nothing."""
+    make = optimizer_class(arguments.optimizer, low_bit)
+    options = {"momentum": 0.9} if arguments.optimizer == "sgd" else {}
+    return kind(model, make(model.parameters(), lr=0.0, **options), arguments.precision)
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:
