@@ -2,7 +2,7 @@
 
     python tools/finetune.py --study cifar10 --recipes paper,balanced --epochs 1 --train-images 2000
     python tools/finetune.py --study camvid --recipes paper,balanced --epochs 10 --seeds 0,1
-    python tools/finetune.py --size 56 --recipes compact --low-bit --train-images 960 --epochs 2
+    python tools/finetune.py --size 42 --recipes compact --low-bit --train-images 640 --epochs 2
 
 ``cifar10``: a trained ViT-S/14 at 112 px, AdamW with 2e-5 and ten times that for its fresh head.
 ``camvid``: Unet on EfficientNet-Lite0 with its ImageNet weights at 160 x 128 px, AdamW with 5e-4.
@@ -20,6 +20,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sparsity", type=float, help="in place of each recipe's own")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--train-images", type=int, help="train on so many of them, not on all")
+    parser.add_argument("--judged-images", type=int, help="judge by so many of the others at most")
     parser.add_argument(
         "--seeds",
         type=integers,
@@ -208,6 +210,7 @@ def run(study: Study, arguments: argparse.Namespace, seed: int) -> dict[str, Row
     data.setup("fit")
     loader = data.train_dataloader()
     steps = arguments.epochs * len(loader)
+    judged = arguments.judged_images and -(-arguments.judged_images // study.batch)
     learners = {
         name: kind(model, study, steps, arguments.precision)
         for name, (kind, model) in variants(study, arguments).items()
@@ -226,7 +229,7 @@ def run(study: Study, arguments: argparse.Namespace, seed: int) -> dict[str, Row
         name: {
             "stored": stored[name],
             "seconds": learner.seconds,
-            "score": learner.judge(data.val_dataloader(), study.metric()),
+            "score": learner.judge(islice(data.val_dataloader(), judged), study.metric()),
         }
         for name, learner in learners.items()
     }

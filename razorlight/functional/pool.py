@@ -99,7 +99,7 @@ class _Windows(NamedTuple):
             origin = origin + origins[dim] * step
         # The distances are looked up: on a CPU a division takes several times as long.
         looked_up = distance.flatten().index_select(0, places.flatten().to(torch.int32))
-        return looked_up.view_as(places) + origin
+        return looked_up.view_as(places).add_(origin)
 
     def _origins(self, pooled: Tensor) -> list[Tensor]:
         """For each spatial dim, where each window begins in the input: below 0 in the padding.
