@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import Variable, forward_ad
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
@@ -41,6 +42,8 @@ PRODUCTS = (nn.Linear, _ConvNd)
 """The classes of products with a weight. Each stands for its subclasses too."""
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, _NormBase)
 """The classes of norms. Each stands for its subclasses too."""
+FACTORIES = frozenset(_device_constructors())
+"""The functions that make tensors and take a device."""
 CPU_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 """Chooses an operator's kernel for the CPU."""
 

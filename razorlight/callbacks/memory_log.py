@@ -1,12 +1,15 @@
 """What a run needed, as memory.csv, memory.png and a table."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich import get_console
 
+from razorlight.files import replaced
 from razorlight.memory.history import PhaseMemory, append_history, check_history, read_history
-from razorlight.memory.report import Steps, memory_table, save_memory_plot
+from razorlight.memory.report import Steps, instants, memory_table, save_memory_plot
 
 
 class MemoryLog:
@@ -35,9 +38,17 @@ class MemoryLog:
             append_history(self.csv, rows)
 
     def save_plot(self, compared: Steps) -> None:
-        """Draw all rows of the file, and the steps compared, into ``memory.png`` beside it."""
-        if self.csv is not None:
-            save_memory_plot(self._png, read_history(self.csv), compared)
+        """Draw all rows of the file, and the steps compared, into ``memory.png`` beside it.
+
+        What was measured of the steps, with what sets their peaks, goes into ``step.json``.
+        """
+        if self.csv is None:
+            return
+        save_memory_plot(self._png, read_history(self.csv), compared)
+        measured = {mode: asdict(step) for mode, step in compared.items() if step is not None}
+        if measured:
+            with replaced(self.csv.with_name("step.json")) as new:
+                new.write_text(json.dumps(measured, indent=1))
 
     def print_table(
         self, title: str, mode: str, compared: Steps, metrics: Mapping[str, float]
@@ -52,6 +63,8 @@ class MemoryLog:
         """
         console = get_console()  # the progress bar's, which prints above itself
         console.print(memory_table(title, mode, compared, self.rows, metrics))
+        for line in instants(compared):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
         if self.csv is not None:
             for path in (self.csv, self._png):
                 console.print(str(path), soft_wrap=True, highlight=False, markup=False)

@@ -33,7 +33,9 @@ class MemoryProfiler(Callback):
       run's folder, which a resumed run continues; ``memory.png`` shows it.
     * The train phase's peak so far, as ``peak_mib`` in the progress bar.
     * One training step (forward and backward of the first batch), dense beside razor, measured on
-      copies of the module: weights, buffers, metrics, logs and random state stay untouched.
+      copies of the module: weights, buffers, metrics, logs and random state stay untouched. On the
+      CPU two more runs of each find what sets its peak (:func:`razorlight.memory.find_peak`).
+      ``step.json`` in the run's folder holds it, with the bytes that each layer stores.
     * A table of all that at the end of fit (the one step is rank zero's).
 
     On CUDA the allocator is read over all of a phase, whatever is allocated. Its peak statistics,

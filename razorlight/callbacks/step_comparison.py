@@ -1,6 +1,8 @@
 """One training step measured as the module is, and dense, on copies of the module."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,8 @@ from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.conversion import is_converted, restore_
 from razorlight.errors import RazorError
 from razorlight.memory.in_backward import free_gradient
+from razorlight.memory.look import Peak
+from razorlight.memory.peak import find_peak
 from razorlight.memory.shortage import is_shortage
 from razorlight.memory.step import StepMemory, measure_step
 
@@ -82,10 +86,19 @@ def _measure(
             with trainer.precision_plugin.train_step_context():
                 return run_training_step(module, batch, batch_idx)
 
-        return measure_step(module, step, batch)
+        memory = measure_step(module, step, batch)
+        return replace(memory, explained=_find_peak(module, step, batch))
     except RuntimeError as error:
         if not is_shortage(error):
             raise
+        return None
+
+
+def _find_peak(module: LightningModule, step: Callable[[], Tensor], batch: Any) -> Peak | None:
+    """What sets the peak; None on a GPU, and where two runs of a step are not alike."""
+    try:
+        return find_peak(module, step, batch) if module.device.type == "cpu" else None
+    except RazorError:
         return None
 
 

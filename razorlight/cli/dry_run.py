@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader
 
-from razorlight._torch import tree_leaves, tree_map
+from razorlight._torch import FACTORIES, tree_leaves, tree_map
 from razorlight.callbacks import BackRazor, OptimizerInBackward
 from razorlight.callbacks.lone_step import Precision, log_nothing, run_training_step
 from razorlight.cli.help import keys_help, usage
@@ -133,8 +133,29 @@ class DryRun(RazorCLI):
 def _make_on_meta(kind: type[LightningModule], *args: Any, **kwargs: Any) -> LightningModule:
     if issubclass(kind, FineTuningTask) and "weights" in kwargs:
         kwargs["weights"] = NONE
-    with torch.device("meta"):
+    try:
+        with _LargeOnMeta():
+            return kind(*args, **kwargs)
+    except RuntimeError:  # it reads values of large tensors
         return kind(*args, **kwargs)
+
+
+class _LargeOnMeta(TorchFunctionMode):
+    """Makes large tensors on the device ``meta``, and small ones, which networks read, as ever."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in FACTORIES and kwargs.get("device") is None:
+            on_meta = func(*args, **{**kwargs, "device": "meta"})
+            if on_meta.numel() > _LARGE:
+                return on_meta
+        return func(*args, **kwargs)
+
+
+_LARGE = 2**12
+"""Entries."""
 
 
 def _first_batch(data: LightningDataModule) -> Any:

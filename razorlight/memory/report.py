@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
 from razorlight.memory.history import PhaseMemory
+from razorlight.memory.look import KINDS
 from razorlight.memory.meter import MIB
 from razorlight.memory.step import StepMemory
 
@@ -42,12 +43,27 @@ def memory_table(
             cells = [_cell(steps[mode], size) if mode in steps else "" for mode in modes]
             table.add_row(f"one step: {label}", *cells, *([ratios[size]] if ratios else []))
     table.add_section()
+    for kind in KINDS:
+        sizes = [_at_the_peak(steps.get(mode), kind) for mode in modes]
+        if any(sizes):
+            table.add_row(f"at its peak: {kind}", *(f"{size / MIB:.2f}" for size in sizes))
+    table.add_section()
     for label, value in _run_sizes(rows).items():
         table.add_row(label, *(f"{value:.2f}" if mode == run else "" for mode in modes))
     table.add_section()
     for name, value in metrics.items():
         table.add_row(name, *(f"{value:.4g}" if mode == run else "" for mode in modes))
     return table
+
+
+def instants(steps: Steps) -> list[str]:
+    """Lines that say what runs at the peaks of the measured steps."""
+    explained = {mode: step.explained for mode, step in steps.items() if step is not None}
+    return [f"the peak of {mode} is {p.instant}" for mode, p in explained.items() if p is not None]
+
+
+def _at_the_peak(step: StepMemory | None, kind: str) -> int:
+    return step.explained.kinds[kind] if step is not None and step.explained is not None else 0
 
 
 def _cell(step: StepMemory | None, size: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from razorlight._torch import tree_leaves
 from razorlight.errors import RazorError
 from razorlight.memory.in_backward import no_steps
+from razorlight.memory.look import Peak
 from razorlight.memory.meter import meter_for, model_tensors, storage_bytes
 
 
@@ -22,10 +23,12 @@ class StepMemory:
             what autograd keeps, and the loss.
         peak: highest bytes alive during forward and backward, with parameters, buffers, inputs and
             gradients; without what an optimizer holds.
+        explained: what sets the peak, if somebody looked.
     """
 
     stored: int
     peak: int
+    explained: Peak | None = field(default=None, compare=False, repr=False)
 
 
 def measure_step(model: nn.Module, step: Callable[[], Tensor], inputs: object = ()) -> StepMemory:

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import random
 from functools import partial
@@ -290,9 +291,41 @@ def test_the_copies_log_nothing(tmp_path):
     razor_(model)
     trainer = trainer_in(tmp_path, MemoryProfiler(), max_epochs=1)
     trainer.fit(model, loader(8))
-    assert Numbered.calls == [0, 0, 0, 1, 2]  # the first batch razor, dense, and in the run
+    # the first batch thrice razor, thrice dense, and in the run
+    assert Numbered.calls == [0, 0, 0, 0, 0, 0, 0, 1, 2]
     numbers = sorted(name[-1] for name in trainer.callback_metrics if "call" in name)
-    assert numbers == ["3", "4", "5"]
+    assert numbers == ["7", "8", "9"]
+
+
+def test_what_sets_the_peak_is_named(tmp_path, capsys):
+    torch.manual_seed(0)
+    model, profiler = Classifier(), MemoryProfiler()
+    razor_(model)
+    trainer_in(tmp_path, profiler, max_epochs=1).fit(model, loader(8))
+    said = capsys.readouterr().out
+    for mode, step in profiler.compared.items():
+        assert sum(step.explained.kinds.values()) == step.explained.nbytes
+        assert step.explained.nbytes == pytest.approx(step.peak, rel=0.02)
+        assert sum(step.explained.layers.values()) <= step.stored
+        assert f"the peak of {mode} is {step.explained.instant}\n" in said
+    assert "at its peak: records" in said
+    saved = json.loads(next(tmp_path.rglob("step.json")).read_text())
+    assert saved["razor"]["explained"]["kinds"] == profiler.compared["razor"].explained.kinds
+
+
+def test_steps_that_are_not_alike_are_measured_all_the_same(tmp_path):
+    class Shrinks(Classifier):
+        rows = [64]
+
+        def training_step(self, batch, batch_idx):
+            self.rows[0] = max(1, self.rows[0] // 2)
+            loss = super().training_step(batch, batch_idx)["loss"]
+            return loss + loss.expand(self.rows[0], 2**14).clone().sum()
+
+    profiler = MemoryProfiler()
+    trainer_in(tmp_path, profiler, max_epochs=1).fit(Shrinks(), loader(8))
+    assert profiler.compared["dense"].explained is None
+    assert profiler.compared["dense"].peak > 0
 
 
 def test_table_compares_one_step_dense_and_razor(tmp_path, capsys):
