@@ -9,6 +9,7 @@ from rich import get_console
 
 from razorlight.files import replaced
 from razorlight.memory.history import PhaseMemory, append_history, check_history, read_history
+from razorlight.memory.page import write_page
 from razorlight.memory.report import Steps, instants, memory_table, save_memory_plot
 
 
@@ -37,14 +38,21 @@ class MemoryLog:
         if self.csv is not None:
             append_history(self.csv, rows)
 
-    def save_plot(self, compared: Steps) -> None:
-        """Draw all rows of the file, and the steps compared, into ``memory.png`` beside it.
+    def save(self, title: str, compared: Steps) -> None:
+        """Write all rows of the file, and the steps compared, into files beside it.
 
-        What was measured of the steps, with what sets their peaks, goes into ``step.json``.
+        ``memory.png`` shows them, and so does ``memory.html``, with what sets the peaks of the
+        steps. ``step.json`` holds what was measured of the steps.
+
+        Args:
+            title: heading of the page.
+            compared: the steps compared.
         """
         if self.csv is None:
             return
-        save_memory_plot(self._png, read_history(self.csv), compared)
+        rows = read_history(self.csv)
+        save_memory_plot(self._png, rows, compared)
+        write_page(self.csv.with_suffix(".html"), title, rows, compared, self._png)
         measured = {mode: asdict(step) for mode, step in compared.items() if step is not None}
         if measured:
             with replaced(self.csv.with_name("step.json")) as new:

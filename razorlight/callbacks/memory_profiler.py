@@ -30,7 +30,7 @@ class MemoryProfiler(Callback):
     * Each epoch and phase (train, val, test): peak allocated; for train also the most that was
       stored between forward and backward, parameters, gradients and optimizer state. Logged as
       ``memory/{phase}_{size}_mib`` (the maximum over ranks), and appended to ``memory.csv`` in the
-      run's folder, which a resumed run continues; ``memory.png`` shows it.
+      run's folder, which a resumed run continues; ``memory.png`` and ``memory.html`` show it.
     * The train phase's peak so far, as ``peak_mib`` in the progress bar.
     * One training step (forward and backward of the first batch), dense beside razor, measured on
       copies of the module: weights, buffers, metrics, logs and random state stay untouched. On the
@@ -114,7 +114,7 @@ class MemoryProfiler(Callback):
         self._phases.leave()
         if not trainer.is_global_zero or not self._log.rows:
             return
-        self._log.save_plot(self.compared)
+        self._log.save(self._title or "Memory in MiB, measured", self.compared)
         if stage == TrainerFn.FITTING:
             metrics = trainer.callback_metrics.items()
             scores = {k: float(v) for k, v in metrics if k.startswith(("val/", "val_"))}

@@ -3,7 +3,7 @@
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from sys import maxsize
 from typing import Any
@@ -202,7 +202,11 @@ class Look(StorageMeter):
 
 
 def look_twice(
-    model: nn.Module, inputs: object, state: object, run: Callable[[Look], None]
+    model: nn.Module,
+    inputs: object,
+    state: object,
+    run: Callable[[Look], None],
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Peak:
     """Run a step twice: the first run finds the peak, and the second one looks around there.
 
@@ -211,17 +215,19 @@ def look_twice(
         inputs: the batch, in any nesting.
         state: the optimizer's state, in any nesting.
         run: runs the step, and tells the meter where it is. Both runs must do the same.
+        around: makes a context for each run, in which nothing is counted.
 
     Raises:
         RazorError: if the second run needs less memory than the first.
     """
-    first = Look(model, inputs, state, maxsize)
-    with first.watching():  # hooks on what autograd saves change the peak by some bytes
-        run(first)
-    second = Look(model, inputs, state, first.peak)
-    with second.watching():
-        run(second)
-    found = second.found()
+    awaited = maxsize
+    for _ in range(2):
+        with around():
+            look = Look(model, inputs, state, awaited)
+            with look.watching():  # hooks on what autograd saves change the peak by some bytes
+                run(look)
+        awaited = look.peak
+    found = look.found()
     if found is None:
         raise RazorError(
             "the second run of step() needs less memory than the first; both must do the same"

@@ -1,6 +1,7 @@
 """What sets the peak of a training step that runs on a CPU."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -49,10 +50,10 @@ def find_peak(
     state = [] if optimizer is None else [*optimizer.state.values()]
 
     def run(look: Look) -> None:
-        with left_as_found(model, inputs, device):
-            loss = loss_of(step)
-            look.note_stored()
-            loss.backward()
+        loss = loss_of(step)
+        look.note_stored()
+        loss.backward()
 
     with no_steps():
-        return look_twice(model, inputs, state, run)
+        around = partial(left_as_found, model, inputs, device)
+        return look_twice(model, inputs, state, run, around)

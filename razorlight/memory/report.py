@@ -48,7 +48,7 @@ def memory_table(
         if any(sizes):
             table.add_row(f"at its peak: {kind}", *(f"{size / MIB:.2f}" for size in sizes))
     table.add_section()
-    for label, value in _run_sizes(rows).items():
+    for label, value in run_sizes(rows).items():
         table.add_row(label, *(f"{value:.2f}" if mode == run else "" for mode in modes))
     table.add_section()
     for name, value in metrics.items():
@@ -58,8 +58,8 @@ def memory_table(
 
 def instants(steps: Steps) -> list[str]:
     """Lines that say what runs at the peaks of the measured steps."""
-    explained = {mode: step.explained for mode, step in steps.items() if step is not None}
-    return [f"the peak of {mode} is {p.instant}" for mode, p in explained.items() if p is not None]
+    explained = {mode: step.explained for mode, step in sorted(steps.items()) if step is not None}
+    return [f"{mode}: its peak is {p.instant}" for mode, p in explained.items() if p is not None]
 
 
 def _at_the_peak(step: StepMemory | None, kind: str) -> int:
@@ -80,7 +80,7 @@ def _ratios(steps: Steps) -> dict[str, str]:
     }
 
 
-def _run_sizes(rows: Sequence[PhaseMemory]) -> dict[str, float]:
+def run_sizes(rows: Sequence[PhaseMemory]) -> dict[str, float]:
     """The highest of each size of the run, by label."""
     sizes: dict[str, float] = {}
     for row in rows:

@@ -307,8 +307,13 @@ def test_what_sets_the_peak_is_named(tmp_path, capsys):
         assert sum(step.explained.kinds.values()) == step.explained.nbytes
         assert step.explained.nbytes == pytest.approx(step.peak, rel=0.02)
         assert sum(step.explained.layers.values()) <= step.stored
-        assert f"the peak of {mode} is {step.explained.instant}\n" in said
+        assert f"{mode}: its peak is {step.explained.instant}\n" in said
     assert "at its peak: records" in said
+    page = next(tmp_path.rglob("memory.html")).read_text()
+    assert page.count("data:image/png;base64,") == 1
+    assert "http" not in page
+    for name, size in profiler.compared["dense"].explained.layers.items():
+        assert f"<td>{name}</td><td>{size / MIB:.2f}</td>" in page
     saved = json.loads(next(tmp_path.rglob("step.json")).read_text())
     assert saved["razor"]["explained"]["kinds"] == profiler.compared["razor"].explained.kinds
 
