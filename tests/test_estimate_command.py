@@ -82,6 +82,15 @@ def test_as_the_run_measures(folder, capsys):
     assert row["peak"] / 2**20 == pytest.approx(float(measured["peak_mib"]), rel=0.02)
 
 
+def test_of_a_budget(folder, capsys):
+    text = SMALL.replace("BackRazor", "BackRazor\n      init_args: {memory_budget: 0.9}")
+    (folder / "small.yaml").write_text(text.replace("batch_size: 4", "batch_size: 64"))
+    assert estimate("--recipes=dense,by budget", "--json=figures.json") == 0
+    dense, budget = json.loads((folder / "figures.json").read_text())
+    assert 0.7 * dense["peak"] < budget["peak"] <= 0.9 * dense["peak"]
+    assert "by budget:\npeak " in capsys.readouterr().out
+
+
 class Model(BoringModel):
     def __init__(self):
         super().__init__()

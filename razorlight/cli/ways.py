@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule
 
 from razorlight.cli.dry_run import DryRun
 from razorlight.conversion import Plan, razor_
-from razorlight.planning import RecipeSpec
+from razorlight.memory import plan_within
 
 DENSE = "dense"
 
@@ -30,8 +30,13 @@ def convert(dry: DryRun, module: LightningModule, way: str) -> Plan | None:
         return None
     if razor is None:
         return razor_(module, way)
-    if way == razor.recipe_name and razor.given_plan is not None:
+    chosen = {name: getattr(razor, name) for name in ("include", "exclude", "overrides")}
+    if way != razor.recipe_name:
+        return razor_(module, way, **chosen)
+    if razor.given_plan is not None:
         return razor_(module, plan=razor.given_plan)
-    recipe: RecipeSpec = razor.recipe if way == razor.recipe_name else way
-    sparsity = razor.sparsity if way == razor.recipe_name else None
-    return razor_(module, recipe, sparsity, razor.include, razor.exclude, razor.overrides)
+    if razor.memory_budget is not None:
+        given = dry.step, dry.batch(), dry.make_optimizer, dry.in_backward
+        found = plan_within(razor.memory_budget, module, *given, **chosen)
+        return razor_(module, plan=found.plan) if found.plan.layers else found.plan
+    return razor_(module, razor.recipe, razor.sparsity, **chosen)
