@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
+from torchmetrics import Metric, MetricCollection
 
 from razorlight.errors import RazorError
 
@@ -17,6 +18,16 @@ def log_nothing(module: LightningModule) -> None:
     for part in module.modules():
         if isinstance(part, LightningModule):
             vars(part).update(log=_ignore, log_dict=_ignore)
+
+
+def record_nothing(module: LightningModule) -> None:
+    """Let the module log nothing from now on, and its metrics of torchmetrics count nothing."""
+    log_nothing(module)
+    for part in module.modules():
+        if isinstance(part, MetricCollection):
+            vars(part).update(update=_ignore, forward=_no_scores)
+        elif isinstance(part, Metric):
+            vars(part).update(update=_ignore, forward=_no_score)
 
 
 def run_training_step(module: LightningModule, batch: Any, batch_idx: int = 0) -> Tensor:
@@ -31,7 +42,8 @@ def run_training_step(module: LightningModule, batch: Any, batch_idx: int = 0) -
     if loss is None:
         raise RazorError(
             f"training_step of {type(module).__name__} returned no loss for the first batch, so "
-            "there is no step to look at; with MemoryProfiler set compare: false"
+            "there is no step to look at; with MemoryProfiler set compare: false, and give "
+            "BackRazor a recipe in place of a budget"
         )
     return loss
 
@@ -74,3 +86,11 @@ _DTYPES = {
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None: ...
+
+
+def _no_score(*args: Any, **kwargs: Any) -> Tensor:
+    return torch.zeros(())
+
+
+def _no_scores(*args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    return {}

@@ -186,8 +186,8 @@ class MemoryProfiler(Callback):
         if promised and not self._is_promise_checked:
             self._is_promise_checked = True
             rank_zero_info(
-                f"MemoryProfiler: the peak of the first epoch is {row.peak_mib:.0f} MiB, measured; "
-                f"BackRazor estimated {promised / MIB:.0f} MiB"
+                f"MemoryProfiler: the peak of the first epoch is {row.peak_mib:.1f} MiB, measured; "
+                f"BackRazor estimated {promised / MIB:.1f} MiB"
             )
 
     # ---- validation (which runs within the epoch of train) and test

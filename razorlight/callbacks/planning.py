@@ -4,10 +4,11 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from razorlight.callbacks.lone_step import Precision, log_nothing, run_training_step
+from razorlight.callbacks.lone_step import Precision, record_nothing, run_training_step
 from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.errors import RazorError
 from razorlight.memory.budget import PlanWithin, plan_within
@@ -34,16 +35,15 @@ def plan_for_batch(
     """
     if len(trainer.optimizers) != 1 or not module.automatic_optimization:
         raise RazorError(
-            f"BackRazor: memory_budget looks at a step with one optimizer, and "
-            f"{type(module).__name__} has {len(trainer.optimizers)}, or optimizes by hand; give a "
-            "recipe"
+            "BackRazor: memory_budget looks at a step with one optimizer, which Lightning steps; "
+            f"give {type(module).__name__} a recipe"
         )
     precision = Precision(str(trainer.precision))
     # what LightningCLI gives to make optimizers holds the whole command line, with the run
     factories = [value for value in vars(module).values() if isinstance(value, partial)]
     lone = copy_on_meta(module, (*factories, trainer, trainer.datamodule))  # type: ignore[attr-defined]
     assert isinstance(lone, LightningModule)
-    log_nothing(lone)
+    record_nothing(lone)
     lone._trainer = None  # else each further copy would hold the trainer's
 
     def step(model: nn.Module, batch: Any) -> Tensor:
@@ -56,6 +56,10 @@ def plan_for_batch(
         return copy_optimizer(trainer.optimizers[0], dict(pairs))
 
     in_backward = any(isinstance(c, OptimizerInBackward) for c in trainer.callbacks)  # type: ignore[attr-defined]
-    found = plan_within(budget, lone, step, batch, optimizer, in_backward, **chosen)
+    is_ddp = isinstance(trainer.strategy, DDPStrategy)
+    keeps_gradients = trainer.accumulate_grad_batches > 1 or is_ddp
+    found = plan_within(
+        budget, lone, step, batch, optimizer, in_backward, keeps_gradients, **chosen
+    )
     of_first: PlanWithin = trainer.strategy.broadcast(found)
     return of_first

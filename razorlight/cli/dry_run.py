@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from razorlight._torch import FACTORIES, tree_leaves, tree_map
 from razorlight.callbacks import BackRazor, OptimizerInBackward
-from razorlight.callbacks.lone_step import Precision, log_nothing, run_training_step
+from razorlight.callbacks.lone_step import Precision, record_nothing, run_training_step
 from razorlight.cli.help import keys_help, usage
 from razorlight.cli.training import RazorCLI
 from razorlight.cli.warning_lines import plain_warnings, silence_others
@@ -54,7 +54,7 @@ class DryRun(RazorCLI):
         super().__init__([*args], run=False)
         self._precision = Precision(str(self.settings["trainer"]["precision"] or "32-true"))
         self.module = self._cast((self.model.to("meta") if on_meta else self.model).train())
-        log_nothing(self.module)
+        record_nothing(self.module)
         callbacks = self.settings["trainer"]["callbacks"] or []
         self.razor = next((c for c in callbacks if isinstance(c, BackRazor)), None)
         self.in_backward = any(isinstance(c, OptimizerInBackward) for c in callbacks)

@@ -79,7 +79,11 @@ def run(args: Sequence[str]) -> None:
 def _names(dry: DryRun) -> list[str]:
     known = [DENSE, *RECIPES]
     own = [name] if (name := own_way(dry)) not in known else []
-    names = dry.settings["recipes"].split(",") if dry.settings["recipes"] else [*known, *own]
+    names = (
+        [name.strip() for name in dry.settings["recipes"].split(",")]
+        if dry.settings["recipes"]
+        else [*known, *own]
+    )
     for name in names:
         if name not in [*known, *own]:
             raise RazorError(f"recipes: {name!r} is none of {', '.join([*known, *own])}")

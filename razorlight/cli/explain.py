@@ -125,7 +125,7 @@ def _print(
 def _words(line: Line | None, dense: int, razor: int) -> str:
     """How a layer stores, in a few words."""
     if line is None:
-        return ""
+        return "dense" if dense else ""
     if line.plan is None or not line.plan.shares or isinstance(line.plan.codec, Dense):
         return f"{line.layer}: {line.detail}"
     if dense and not razor:

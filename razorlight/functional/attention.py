@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight._torch import Pull, is_traced, vjp
+from razorlight._torch import Pull, is_fake, is_traced, vjp
 from razorlight.codecs import Codec, encode
 from razorlight.functional.autocast import cast, matmul_dtype, without_autocast
 from razorlight.functional.operation import (
@@ -273,7 +273,7 @@ def _get_rng_state(device: torch.device) -> Tensor:
 
 def _restored_rng(device: torch.device, state: Tensor | None) -> AbstractContextManager[None]:
     """Draw random numbers from ``state`` inside, and leave the generators as they were."""
-    return nullcontext() if state is None else _forked_rng(device, state)
+    return nullcontext() if state is None or is_fake(state) else _forked_rng(device, state)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from razorlight.codecs import Codec
-from razorlight.conversion import Conversion, Plan, make_plan
+from razorlight.conversion import Conversion, Plan, make_plan, restore_
 from razorlight.conversion.plan import Line
 from razorlight.errors import RazorError
 from razorlight.layers import find_blocks
@@ -53,13 +54,13 @@ class PlanWithin:
         if not self.plan.layers:
             free = (self.limit - self.dense_peak) / MIB
             return (
-                f"dense fits into {self.limit / MIB:.0f} MiB, {free:.0f} MiB are free (estimated)"
+                f"dense fits into {self.limit / MIB:.1f} MiB, {free:.1f} MiB are free (estimated)"
             )
         counts = Counter(self.ways.values())
         ways = ", ".join(f"{counts[way]} {way}" for way in WAYS if counts[way])
         return (
-            f"a peak of {self.peak / MIB:.0f} MiB within {self.limit / MIB:.0f} MiB, dense "
-            f"{self.dense_peak / MIB:.0f} MiB (estimated); parts: {ways}"
+            f"a peak of {self.peak / MIB:.1f} MiB within {self.limit / MIB:.1f} MiB, dense "
+            f"{self.dense_peak / MIB:.1f} MiB (estimated); parts: {ways}"
         )
 
 
@@ -70,6 +71,7 @@ def plan_within(
     inputs: object,
     optimizer: Callable[[nn.Module], Optimizer] | None = None,
     in_backward: bool = False,
+    keeps_gradients: bool = False,
     **chosen: Any,
 ) -> PlanWithin:
     """Plan how each block of a network stores, so that the peak of a step stays within a budget.
@@ -88,6 +90,7 @@ def plan_within(
         inputs: the tensors that ``step`` reads.
         optimizer: makes the optimizer.
         in_backward: Whether the optimizer steps within backward.
+        keeps_gradients: Whether the gradients of the step before stay, as when they accumulate.
         **chosen: ``include``, ``exclude`` and ``overrides``, as for :func:`razorlight.razor_`.
 
     Returns:
@@ -108,12 +111,14 @@ def plan_within(
         True
         >>> plan = razor_(model, plan=found.plan)
     """
-    search = _Search(model, step, inputs, optimizer, in_backward, chosen)
-    dense = search.profiles[DENSE].peak
+    arguments = (step, optimizer, in_backward, keeps_gradients)
+    model = copy_on_meta(model)
+    restore_(model)
+    dense = StepEstimate(model, *arguments).memory(inputs).peak
     limit = int(budget * dense) if isinstance(budget, float) and budget < 1 else int(budget)
     if dense <= limit:
-        ways = dict.fromkeys(search.parts, DENSE)
-        return PlanWithin(search.compose(ways), ways, limit, dense, dense)
+        return PlanWithin(Plan(()), {}, limit, dense, dense)
+    search = _Search(model, arguments, inputs, chosen)
     best, peak = search.within(limit)
     return PlanWithin(search.compose(best), best, limit, peak, dense)
 
@@ -124,14 +129,12 @@ class _Search:
     def __init__(
         self,
         model: nn.Module,
-        step: Callable[[nn.Module, Any], Tensor],
+        arguments: tuple[Any, ...],
         inputs: object,
-        optimizer: Callable[[nn.Module], Optimizer] | None,
-        in_backward: bool,
         chosen: Mapping[str, Any],
     ) -> None:
-        self._model = copy_on_meta(model)
-        self._arguments = (step, optimizer, in_backward)
+        self._model = model
+        self._arguments = arguments
         self._inputs = inputs
         self.plans = {way: make_plan(self._model, way, **chosen) for way in WAYS[1:]}
         self.plans[DENSE] = _left_dense(self.plans["exact"])
@@ -145,16 +148,20 @@ class _Search:
         self.cost = self._costs()
 
     def within(self, limit: int) -> tuple[Mapping[str, str], int]:
-        """The ways of the least cost whose peak is at most ``limit``, and this peak."""
+        """The ways of the least cost whose peak is at most ``limit``, and this peak.
+
+        The sum of the parts is not quite the peak of the whole. So the target of the sum is moved
+        until the peak is near the limit.
+        """
         target, ways = self._solve(None)
         peak = self._peak_of(ways)
         if peak > limit:
             raise RazorError(
-                f"no plan keeps the peak within {limit / MIB:.0f} MiB; the smallest budget for "
-                f"this batch is {peak / MIB + 1:.0f} MiB"
+                f"no plan keeps the peak within {limit / MIB:.1f} MiB; the smallest budget for "
+                f"this batch is {peak / MIB + 0.1:.1f} MiB"
             )
         best, best_peak = ways, peak
-        target = max(target, limit)
+        fits, too_large, target = target, inf, max(target, float(limit))
         for _ in range(_TRIES):
             _, ways = self._solve(target)
             peak = self._peak_of(ways)
@@ -162,7 +169,12 @@ class _Search:
                 best, best_peak = ways, peak
             if _NEAR * limit <= peak <= limit:
                 break
-            target += limit - peak
+            if peak <= limit:
+                fits = max(fits, target)
+            else:
+                too_large = min(too_large, target)
+            moved = target + limit - peak
+            target = moved if fits < moved < too_large else (fits + min(too_large, 2 * limit)) / 2
         return best, best_peak
 
     def compose(self, choice: Mapping[str, str]) -> Plan:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from razorlight._torch import FakeTensorMode, tree_map
+from razorlight._torch import FakeTensorMode, TorchDispatchMode, is_fake, tree_map
 from razorlight.errors import RazorError
 from razorlight.memory.in_backward import step_in_backward
 from razorlight.memory.look import Look, Peak, look_twice
@@ -27,8 +27,9 @@ class StepEstimate:
     With an optimizer the peak also holds its state, and its step follows backward. The gradients of
     the step before are then alive until forward has ended, as in Lightning's loop.
 
-    A network that looks at the values of its tensors cannot be estimated. One whose path depends on
-    chance may be estimated on another path.
+    A step that decides by the values of its tensors cannot be estimated; numbers that it reads, to
+    log them, do no harm. One whose path depends on chance may be estimated on another path. The
+    scratch memory of torch's own kernels is not seen, such as what an LSTM keeps on a CPU.
 
     Args:
         model: any model. It is copied, and stays as it is. Make a large one within
@@ -38,6 +39,8 @@ class StepEstimate:
         optimizer: makes the optimizer of the model that it is given.
         in_backward: Whether the optimizer steps within backward
             (:func:`~razorlight.step_in_backward`).
+        keeps_gradients: Whether the gradients of the step before stay, as while they are
+            accumulated over batches, or in the buckets of DistributedDataParallel.
 
     Raises:
         RazorError: when a method runs, if ``step`` returns anything else, the step cannot run on
@@ -69,15 +72,26 @@ class StepEstimate:
         step: Callable[[nn.Module, Any], Tensor],
         optimizer: Callable[[nn.Module], Optimizer] | None = None,
         in_backward: bool = False,
+        keeps_gradients: bool = False,
     ) -> None:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)  # such as a layer's constants
-        model = copy_on_meta(model)
         with self._mode:
-            self._model = model.to_empty(device="cpu")
+            fakes = _emptied(model, "cpu")
+        self._model = deepcopy(model, fakes)
         self._step, self._in_backward = step, in_backward
+        self._keeps_gradients = keeps_gradients
         with _as_errors_of_ours():
-            self._optimizer = None if optimizer is None else _with_state(optimizer(self._model))
-        if in_backward:
+            self._optimizer = None if optimizer is None else optimizer(self._model)
+            self._find_as_in_a_run()
+
+    def _find_as_in_a_run(self) -> None:
+        """Make the state and the gradients that every step but the first one finds."""
+        for parameter in self._model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.empty_like(parameter)
+        if self._optimizer is not None:
+            self._optimizer.step()
+        if self._in_backward or not (self._keeps_gradients or self._optimizer):
             self._model.zero_grad()
 
     def stored(self, inputs: object) -> int:
@@ -139,23 +153,24 @@ class StepEstimate:
         return [] if self._optimizer is None else [*self._optimizer.state.values()]
 
     def _forward(self, look: Look, inputs: object) -> Tensor:
-        with self._mode:
+        look.track([p.grad for p in self._model.parameters()])
+        with self._mode, _Numbers():
             loss = loss_of(lambda: self._step(self._model, inputs))
         look.note_stored()
         return loss
 
     def _run(self, look: Look, inputs: object) -> None:
         optimizer, in_backward = self._optimizer, self._in_backward
-        look.track([p.grad for p in self._model.parameters()])
         loss = self._forward(look, inputs)
-        self._model.zero_grad()
+        if not self._keeps_gradients:
+            self._model.zero_grad()
         # outside of the mode, because optimizers read how many steps they have made
         with step_in_backward(optimizer) if optimizer and in_backward else nullcontext():
             loss.backward()
         if optimizer is not None:
             with look.stepping():
                 optimizer.step()
-        else:
+        elif not self._keeps_gradients:
             self._model.zero_grad()
 
 
@@ -163,10 +178,12 @@ class StepEstimate:
 def _as_errors_of_ours() -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except RazorError:
+        raise
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise RazorError(
             f"the step cannot be estimated ({str(error).partition(chr(10))[0]}); take a size that "
-            "suits the network, and a network that does not look at the values of its tensors"
+            "suits the network, and a step that does not decide by the values of its tensors"
         ) from error
 
 
@@ -177,23 +194,30 @@ def copy_on_meta(model: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
         model: stays as it is.
         shared: objects in the model that are not copied.
     """
-    memo: dict[int, Any] = {id(each): each for each in shared}
+    memo = {id(each): each for each in shared} | _emptied(model, "meta")
+    return deepcopy(model, memo)
+
+
+def _emptied(model: nn.Module, device: str) -> dict[int, Any]:
+    """By id of each parameter and buffer, an empty one like it on ``device``."""
+    emptied: dict[int, Any] = {}
     for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
-    memo |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in model.buffers()}
-    return deepcopy(model, memo).to("meta")  # tensors that are no parameters stay where they are
+        empty = torch.empty_like(parameter, device=device)
+        emptied[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
+    return emptied | {id(b): torch.empty_like(b, device=device) for b in model.buffers()}
+
+
+class _Numbers(TorchDispatchMode):
+    """Takes a number that is read out of a fake tensor for 1. A step may log it."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        is_read = func.overloadpacket is torch.ops.aten._local_scalar_dense and is_fake(args[0])
+        if not is_read or args[0].dtype is torch.bool:  # which decides on a path
+            return func(*args, **kwargs or {})
+        return 1.0 if args[0].is_floating_point() else 1
 
 
 def _as_fake(leaf: Any) -> Any:
     return torch.empty_like(leaf, device="cpu") if isinstance(leaf, Tensor) else leaf
-
-
-def _with_state(optimizer: Optimizer) -> Optimizer:
-    """The optimizer, with the state and the gradients that every step but the first one finds."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.requires_grad:
-                parameter.grad = torch.empty_like(parameter)
-    optimizer.step()
-    return optimizer

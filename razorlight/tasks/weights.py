@@ -39,6 +39,8 @@ def read_weights(source: str) -> State:
     Raises:
         RazorError: if there is no such file, or it does not hold a state dict (of that name).
     """
+    if not isinstance(source, str):
+        raise RazorError(f"weights are {source}; give none, pretrained, {LITE0} or a path")
     if source == LITE0:
         return read_lite0()
     file, name = source, ""

@@ -7,8 +7,10 @@ from lightning.pytorch.callbacks import BatchSizeFinder
 from small_networks import tiny_vit
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
+from torchmetrics.classification import MulticlassAccuracy
 
 from razorlight import BackRazor, MemoryProfiler, Plan, RazorError
+from razorlight.memory.history import read_history
 
 
 class Classifier(LightningModule):
@@ -56,12 +58,34 @@ def test_the_peak_of_a_run_is_within_the_budget(tmp_path, caplog):
     assert fit(tmp_path, BackRazor(plan=saved))
 
 
+class Scores(Classifier):
+    def __init__(self):
+        super().__init__()
+        self.accuracy = MulticlassAccuracy(3)
+
+    def training_step(self, batch, batch_idx):
+        self.log("accuracy", self.accuracy(self.net(batch[0]), batch[1]))
+        loss = super().training_step(batch, batch_idx)
+        self.log("number", loss.item())
+        return loss
+
+
+def test_metrics_and_accumulation(tmp_path):
+    razor, profiler = BackRazor(memory_budget=0.8), MemoryProfiler(compare=False)
+    trainer = fit(
+        tmp_path, razor, profiler, module=Scores(), accumulate_grad_batches=2, max_epochs=2
+    )
+    assert "number" in trainer.callback_metrics
+    rows = read_history(next(tmp_path.rglob("memory.csv")))
+    assert rows[-1].peak_mib * 2**20 == pytest.approx(razor.promised_peak, rel=0.03)
+
+
 def test_the_run_is_the_dense_one_where_it_fits(tmp_path, caplog):
     modules = Classifier(), Classifier()
     with caplog.at_level("INFO"):
         fit(tmp_path, BackRazor(memory_budget="1GiB"), module=modules[0])
     fit(tmp_path, module=modules[1])
-    assert "BackRazor: dense fits into 1024 MiB" in caplog.text
+    assert "BackRazor: dense fits into 1024.0 MiB" in caplog.text
     for one, other in zip(*(module.parameters() for module in modules), strict=True):
         assert torch.equal(one, other)
 
@@ -79,7 +103,7 @@ def test_refused_in_one_line(tmp_path):
         BackRazor(memory_budget=3)
     with pytest.raises(RazorError, match="the smallest budget for this batch is"):
         fit(tmp_path, BackRazor(memory_budget="1MiB"))
-    with pytest.raises(RazorError, match="ByHand has 1, or optimizes by hand; give a recipe"):
+    with pytest.raises(RazorError, match="which Lightning steps; give ByHand a recipe"):
         fit(tmp_path, BackRazor(memory_budget=0.5), module=ByHand())
     with pytest.raises(RazorError, match="BatchSizeFinder tries its steps before BackRazor can"):
         fit(tmp_path, BackRazor(memory_budget=0.5), BatchSizeFinder())

@@ -94,6 +94,60 @@ def test_autocast():
     assert StepEstimate(model, step).stored(inputs) == measured.stored
 
 
+def test_stored_is_that_of_the_whole_step():
+    def make(model):
+        return torch.optim.AdamW(model.parameters())
+
+    estimate = StepEstimate(tiny_vit(32, 8), loss, make)
+    assert estimate.stored(batch("vit")) == estimate.memory(batch("vit")).stored > 0
+
+
+def test_gradients_that_stay():
+    torch.manual_seed(0)
+    model, inputs = tiny_vit(32, 8, width=64), batch("vit")
+    loss(model, inputs).backward()
+    with StorageMeter() as meter:
+        meter.track(model_tensors(model), inputs)
+        loss(model, inputs).backward()
+    estimate = StepEstimate(model, loss, keeps_gradients=True)
+    estimate.memory(inputs)  # from now on there are gradients
+    assert estimate.memory(inputs).peak == pytest.approx(meter.peak, rel=1e-3)
+
+
+@pytest.mark.parametrize("recipe", [None, "balanced"])
+def test_tied_weights_and_dropout_in_attention(recipe):
+    torch.manual_seed(0)
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(500, 32)
+            self.block = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+            self.head = nn.Linear(32, 500)
+            self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            return self.head(self.block(self.embed(tokens))).square().mean()
+
+    model, tokens = Tied(), torch.randint(500, (4, 16))
+    if recipe:
+        razor_(model, recipe)
+    estimated = StepEstimate(model, lambda model, x: model(x)).memory(tokens)
+    measured = measure_step(model, lambda: model(tokens), tokens)
+    assert estimated.stored == measured.stored
+    assert estimated.peak == pytest.approx(measured.peak, rel=0.02)
+
+
+def test_a_number_that_is_logged():
+    class Logs(nn.Module):
+        def forward(self, x):
+            assert isinstance(x.mean().item(), float)
+            return x.square().mean()
+
+    model = nn.Sequential(nn.Linear(4, 4), Logs())
+    assert StepEstimate(model, lambda model, x: model(x)).stored(torch.empty(2, 4)) > 0
+
+
 def test_nothing_is_allocated_and_nothing_changes():
     with torch.device("meta"):
         model = nn.Sequential(*[nn.Linear(2**16, 2**16) for _ in range(16)])  # 256 GiB

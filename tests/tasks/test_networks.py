@@ -32,6 +32,7 @@ from razorlight.tasks.networks import smp_network, timm_network
         (lambda: timm_network("test_vit.x", 2, "pretrained", {}), "no pretrained weights"),
         (lambda: smp_network("Unet", "dpn68b", 2, "pretrained", {}), "no ImageNet weights"),
         (lambda: timm_network("resnet10t", 2, "x.pth", {}), "'x.pth' is no file"),
+        (lambda: timm_network("resnet10t", 2, None, {}), "weights are None; give none, pretrained"),
     ],
 )
 def test_refused_in_one_line(build, message):
