@@ -1,8 +1,7 @@
 """A run as its configuration describes it, without weights, and without data where it can be."""
 
 import warnings
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import Namespace
@@ -167,19 +166,18 @@ def _first_batch(data: LightningDataModule) -> Any:
     return next(iter(loader))
 
 
-def run(command: str, args: Sequence[str]) -> None:
+def run(command: Callable[[Sequence[str]], None], words: Sequence[str]) -> None:
     """Run one of the commands that train nothing.
 
     Args:
-        command: its name.
-        args: its arguments.
+        command: runs it on its arguments.
+        words: its name and its arguments.
 
     Raises:
         RazorError: as the command does.
     """
-    silence_others(command)
-    warnings.filterwarnings(
-        "ignore", message="LightningCLI's args parameter"
-    )  # args are those of the process
+    silence_others(words[0])
+    # its arguments are those of the process
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     with plain_warnings():
-        import_module(f"razorlight.cli.{command}").run(args)
+        command(words[1:])

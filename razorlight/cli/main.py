@@ -32,9 +32,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
             training.run(args)
         elif words and words[0] in DRY_RUNS and words[1:] != ["-h"]:
-            from razorlight.cli import dry_run
+            from razorlight.cli import dry_run, estimate, explain
 
-            dry_run.run(words[0], words[1:])
+            commands = {"estimate": estimate.run, "explain": explain.run}
+            dry_run.run(commands[words[0]], words)
         else:
             run_command(words)
     except BaseException as error:
