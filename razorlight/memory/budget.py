@@ -163,17 +163,16 @@ class _Search:
         best, best_peak = ways, peak
         fits, too_large, target = target, inf, max(target, float(limit))
         for _ in range(_TRIES):
-            _, ways = self._solve(target)
+            total, ways = self._solve(target)
             peak = self._peak_of(ways)
             if best_peak < peak <= limit:
                 best, best_peak = ways, peak
             if _NEAR * limit <= peak <= limit:
                 break
             if peak <= limit:
-                fits = max(fits, target)
-            else:
-                too_large = min(too_large, target)
-            moved = target + limit - peak
+                fits, moved = max(fits, target), target + limit - peak
+            else:  # below what these ways sum up to, so that others come
+                too_large, moved = min(too_large, target), total + limit - peak
             target = moved if fits < moved < too_large else (fits + min(too_large, 2 * limit)) / 2
         return best, best_peak
 
