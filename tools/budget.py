@@ -136,7 +136,8 @@ def draw(rows: list[Row], title: str, path: Path) -> None:
     for row in rows:
         if not row["budget"]:
             axes.plot(row["peak"] / dense, row["time"], "s", label=row["variant"])
-    axes.set(title=title, xlabel="peak, of dense", ylabel="time, of dense")
+    axes.set_title(title, fontsize="small")
+    axes.set(xlabel="peak, of dense", ylabel="time, of dense")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path)
