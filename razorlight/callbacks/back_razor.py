@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
+from razorlight.callbacks.beside import callbacks_of
 from razorlight.callbacks.planning import plan_for_batch
 from razorlight.codecs import parse_codec
 from razorlight.conversion import Conversion, Plan, fit_plan, make_plan, read_given
@@ -125,7 +126,7 @@ class BackRazor(Callback):
         _refuse_strategies(trainer)
         # This callback goes first. Callbacks that measure or try steps then find razor layers, and
         # callbacks that look at the module or save it after a batch find the dense module.
-        others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
+        others = [each for each in callbacks_of(trainer, Callback) if each is not self]
         trainer.callbacks = [self, *others]  # type: ignore[attr-defined]
         if self.memory_budget is not None:
             _refuse_finders(
@@ -313,5 +314,5 @@ def _refuse_finders(trainer: Trainer, what: str) -> None:
 
 def _finders(trainer: Trainer) -> list[str]:
     """The class names of the callbacks that try steps of training when fit starts."""
-    kinds = (BatchSizeFinder, LearningRateFinder)
-    return [type(c).__name__ for c in trainer.callbacks if isinstance(c, kinds)]  # type: ignore[attr-defined]
+    finders = callbacks_of(trainer, BatchSizeFinder, LearningRateFinder)
+    return [type(finder).__name__ for finder in finders]

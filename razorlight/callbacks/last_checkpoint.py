@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
+from razorlight.callbacks.beside import callbacks_of
 from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.errors import RazorError
 
@@ -124,7 +125,7 @@ class LastCheckpoint(ModelCheckpoint):
 
 def _is_within_step(trainer: Trainer) -> bool:
     """Whether some parameters are stepped, and others are not yet."""
-    return any(isinstance(c, OptimizerInBackward) and c.is_within_step for c in trainer.callbacks)  # type: ignore[attr-defined]
+    return any(c.is_within_step for c in callbacks_of(trainer, OptimizerInBackward))
 
 
 def _move(state: dict[str, Any], folder: str) -> None:

@@ -2,15 +2,23 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from razorlight.errors import RazorError
+
+
+def parts_of_run(trainer: Trainer, module: LightningModule) -> list[object]:
+    """What a module may hold of its run, which a copy of the module has to share with it."""
+    # what LightningCLI gives to make optimizers holds the whole command line, with the run
+    factories = [value for value in vars(module).values() if isinstance(value, partial)]
+    return [trainer, trainer.datamodule, *factories]  # type: ignore[attr-defined]
 
 
 def log_nothing(module: LightningModule) -> None:

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from razorlight._torch import tree_leaves
 from razorlight.callbacks.back_razor import BackRazor
+from razorlight.callbacks.beside import callbacks_of
 from razorlight.callbacks.memory_log import MemoryLog
 from razorlight.callbacks.step_comparison import compare_step, obstacle
 from razorlight.conversion import is_converted
@@ -182,7 +183,8 @@ class MemoryProfiler(Callback):
             optimizer=storage_bytes(_optimizer_state(trainer)),
         )
         self._append(trainer, [row, *self._val_row])
-        promised = next((c.promised_peak for c in _razors(trainer) if c.promised_peak), None)
+        razors = callbacks_of(trainer, BackRazor)
+        promised = next((c.promised_peak for c in razors if c.promised_peak), None)
         if promised and not self._is_promise_checked:
             self._is_promise_checked = True
             rank_zero_info(
@@ -293,10 +295,6 @@ class MemoryProfiler(Callback):
 
 def _fitting(trainer: Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
-
-
-def _razors(trainer: Trainer) -> list[BackRazor]:
-    return [c for c in trainer.callbacks if isinstance(c, BackRazor)]  # type: ignore[attr-defined]
 
 
 def _held(trainer: Trainer, pl_module: LightningModule, batch: Any) -> object:

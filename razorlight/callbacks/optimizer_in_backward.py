@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from razorlight.callbacks.beside import callbacks_of
 from razorlight.errors import RazorError
 from razorlight.memory.in_backward import check_steps_one_by_one, step_in_backward
 
@@ -173,9 +174,7 @@ def _refuse_module(pl_module: LightningModule) -> None:
 
 def _refuse_accumulation(trainer: Trainer) -> None:
     schedulers = [
-        callback.scheduling
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-        if isinstance(callback, GradientAccumulationScheduler)
+        callback.scheduling for callback in callbacks_of(trainer, GradientAccumulationScheduler)
     ]
     most = max([trainer.accumulate_grad_batches, *(n for s in schedulers for n in s.values())])
     if most > 1:

@@ -1,6 +1,5 @@
 """A plan within a memory budget, made for the first batch of a run."""
 
-from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -8,7 +7,13 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from razorlight.callbacks.lone_step import Precision, record_nothing, run_training_step
+from razorlight.callbacks.beside import callbacks_of
+from razorlight.callbacks.lone_step import (
+    Precision,
+    parts_of_run,
+    record_nothing,
+    run_training_step,
+)
 from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.errors import RazorError
 from razorlight.memory.budget import PlanWithin, plan_within
@@ -39,9 +44,7 @@ def plan_for_batch(
             f"give {type(module).__name__} a recipe"
         )
     precision = Precision(str(trainer.precision))
-    # what LightningCLI gives to make optimizers holds the whole command line, with the run
-    factories = [value for value in vars(module).values() if isinstance(value, partial)]
-    lone = copy_on_meta(module, (*factories, trainer, trainer.datamodule))  # type: ignore[attr-defined]
+    lone = copy_on_meta(module, parts_of_run(trainer, module))
     assert isinstance(lone, LightningModule)
     record_nothing(lone)
     lone._trainer = None  # else each further copy would hold the trainer's
@@ -55,7 +58,7 @@ def plan_for_batch(
         pairs = zip(module.parameters(), model.parameters(), strict=True)
         return copy_optimizer(trainer.optimizers[0], dict(pairs))
 
-    in_backward = any(isinstance(c, OptimizerInBackward) for c in trainer.callbacks)  # type: ignore[attr-defined]
+    in_backward = bool(callbacks_of(trainer, OptimizerInBackward))
     is_ddp = isinstance(trainer.strategy, DDPStrategy)
     keeps_gradients = trainer.accumulate_grad_batches > 1 or is_ddp
     found = plan_within(

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from razorlight._torch import tree_leaves
 from razorlight.callbacks.back_razor import BackRazor
+from razorlight.callbacks.beside import callbacks_of
 from razorlight.callbacks.last_checkpoint import LastCheckpoint
 from razorlight.callbacks.memory_profiler import MemoryProfiler
 from razorlight.files import relative
@@ -54,7 +55,7 @@ class RunSummary(Callback):
         # every rank must ask for log_dir: at the end, or after Ctrl-C, this rank may be alone
         self._folder = relative(trainer.log_dir or trainer.default_root_dir)
         # last among callbacks: others measure and write in the hooks in which this one prints
-        others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
+        others = [each for each in callbacks_of(trainer, Callback) if each is not self]
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
 
     @override
@@ -125,7 +126,7 @@ def _samples(loaders: object) -> int | str:
 
 
 def _saving_rows(trainer: Trainer) -> Iterator[Row]:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer, Callback):
         if isinstance(callback, BackRazor) and callback.plan:
             converted, known = len(callback.plan.only("converted")), len(callback.plan.lines)
             yield "recipe", f"{callback.recipe_name}: {converted} of {known} layers converted"

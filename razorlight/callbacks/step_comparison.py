@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -12,7 +11,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
-from razorlight.callbacks.lone_step import log_nothing, run_training_step
+from razorlight.callbacks.beside import callbacks_of
+from razorlight.callbacks.lone_step import log_nothing, parts_of_run, run_training_step
 from razorlight.callbacks.optimizer_in_backward import OptimizerInBackward
 from razorlight.conversion import is_converted, restore_
 from razorlight.errors import RazorError
@@ -104,11 +104,9 @@ def _find_peak(module: LightningModule, step: Callable[[], Tensor], batch: Any) 
 
 def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[LightningModule, Any]:
     """Copies of module and batch; the module's logs nothing."""
-    # what LightningCLI gives to make optimizers holds the whole command line, with the run
-    factories = [value for value in vars(pl_module).values() if isinstance(value, partial)]
-    shared = (trainer, trainer.datamodule, *factories)  # type: ignore[attr-defined]
+    shared = {id(each): each for each in parts_of_run(trainer, pl_module)}
     try:
-        module, batch = deepcopy((pl_module, batch), {id(each): each for each in shared})
+        module, batch = deepcopy((pl_module, batch), shared)
     except Exception as error:
         if is_shortage(error):
             raise
@@ -117,7 +115,7 @@ def _copy(trainer: Trainer, pl_module: LightningModule, batch: Any) -> tuple[Lig
             f"razor ({error}); set compare: false"
         ) from error
     log_nothing(module)
-    if any(isinstance(c, OptimizerInBackward) for c in trainer.callbacks):  # type: ignore[attr-defined]
+    if callbacks_of(trainer, OptimizerInBackward):
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(free_gradient)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from razorlight import __version__
 from razorlight.cli import completion, listing
-from razorlight.cli.help import CONFIG_HELP, DRY_RUNS, EXAMPLES, TRAINING, keys_help
+from razorlight.cli.help import CONFIG_HELP, EXAMPLES, PARSED_BY_LIGHTNING, keys_help
 from razorlight.config_files import copy_config
 
 
@@ -49,7 +49,7 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     completion.add_option(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, help in {**TRAINING, **DRY_RUNS}.items():
+    for name, help in PARSED_BY_LIGHTNING.items():
         # known here for help and completion only: Lightning's command line runs them
         training = commands.add_parser(name, help=help, epilog=keys_help(name))
         completion.of_configs(training.add_argument("-c", "--config", help=CONFIG_HELP))

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from razorlight._torch import tree_leaves, tree_map
 from razorlight.cli.dry_run import DryRun
-from razorlight.cli.ways import DENSE, convert, own_way
+from razorlight.cli.ways import convert, own_way
 from razorlight.errors import RazorError
 from razorlight.memory import StepEstimate
 from razorlight.memory.amounts import parse_bytes
+from razorlight.memory.budget import DENSE
 from razorlight.memory.meter import MIB
 from razorlight.planning import RECIPES
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from razorlight.cli.help import DRY_RUNS, TRAINING
+from razorlight.cli.help import PARSED_BY_LIGHTNING
 from razorlight.errors import RazorError, Terminated
 
 FAILED, MISUSED = 1, 2
@@ -56,7 +56,7 @@ def failure_of(error: BaseException, words: Sequence[str]) -> Failure | None:
         return Failure(FAILED, _own_line(error))
     if isinstance(error, ValueError) and isinstance(error.__cause__, RazorError):
         return Failure(FAILED, _own_line(error.__cause__))  # jsonargparse wraps what classes raise
-    if words and words[0] in {**TRAINING, **DRY_RUNS}:
+    if words and words[0] in PARSED_BY_LIGHTNING:
         return _failure_of_training(error, words)
     if isinstance(error, argparse.ArgumentError):
         return Failure(MISUSED, _one_line(error.message))

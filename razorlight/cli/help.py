@@ -14,6 +14,9 @@ DRY_RUNS = {
 }
 """The commands that read the options of `fit`, and train nothing."""
 
+PARSED_BY_LIGHTNING = {**TRAINING, **DRY_RUNS}
+"""All commands that read these options."""
+
 CONFIG_HELP = "a YAML file, or the name of a shipped one; a later file overrides earlier ones"
 
 EXAMPLES = """\

@@ -5,8 +5,7 @@ from lightning.pytorch import LightningModule
 from razorlight.cli.dry_run import DryRun
 from razorlight.conversion import Plan, razor_
 from razorlight.memory import plan_within
-
-DENSE = "dense"
+from razorlight.memory.budget import DENSE
 
 
 def own_way(dry: DryRun) -> str:

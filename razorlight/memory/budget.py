@@ -18,8 +18,9 @@ from razorlight.conversion.plan import Line
 from razorlight.errors import RazorError
 from razorlight.layers import find_blocks
 from razorlight.memory.estimate import StepEstimate, copy_on_meta
+from razorlight.memory.look import BACKWARD, FORWARD
 from razorlight.memory.meter import MIB
-from razorlight.memory.profile import BACKWARD, FORWARD, Profile
+from razorlight.memory.profile import Profile
 
 DENSE = "dense"
 WAYS = (DENSE, "exact", "balanced", "compact", "checkpoint")
@@ -142,9 +143,10 @@ class _Search:
         blocks = find_blocks(self._model)
         order = [*dict.fromkeys(layer for _, layer in self.profiles[DENSE].peaks)]
         self._part_of = _parts(self._model, blocks, order)
-        self.parts = [_STEM, *dict.fromkeys(self._part_of[layer] for layer in order), _TAIL]
-        self.parts = [*dict.fromkeys(p for p in self.parts if p != _TAIL), _TAIL]
+        met = dict.fromkeys([_STEM, *(self._part_of[layer] for layer in order)])
+        self.parts = [*(part for part in met if part != _TAIL), _TAIL]
         self.stored = self._by_part(lambda profile: profile.stored_by)
+        self.alive = np.array([*self._rows()])
         self.cost = self._costs()
 
     def within(self, limit: int) -> tuple[Mapping[str, str], int]:
@@ -218,7 +220,7 @@ class _Search:
         from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import
 
         parts, ways = self.stored.shape
-        rows = np.array([*self._rows()])
+        rows = self.alive
         once = np.kron(np.eye(parts), np.ones(ways))
         if target is None:  # the last variable is the peak
             costs = np.append(np.zeros(parts * ways), 1.0)

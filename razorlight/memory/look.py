@@ -30,6 +30,9 @@ KINDS = (
 """The kinds of memory. Records are what converted layers store, and dense values what all others
 store; both wait for backward. Temporaries are the rest, such as what backward computes again."""
 
+FORWARD, BACKWARD, AGAIN, STEP = "forward", "backward", "second forward", "optimizer's step"
+"""What runs. A second forward is that of a checkpoint, within backward."""
+
 _SHOWN = 5  # layers
 
 
@@ -82,6 +85,7 @@ class Look(StorageMeter):
 
     Attributes:
         stored: bytes alive between forward and backward beside all that is given.
+        stored_by: by layer, what it stores then, in bytes. None is outside of the network.
     """
 
     def __init__(self, model: nn.Module, inputs: object, state: object, awaited: int) -> None:
@@ -95,7 +99,7 @@ class Look(StorageMeter):
         self._is_stepping = False
         self._found: tuple[int, str, dict[str, int]] | None = None
         self.stored = 0
-        self._layers: dict[str, int] = {}
+        self.stored_by: dict[str | None, int] = defaultdict(int)
         self.track([*model.parameters()], [*model.buffers()], inputs, state)
 
     @contextmanager
@@ -114,12 +118,10 @@ class Look(StorageMeter):
         self.stored = self.live - storage_bytes(
             model_tensors(self._model), self._inputs, self._state
         )
-        layers: dict[str, int] = defaultdict(int)
         known = self._known_kinds()
         for key, (reference, size) in self._known.items():
             if key not in known and self._is_saved(key, reference()):
-                layers[_shown_name(self._saved[key][1])] += size
-        self._layers = dict(sorted(layers.items(), key=lambda item: -item[1]))
+                self.stored_by[self._saved[key][1]] += size
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
@@ -132,7 +134,13 @@ class Look(StorageMeter):
 
     def found(self) -> Peak | None:
         """The peak; None if memory has not grown to the awaited bytes."""
-        return Peak(*self._found, self.stored, self._layers) if self._found else None
+        if self._found is None:
+            return None
+        layers: dict[str, int] = defaultdict(int)
+        for layer, size in self.stored_by.items():
+            layers[_shown_name(layer)] += size
+        in_order = dict(sorted(layers.items(), key=lambda item: -item[1]))
+        return Peak(*self._found, self.stored, in_order)
 
     def __torch_dispatch__(self, func: Any, *more: Any) -> Any:
         self._operator = str(func.overloadpacket)
@@ -187,18 +195,19 @@ class Look(StorageMeter):
     def _is_converted(self, layer: str | None) -> bool:
         return layer is not None and isinstance(self._modules[layer], RazorModule)
 
-    def _instant(self) -> str:
-        if self._is_stepping:
-            return f"in the optimizer's step ({self._operator})"
+    def _place(self) -> tuple[str, str | None]:
+        """What runs, and the layer of which it is; None outside of the network."""
         running = self._calls.running
+        if self._is_stepping:
+            return STEP, None
         if current_node() is None:
-            what, where = "forward", running
-        elif running is None:
-            what, where = "backward", self._in_backward_of
-        else:
-            what, where = "second forward", running  # of a checkpoint
+            return FORWARD, running
+        return (BACKWARD, self._in_backward_of) if running is None else (AGAIN, running)
+
+    def _instant(self) -> str:
+        what, where = self._place()
         place = "outside of the network" if where is None else f"of {where or 'the network'}"
-        return f"in the {what} {place} ({self._operator})"
+        return f"in the {what}{'' if what == STEP else f' {place}'} ({self._operator})"
 
 
 def look_twice(

@@ -6,10 +6,8 @@ from typing import Any
 from torch import Tensor, UntypedStorage
 from torch.utils.flop_counter import flop_registry
 
-from razorlight._torch import current_node, stands_for, tree_leaves
-from razorlight.memory.look import Look
-
-FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
+from razorlight._torch import stands_for, tree_leaves
+from razorlight.memory.look import AGAIN, BACKWARD, Look
 
 _FLOPS_A_BYTE = 50.0
 """The products that a device does while it moves a byte: some 10 on a CPU of two cores, and some
@@ -20,27 +18,23 @@ class Profile(Look):
     """Follows one step, and books memory and work by the layers of a network.
 
     Attributes:
-        peaks: by phase and layer, the most bytes that are alive while the layer runs. What runs
-            outside of the network is booked on the layer None, and the optimizer's step too.
-        stored_by: by layer, what it stores between forward and backward, in bytes.
+        peaks: by what runs and layer, the most bytes that are alive then. A second forward counts
+            as backward. What runs outside of the network is booked on the layer None, and the
+            optimizer's step too.
+        stored_by: as of :class:`Look`; the layer None also has what no layer has saved.
         work: by layer, the bytes that forward and backward move, and their products as so many
             bytes that take as long to move.
     """
 
     def __init__(self, *args: Any) -> None:
         self.peaks: dict[tuple[str, str | None], int] = defaultdict(int)
-        self.stored_by: dict[str | None, int] = defaultdict(int)
         self.work: dict[str | None, float] = defaultdict(float)
         super().__init__(*args)  # which notes what is alive already
 
     def note_stored(self) -> None:
         """Note what is stored, between forward and backward."""
         super().note_stored()
-        known = self._known_kinds()
-        for key, (reference, size) in self._known.items():
-            if key not in known:
-                is_saved = self._is_saved(key, reference())
-                self.stored_by[self._saved[key][1] if is_saved else None] += size
+        self.stored_by[None] += self.stored - sum(self.stored_by.values())
 
     def __torch_dispatch__(
         self,
@@ -56,17 +50,9 @@ class Profile(Look):
 
     def _note(self, storage: UntypedStorage) -> None:
         super()._note(storage)
-        place = self._place()
+        what, layer = self._place()
+        place = (BACKWARD if what == AGAIN else what), layer
         self.peaks[place] = max(self.peaks[place], self.live)
-
-    def _place(self) -> tuple[str, str | None]:
-        """The phase, and the layer that runs."""
-        if self._is_stepping:
-            return UPDATE, None
-        layer = self._calls.running
-        if current_node() is None:
-            return FORWARD, layer
-        return BACKWARD, self._in_backward_of if layer is None else layer
 
 
 def _work(func: Any, args: Any, kwargs: dict[str, Any], output: Any) -> float:
