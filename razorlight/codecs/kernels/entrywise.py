@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from razorlight._torch import is_fake
 from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import entrywise_kernels as kernels
 from razorlight.codecs.kernels.entrywise_kernels import Rows
+from razorlight.codecs.kernels.launch import launch
 from razorlight.codecs.kernels.operands import Operand, operands_of, shifts_of
 from razorlight.codecs.mask import Mask
 from razorlight.codecs.packing import PLANES
@@ -48,14 +50,12 @@ def encode(codec: Mask | Slope, x: Tensor) -> tuple[Tensor, ...]:
         x.new_empty(rows.number * rows.eighth * plane, dtype=torch.uint8) for plane in planes
     )
     codes_of_cells = None
-    if isinstance(codec, Slope):
-        codes_of_cells = _codes_of_cells(codec, x.device)
-    else:
+    if isinstance(codec, Mask):
         x = x.view(torch.uint8)
-    with torch.cuda.device_of(x):  # Triton launches on the current device
-        kernels.encode[_grid(rows)](
-            x.contiguous(), codes_of_cells, packed, rows, **_constants(planes)
-        )
+    elif not is_fake(x):
+        codes_of_cells = _codes_of_cells(codec, x.device)
+    given = x.contiguous(), codes_of_cells, packed, rows
+    launch(kernels.encode, _programs(rows), x, *given, **_constants(planes))
     return packed
 
 
@@ -78,13 +78,14 @@ def decode(
     """
     value = stored[0].new_empty(shape, dtype=dtype)
     rows = _rows(codec, shape)
-    with torch.cuda.device_of(value):
-        kernels.decode[_grid(rows)](
-            value.view(torch.uint8) if dtype == torch.bool else value,
-            _levels(codec, dtype, value.device) if isinstance(codec, Slope) else None,
-            stored, rows, operands_of(steps, _operand),
-            STEPS=tuple(step.name for step in steps), **_constants(_planes(codec)),
-        )  # fmt: skip
+    has_levels = isinstance(codec, Slope) and not is_fake(value)
+    launch(
+        kernels.decode, _programs(rows), value,
+        value.view(torch.uint8) if dtype == torch.bool else value,
+        _levels(codec, dtype, value.device) if has_levels else None,
+        stored, rows, operands_of(steps, _operand),
+        STEPS=tuple(step.name for step in steps), **_constants(_planes(codec)),
+    )  # fmt: skip
     return value
 
 
@@ -102,8 +103,8 @@ def _planes(codec: Mask | Slope) -> tuple[int, ...]:
     return (1,) if isinstance(codec, Mask) else PLANES[codec.bits]
 
 
-def _grid(rows: Rows) -> tuple[int]:
-    return (-(-rows.number * rows.eighth // _BLOCK),)
+def _programs(rows: Rows) -> int:
+    return -(-rows.number * rows.eighth // _BLOCK)
 
 
 def _constants(planes: Sequence[int]) -> dict[str, Any]:

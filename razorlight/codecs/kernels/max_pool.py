@@ -12,6 +12,7 @@ from torch import Tensor
 
 from razorlight.codecs.kernels import Pooling
 from razorlight.codecs.kernels import max_pool_kernels as kernels
+from razorlight.codecs.kernels.launch import launch
 from razorlight.codecs.kernels.max_pool_kernels import Axis, Map
 
 _BLOCK = 256  # bytes of places, or entries, of one program
@@ -77,12 +78,11 @@ def _launch(
     how: Pooling,
 ) -> None:
     rows, columns = (Axis(*along) for along in zip(*how.windows, strict=True))
-    with torch.cuda.device_of(packed):
-        kernel[(-(-work // _BLOCK),)](
-            *given, len(packed), _map(of_input), _map(of_output),
-            ROWS=rows, COLUMNS=columns, CHANNELS_LAST=how.channels_last, BITS=how.bits,
-            BLOCK=_BLOCK,
-        )  # fmt: skip
+    launch(
+        kernel, -(-work // _BLOCK), packed,
+        *given, len(packed), _map(of_input), _map(of_output),
+        ROWS=rows, COLUMNS=columns, CHANNELS_LAST=how.channels_last, BITS=how.bits, BLOCK=_BLOCK,
+    )  # fmt: skip
 
 
 def _map(x: Tensor) -> Map:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from razorlight.codecs.kernels import Codes, norm_kernels
+from razorlight.codecs.kernels.launch import launch
 from razorlight.codecs.kernels.norm_kernels import Rows
 from razorlight.codecs.kernels.operands import divisor, power_of_two
 from razorlight.codecs.kernels.uniform import as_encoded, format_of, geometry_of
@@ -53,12 +54,12 @@ def row_gradients(
     grad = grad.contiguous()
     d_x = torch.empty_like(grad) if needs[0] else None
     partial_sums = rstd.new_empty(sum(needs[1:]), programs, width)
-    with torch.cuda.device_of(grad):
-        norm_kernels.row_gradients[(programs,)](
-            grad, _contiguous(weight), rstd.contiguous(), d_x, *_where(partial_sums, needs[1:]),
-            *arguments, IS_CENTRED=is_centred, ROWS=tile, COLUMNS=columns, **constants,
-            num_warps=max(4, columns * tile // 512),
-        )  # fmt: skip
+    launch(
+        norm_kernels.row_gradients, programs, grad,
+        grad, _contiguous(weight), rstd.contiguous(), d_x, *_where(partial_sums, needs[1:]),
+        *arguments, IS_CENTRED=is_centred, ROWS=tile, COLUMNS=columns, **constants,
+        num_warps=max(4, columns * tile // 512),
+    )  # fmt: skip
     return d_x, *_where(_sums(partial_sums), needs[1:])
 
 
@@ -95,20 +96,20 @@ def channel_gradients(
     count = rows.total if in_columns else len(grad)
     most = -(-_CHANNEL_PROGRAMS * _multiprocessors(grad.device) // blocks)
     splits = min(-(-count // tile), most)
-    kernel = norm_kernels.channel_gradients[(blocks * splits,)]
+    kernel, programs = norm_kernels.channel_gradients, blocks * splits
     given = grad, _contiguous(weight), _contiguous(mean), rstd.contiguous()
     constants |= {"IN_COLUMNS": in_columns, "ROWS": tile, "COLUMNS": columns, "num_warps": 4}
     is_summed = (True, True) if needs[0] else needs[1:]
     partial_sums = rstd.new_empty(sum(is_summed), splits, channels)
     more = *arguments, channels, splits
-    with torch.cuda.device_of(grad):
-        kernel(*given, None, None, *_where(partial_sums, is_summed), *more, **constants)
-        sums = _sums(partial_sums)
-        d_x = None
-        if needs[0]:
-            d_x = torch.empty_like(grad)
-            kernel(*given, sums, d_x, None, None, *more, **constants)
-            d_x = d_x.movedim(-1, 1) if codes.channels_last else d_x
+    summed = _where(partial_sums, is_summed)
+    launch(kernel, programs, grad, *given, None, None, *summed, *more, **constants)
+    sums = _sums(partial_sums)
+    d_x = None
+    if needs[0]:
+        d_x = torch.empty_like(grad)
+        launch(kernel, programs, grad, *given, sums, d_x, None, None, *more, **constants)
+        d_x = d_x.movedim(-1, 1) if codes.channels_last else d_x
     gradients = zip(_where(sums, is_summed), needs[1:], strict=True)
     return d_x, *(d if is_needed else None for d, is_needed in gradients)
 

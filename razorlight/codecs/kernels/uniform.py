@@ -9,6 +9,7 @@ from torch import Tensor
 
 from razorlight.codecs.elementwise import Step
 from razorlight.codecs.kernels import uniform_decode_kernels, uniform_encode_kernels
+from razorlight.codecs.kernels.launch import launch
 from razorlight.codecs.kernels.operands import (
     Operand,
     divisor,
@@ -74,14 +75,7 @@ def encode(
     """
     layout = codec.layout(x.shape)
     statistics = [None if one is None else _operand(one, layout) for one in (mean, rstd)]
-    with torch.cuda.device_of(x):  # Triton launches on the current device
-        return _encode(codec, x, layout, _operand(x, layout), *statistics)
-
-
-def _encode(
-    codec: Uniform, x: Tensor, layout: Layout, value: Operand, *statistics: Operand | None
-) -> tuple[Tensor, ...]:
-    at = geometry_of(layout)
+    value, at = _operand(x, layout), geometry_of(layout)
     scales = _find_scales(codec, value, at, x.shape)
     given = value, *statistics, scales
     ends = _find_ends(codec, given, at, layout)
@@ -92,10 +86,9 @@ def _encode(
     seed = None
     if codec.stochastic:  # drawn on the device, so that nothing waits for the device
         seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=x.device)
-    uniform_encode_kernels.encode[_grid(layout)](
-        *given, *_bits_of(ends), packed, seed, count // 8, at,
-        **_constants(codec, layout),
-    )  # fmt: skip
+    given = *given, *_bits_of(ends), packed, seed, count // 8, at
+    constants = _constants(codec, layout)
+    launch(uniform_encode_kernels.encode, _programs(layout), x, *given, **constants)
     return *packed, *ends, *(() if scales is None else (scales,))
 
 
@@ -121,11 +114,11 @@ def decode(
     value = stored[0].new_empty(shape, dtype=dtype)
     eighth = layout.codes[1] // 8
     operands = operands_of(steps, lambda x: _operand(x, layout))
-    with torch.cuda.device_of(value):
-        uniform_decode_kernels.decode[_grid(layout)](
-            _operand(value, layout), *encoded, eighth, geometry_of(layout), operands,
-            STEPS=tuple(step.name for step in steps), **_constants(codec, layout),
-        )  # fmt: skip
+    launch(
+        uniform_decode_kernels.decode, _programs(layout), value,
+        _operand(value, layout), *encoded, eighth, geometry_of(layout), operands,
+        STEPS=tuple(step.name for step in steps), **_constants(codec, layout),
+    )  # fmt: skip
     return value
 
 
@@ -158,9 +151,9 @@ def geometry_of(layout: Layout) -> Geometry:
     return Geometry(block, between, line, groups, size, by)
 
 
-def _grid(layout: Layout) -> tuple[int]:
+def _programs(layout: Layout) -> int:
     rows, count = layout.codes
-    return (-(-count // 8 // _BLOCK) * rows,)
+    return -(-count // 8 // _BLOCK) * rows
 
 
 def _constants(codec: Uniform, layout: Layout) -> dict[str, Any]:
@@ -192,7 +185,8 @@ def _find_scales(
     size = at.between * inner
     block = min(_TILE, power_of_two(size))
     tokens = _TILE // block
-    uniform_encode_kernels.find_scales[(-(-scales.numel() // tokens),)](
+    launch(
+        uniform_encode_kernels.find_scales, -(-scales.numel() // tokens), scales,
         value, scales, scales.numel(), size, math.sqrt(size), at,
         INNER=inner, TOKENS=tokens, BLOCK=block, **_OPTIONS,
     )  # fmt: skip
@@ -210,7 +204,8 @@ def _find_ends(
     neighbours = min(64, power_of_two(layout.inner))
     block = min(_TILE // neighbours, power_of_two(layout.size))
     groups, count = _TILE // block, math.prod(shape)
-    uniform_encode_kernels.find_ends[(-(-count // groups),)](
+    launch(
+        uniform_encode_kernels.find_ends, -(-count // groups), like,
         *given, *_bits_of(ends), count, codec.step_of_span, float(codec.farthest_level), at,
         PRESERVES=codec.preserves, COMPANDED=codec.companded, INNER=layout.inner,
         GROUPS=groups, BLOCK=block, **_OPTIONS,
