@@ -102,6 +102,30 @@ def stands_for() -> int:
 _stands_for = 1
 
 
+@contextmanager
+def standing_for_a_gpu() -> Iterator[None]:
+    """In the context a CPU stands for a GPU. All tensors there have to be fake."""
+    global _has_stand_in
+    before, _has_stand_in = _has_stand_in, True
+    try:
+        yield
+    finally:
+        _has_stand_in = before
+
+
+_has_stand_in = False
+
+
+def is_cpu(device: torch.device) -> bool:
+    """Whether ``device`` is a CPU, and stands for nothing else."""
+    return device.type == "cpu" and not _has_stand_in
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether ``device`` is a CUDA device, or stands for one."""
+    return device.type == "cuda" or (device.type == "cpu" and _has_stand_in)
+
+
 def is_sharded(module_class: type) -> bool:
     """Whether FSDP made this class from the class of a module, to shard the module's weights."""
     fsdp = sys.modules.get("torch.distributed.fsdp")  # without it, nobody has sharded anything

@@ -1,10 +1,7 @@
 """A traced training step of razorlight, with its codecs as operators or as kernels."""
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from sys import maxsize
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -12,16 +9,14 @@ import torch
 from networks import Batch, Trainee
 from step_trace import Call, StepTrace, fused
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
-from razorlight import RazorError, tensors
-from razorlight.codecs import Codec, Uniform, kernels, operators
-from razorlight.codecs.kernels import Codes, Pooling
+from razorlight import RazorError
+from razorlight.codecs import Uniform, kernels, operators
+from razorlight.codecs.kernels import Codes
 from razorlight.codecs.packing import PLANES
-from razorlight.functional import batch_norm as norms
 from razorlight.functional.operation import Needs
 from razorlight.memory.meter import model_tensors
-from razorlight.records import caching, encoding
+from razorlight.memory.stand_in import as_on_a_gpu
 
 
 class Step(NamedTuple):
@@ -56,7 +51,7 @@ def trace_step(trainee: Trainee, batch: Batch, has_kernels: bool = False) -> Ste
     trainee.optimizer.zero_grad()
     trace.memory.track(model_tensors(trainee.model), batch)
     try:
-        with _as_on_a_gpu(), booked, trace:
+        with as_on_a_gpu(), booked, trace:
             trainee.loss(batch).backward()
     except (RuntimeError, AssertionError) as error:
         raise RazorError(
@@ -69,133 +64,72 @@ def trace_step(trainee: Trainee, batch: Batch, has_kernels: bool = False) -> Ste
 @contextmanager
 def _codecs_one_by_one(trace: StepTrace) -> Iterator[None]:
     encode, decode = trace.opaque(operators._run_encode), trace.opaque(operators._run_decode)
-    with patch.multiple(operators, _run_encode=encode, _run_decode=decode):
-        yield
-
-
-@contextmanager
-def _as_on_a_gpu() -> Iterator[None]:
-    """Store fake tensors as a GPU would store real ones: whole, where a CPU cuts chunks."""
-    batch_norm = _with_wide_statistics(norms.batch_norm_with_statistics)
-    layer_norm = _with_wide_statistics(torch.native_layer_norm)
     with (
-        patch.object(tensors, "_PLAIN", (*tensors._PLAIN, FakeTensor)),
-        patch.object(encoding, "unshared", _unshared),
-        patch.object(operators, "_CHUNK_ENTRIES", maxsize),
-        patch.object(caching, "_DERIVED_CHUNK_ENTRIES", maxsize),
-        patch.object(norms, "batch_norm_with_statistics", batch_norm),
-        patch.object(torch, "native_layer_norm", layer_norm),
-        warnings.catch_warnings(),
+        patch.object(kernels, "can_launch", lambda like: False),
+        patch.multiple(operators, _run_encode=encode, _run_decode=decode),
     ):
-        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield
-
-
-def _with_wide_statistics(norm: Callable[..., Any]) -> Callable[..., Any]:
-    """``norm``, with statistics in float32, as a GPU has them. A CPU has narrower ones."""
-
-    def changed(x: Tensor, *more: Any) -> tuple[Tensor, Tensor, Tensor]:
-        out, *statistics = norm(x, *more)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        mean, rstd = (one.new_empty(one.shape, dtype=wide) for one in statistics)
-        return out, mean, rstd
-
-    return changed
-
-
-def _unshared(part: Tensor, x: Tensor) -> Tensor:
-    """As in razorlight._torch, which compares places in memory: fake tensors have none."""
-    return part.clone() if part.untyped_storage() is x.untyped_storage() else part
 
 
 @contextmanager
 def _launched(trace: StepTrace) -> Iterator[None]:
-    """Let the kernels run, which compute nothing here. Each is booked as a call."""
-    uniform, entrywise, norm, max_pool = _kernel_modules()
-    row_gradients = trace.as_kernel("row_gradients", _row_gradients, 2)  # and torch's sum
-    sums = trace.as_kernel("channel_sums", _channel_sums, 2)
-    of_input = trace.as_kernel("channel_gradients", _channel_gradients)
+    """Book each kernel as a call. On fake tensors it computes nothing."""
+    from razorlight.codecs.kernels import entrywise, max_pool, norm, uniform  # need Triton
 
-    def channel_gradients(*given: Any) -> list[Tensor | None]:
-        *_, needs = given
-        return [of_input(*given[:-1]) if needs[0] else None, *sums(*given)]
+    def as_kernels(module: Any, *names: str, launches: int = 1) -> dict[str, Any]:
+        return {name: trace.as_kernel(name, getattr(module, name), launches) for name in names}
 
-    decode = trace.as_kernel("decode", _decode)
     with (
-        patch.object(kernels, "can_launch", lambda like: True),
-        patch.multiple(uniform, encode=partial(_encode, trace), decode=decode),
-        patch.multiple(entrywise, encode=trace.as_kernel("encode", _encode_entries), decode=decode),
-        patch.multiple(norm, row_gradients=row_gradients, channel_gradients=channel_gradients),
+        patch.multiple(uniform, encode=_encode(trace), **as_kernels(uniform, "decode")),
+        patch.multiple(entrywise, **as_kernels(entrywise, "encode", "decode")),
         patch.multiple(
-            max_pool,
-            pool=trace.as_kernel("max_pool", _pool),
-            gradient=trace.as_kernel("max_pool_gradient", _gradient_of_pool),
-            pick=trace.as_kernel("max_pool_pick", _pick),
+            norm,
+            channel_gradients=_channel_gradients(trace),
+            **as_kernels(norm, "row_gradients", launches=2),  # the second is torch's sum
         ),
+        patch.multiple(max_pool, **as_kernels(max_pool, "pool", "gradient", "pick")),
     ):
         yield
 
 
-def _kernel_modules() -> tuple[Any, ...]:
-    try:
-        from razorlight.codecs.kernels import entrywise, max_pool, norm, uniform
-    except ImportError as error:
-        raise RazorError("the kernels need Triton: pip install triton") from error
-    return uniform, entrywise, norm, max_pool
-
-
-def _encode(trace: StepTrace, codec: Uniform, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
+def _encode(trace: StepTrace) -> Callable[..., Any]:
     """Three kernels read the value: for the scales of tokens, for the ends, and for the codes."""
-    with trace.in_kernels():
-        output = codec.encode(x)
-    planes, scaled = len(PLANES[codec.bits]), codec.scales_tokens(x.shape)
-    packed, ends, scales = output[:planes], output[planes : len(output) - scaled], output[-1:]
-    known = [x, *statistics]
-    if scaled:
-        trace.book_kernel("find_scales", known, scales)
-        known += scales
-    trace.book_kernel("find_ends", known, ends)
-    trace.book_kernel("encode", [*known, *ends], packed)
-    trace.memory.track(output)
-    return output
+    from razorlight.codecs.kernels import uniform
+
+    run = uniform.encode
+
+    def encode(codec: Uniform, x: Tensor, *statistics: Tensor) -> tuple[Tensor, ...]:
+        with trace.in_kernels():
+            output = run(codec, x, *statistics)
+        planes, scaled = len(PLANES[codec.bits]), codec.scales_tokens(x.shape)
+        packed, ends, scales = output[:planes], output[planes : len(output) - scaled], output[-1:]
+        known = [x, *statistics]
+        if scaled:
+            trace.book_kernel("find_scales", known, scales)
+            known += scales
+        trace.book_kernel("find_ends", known, ends)
+        trace.book_kernel("encode", [*known, *ends], packed)
+        trace.memory.track(output)
+        return output
+
+    return encode
 
 
-def _encode_entries(codec: Codec, x: Tensor) -> tuple[Tensor, ...]:
-    return codec.encode(x)
+def _channel_gradients(trace: StepTrace) -> Callable[..., Any]:
+    """One kernel reads codes and gradient for the sums, and then one for the input's gradient."""
 
+    def gradients(
+        codes: Codes, grad: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor, needs: Needs
+    ) -> tuple[Tensor | None, ...]:
+        read = [t for t in (*codes.tensors, grad, weight, mean, rstd) if t is not None]
+        with trace.in_kernels():
+            d_x = torch.empty_like(grad) if needs[0] else None
+            sums = [rstd.new_empty(rstd.numel()) if needed else None for needed in needs[1:]]
+        written = [one for one in sums if one is not None]
+        trace.book_kernel("channel_sums", read, written, 2)  # and torch's sum
+        if d_x is not None:
+            trace.book_kernel("channel_gradients", read, [d_x])
+        trace.memory.track(d_x, sums)
+        return d_x, *sums
 
-def _decode(codec: Codec, *stored: Tensor, shape: Any, dtype: Any, steps: Any = ()) -> Tensor:
-    return stored[0].new_empty(shape, dtype=dtype)
-
-
-def _row_gradients(
-    codes: Codes, grad: Tensor, weight: Tensor | None, rstd: Tensor, needs: Needs, _: bool
-) -> list[Tensor | None]:
-    width = grad.numel() // rstd.numel()
-    of_input = [torch.empty_like(grad) if needs[0] else None]
-    return of_input + [rstd.new_empty(width) if is_needed else None for is_needed in needs[1:]]
-
-
-def _channel_sums(
-    codes: Codes, grad: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor, needs: Needs
-) -> list[Tensor | None]:
-    return [rstd.new_empty(rstd.numel()) if is_needed else None for is_needed in needs[1:]]
-
-
-def _channel_gradients(
-    codes: Codes, grad: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor
-) -> Tensor:
-    return torch.empty_like(grad)
-
-
-def _pool(x: Tensor, how: Pooling, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    out = _pick(x, x, how, sizes)
-    return out, x.new_empty(-(-out.numel() * how.bits // 8), dtype=torch.uint8)
-
-
-def _gradient_of_pool(grad: Tensor, packed: Tensor, how: Pooling, shape: torch.Size) -> Tensor:
-    return grad.new_empty(shape)
-
-
-def _pick(value: Tensor, packed: Tensor, how: Pooling, sizes: Sequence[int]) -> Tensor:
-    return value.new_empty(*value.shape[:2], *sizes)
+    return gradients

@@ -61,8 +61,8 @@ def plan_for_batch(
     in_backward = bool(callbacks_of(trainer, OptimizerInBackward))
     is_ddp = isinstance(trainer.strategy, DDPStrategy)
     keeps_gradients = trainer.accumulate_grad_batches > 1 or is_ddp
-    found = plan_within(
-        budget, lone, step, batch, optimizer, in_backward, keeps_gradients, **chosen
-    )
+    device = "cuda" if module.device.type == "cuda" else "cpu"
+    how = in_backward, keeps_gradients, device
+    found = plan_within(budget, lone, step, batch, optimizer, *how, **chosen)
     of_first: PlanWithin = trainer.strategy.broadcast(found)
     return of_first

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -20,8 +21,16 @@ from razorlight.cli.training import RazorCLI
 from razorlight.cli.warning_lines import plain_warnings, silence_others
 from razorlight.data import RazorDataModule
 from razorlight.errors import RazorError
+from razorlight.memory.estimate import DEVICES
 from razorlight.tasks import FineTuningTask
 from razorlight.tasks.networks import NONE
+
+DEVICE: dict[str, dict[str, Any]] = {
+    "--device": {
+        "choices": DEVICES,
+        "help": "estimate a step there (default: where `fit` would run)",
+    },
+}
 
 
 class DryRun(RazorCLI):
@@ -38,6 +47,7 @@ class DryRun(RazorCLI):
         module: the module, in training mode.
         razor: the run's BackRazor; None if the run has none.
         in_backward: Whether the run's optimizer steps within backward.
+        device: where steps are estimated, as of :class:`~razorlight.memory.StepEstimate`.
     """
 
     module: LightningModule
@@ -56,6 +66,7 @@ class DryRun(RazorCLI):
         record_nothing(self.module)
         callbacks = self.settings["trainer"]["callbacks"] or []
         self.razor = next((c for c in callbacks if isinstance(c, BackRazor)), None)
+        self.device: str = self.settings["device"] or self._device_of_run()
         self.in_backward = any(isinstance(c, OptimizerInBackward) for c in callbacks)
 
     @property
@@ -67,7 +78,7 @@ class DryRun(RazorCLI):
         """A parser with the options of ``fit``, and those of the command."""
         help = {"usage": usage(self.command), "description": keys_help(self.command)}
         parser = super().init_parser(**kwargs | help)
-        for name, option in self.options.items():
+        for name, option in (self.options | DEVICE).items():
             parser.add_argument(name, **option)
         # configurations that `fit` has written hold these
         parser.add_argument("--ckpt_path", type=Any, default=None, help="is not read")
@@ -90,6 +101,11 @@ class DryRun(RazorCLI):
         is_blank = self._on_meta and isinstance(data, RazorDataModule)
         batch = data.blank_batch() if is_blank else _first_batch(data)
         return tree_map(self._cast, batch)
+
+    def _device_of_run(self) -> str:
+        accelerator = self.settings["trainer"]["accelerator"]
+        is_gpu = accelerator in ("gpu", "cuda")
+        return "cuda" if is_gpu or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
 
     def _cast(self, part: Any) -> Any:
         """A module or tensor in the dtype of the run; the rest as it is."""

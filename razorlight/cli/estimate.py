@@ -71,7 +71,7 @@ def run(args: Sequence[str]) -> None:
     _print(dry, rows, batch)
     own = own_way(dry)
     if own in modules:
-        estimate = StepEstimate(modules[own], dry.step, dry.make_optimizer, dry.in_backward)
+        estimate = _estimate(dry, modules[own], dry.in_backward)
         print(f"{own}:\n{estimate.peak(batch)}")
     if path := dry.settings["json"]:
         Path(path).write_text(json.dumps([asdict(row) for row in rows], indent=1))
@@ -101,10 +101,7 @@ def _row(dry: DryRun, name: str, module: LightningModule, batch: Any, memory: in
     samples = _samples(batch)
     other = samples // 2 if samples > 3 else 2 * samples
 
-    after, within = [
-        StepEstimate(module, dry.step, dry.make_optimizer, in_backward)
-        for in_backward in (False, True)
-    ]
+    after, within = [_estimate(dry, module, in_backward) for in_backward in (False, True)]
     own = within if dry.in_backward else after
 
     def peak(count: int) -> float:
@@ -119,6 +116,10 @@ def _row(dry: DryRun, name: str, module: LightningModule, batch: Any, memory: in
     per_sample = (step.stored - after.stored(_of_samples(batch, other))) / (samples - other)
     largest = None if memory is None else largest_batch(peak, memory, samples, other)
     return Row(name, step.stored, step.peak, peak_within, per_sample, largest)
+
+
+def _estimate(dry: DryRun, module: LightningModule, in_backward: bool) -> StepEstimate:
+    return StepEstimate(module, dry.step, dry.make_optimizer, in_backward, device=dry.device)
 
 
 def largest_batch(peak: Callable[[int], float], memory: int, first: int, second: int) -> int:
@@ -197,7 +198,7 @@ def _print(dry: DryRun, rows: Sequence[Row], batch: Any) -> None:
         table.add_row(f"{row.name}{' *' * (row.name == own)}", *cells, *fitting)
     console = Console(width=80, highlight=False)
     console.print(table)
-    print(_LEGEND)
+    print(_LEGEND + (_NOT_SEEN if dry.device == "cuda" else ""))
 
 
 _LEGEND = """\
@@ -206,12 +207,16 @@ MiB. Stored: between forward and backward, also for each sample more, and for
 its state; in backward: the same with OptimizerInBackward. *: what the
 configuration says."""
 
+_NOT_SEEN = """
+A GPU needs more: some hundred MiB for CUDA itself, the workspaces of cuDNN and
+cuBLAS, and what is left between tensors."""
+
 
 def _title(dry: DryRun, batch: Any) -> str:
     shapes = [t.shape for t in tree_leaves(batch) if isinstance(t, Tensor)]
     precision = dry.settings["trainer"]["precision"] or "32-true"
     size = "x".join(map(str, shapes[0][1:]))
-    return f"Estimated on a CPU: batch {shapes[0][0]} of {size}, {precision}"
+    return f"Estimated on {dry.device}: batch {shapes[0][0]} of {size}, {precision}"
 
 
 def _pixels(batch: Any) -> int:

@@ -52,11 +52,11 @@ def run(args: Sequence[str]) -> None:
     razor = deepcopy(dry.module)
     plan = convert(dry, razor, own)
     stored = {
-        name: StepEstimate(module, dry.step).profile(batch).stored_by
+        name: StepEstimate(module, dry.step, device=dry.device).profile(batch).stored_by
         for name, module in (("dense", dry.module), ("razor", razor))
     }
     cosines = _check_gradients(args, own) if dry.settings["check_gradients"] else {}
-    print(f"{own}; MiB stored between forward and backward, estimated on a CPU")
+    print(f"{own}; MiB stored between forward and backward, estimated on {dry.device}")
     print('"nothing": what the layer reads is derived, or recorded by another layer')
     _print(plan, stored, cosines)
 

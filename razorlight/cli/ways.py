@@ -36,6 +36,6 @@ def convert(dry: DryRun, module: LightningModule, way: str) -> Plan | None:
         return razor_(module, plan=razor.given_plan)
     if razor.memory_budget is not None:
         given = dry.step, dry.batch(), dry.make_optimizer, dry.in_backward
-        found = plan_within(razor.memory_budget, module, *given, **chosen)
+        found = plan_within(razor.memory_budget, module, *given, device=dry.device, **chosen)
         return razor_(module, plan=found.plan) if found.plan.layers else None
     return razor_(module, razor.recipe, razor.sparsity, **chosen)

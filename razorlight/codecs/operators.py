@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from razorlight._torch import is_fake, is_traced, standing_for
+from razorlight._torch import is_cpu, is_fake, is_traced, standing_for
 from razorlight.codecs.base import Codec
 from razorlight.codecs.elementwise import Name, Step, apply, dtype_after
 from razorlight.codecs.kernels import WITH_KERNELS, kernels_for
@@ -97,7 +97,7 @@ def _run_decode(
 
 def _chunks(codec: Codec, shape: Sequence[int], device: torch.device) -> list[slice]:
     """The slices of samples that are encoded or decoded one after the other."""
-    together = codec.chunk_alignment(shape) if device.type == "cpu" else None
+    together = codec.chunk_alignment(shape) if is_cpu(device) else None
     if together is None:
         return [slice(None)]
     count = together * max(1, _CHUNK_ENTRIES // max(1, together * math.prod(shape[1:])))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from razorlight._torch import is_gpu
 from razorlight.codecs import Elementwise, Name, Slope
 from razorlight.codecs.slope import Curve
 from razorlight.functional.operation import (
@@ -173,7 +174,7 @@ def _mish_gradient(grad: Tensor, x: Tensor, grad_input: Tensor | None = None) ->
 
 def softplus(plan: LayerPlan, input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """:func:`torch.nn.functional.softplus`; the input is stored as in :func:`gelu`."""
-    if input.is_cuda and torch.is_autocast_enabled("cuda"):
+    if is_gpu(input.device) and torch.is_autocast_enabled(input.device.type):
         # autocast casts here; inside the autograd Function it would be too late
         input = input.to(torch.promote_types(input.dtype, torch.float32))
     function = partial(F.softplus, beta=beta, threshold=threshold)

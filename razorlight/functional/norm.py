@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from razorlight._torch import check_batch_size
+from razorlight._torch import check_batch_size, is_gpu
 from razorlight.codecs.kernels import Codes, NormKernels
 from razorlight.functional.normalise import NORMS, BackwardInputs, Norm, Reading, normalise
 from razorlight.functional.operation import Gradients
@@ -203,7 +203,7 @@ def group_norm(
     """
     batch = math.prod(input.shape[:2]) // num_groups
     check_batch_size([batch, num_groups, *input.shape[2:]])
-    if input.is_cuda and torch.is_autocast_enabled("cuda"):
+    if is_gpu(input.device) and torch.is_autocast_enabled(input.device.type):
         input = input.float()  # autocast casts for F.group_norm, but not for the native operation
     return normalise(plan, input, weight, bias, _GroupNorm(num_groups, eps))
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from razorlight._torch import is_traced
+from razorlight._torch import is_gpu, is_traced
 from razorlight.codecs.kernels import Pooling, PoolKernels, pool_kernels_for
 from razorlight.codecs.packing import pack, unpack
 from razorlight.functional.linear_map import linear_map
@@ -203,7 +203,7 @@ def max_pool(
     """
     sizes = (each(size, rank) for size in (kernel_size, stride or kernel_size, padding, dilation))
     windows = _Windows(*sizes)
-    if rank == 3 and not input.is_cuda and torch.is_autocast_enabled(input.device.type):
+    if rank == 3 and not is_gpu(input.device) and torch.is_autocast_enabled(input.device.type):
         # autocast casts for F.max_pool3d, but not for the native operation
         input = input.to(torch.promote_types(input.dtype, torch.float32))
     channels_last = input.ndim == 4 and _is_channels_last(input)

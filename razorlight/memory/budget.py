@@ -73,6 +73,7 @@ def plan_within(
     optimizer: Callable[[nn.Module], Optimizer] | None = None,
     in_backward: bool = False,
     keeps_gradients: bool = False,
+    device: str = "cpu",
     **chosen: Any,
 ) -> PlanWithin:
     """Plan how each block of a network stores, so that the peak of a step stays within a budget.
@@ -92,6 +93,7 @@ def plan_within(
         optimizer: makes the optimizer.
         in_backward: Whether the optimizer steps within backward.
         keeps_gradients: Whether the gradients of the step before stay, as when they accumulate.
+        device: "cpu" or "cuda", where the step will run.
         **chosen: ``include``, ``exclude`` and ``overrides``, as for :func:`razorlight.razor_`.
 
     Returns:
@@ -112,7 +114,7 @@ def plan_within(
         True
         >>> plan = razor_(model, plan=found.plan)
     """
-    arguments = (step, optimizer, in_backward, keeps_gradients)
+    arguments = (step, optimizer, in_backward, keeps_gradients, device)
     model = copy_on_meta(model)
     restore_(model)
     dense = StepEstimate(model, *arguments).memory(inputs).peak

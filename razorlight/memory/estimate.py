@@ -15,17 +15,26 @@ from razorlight.errors import RazorError
 from razorlight.memory.in_backward import step_in_backward
 from razorlight.memory.look import Look, Peak, look_twice
 from razorlight.memory.profile import Profile
+from razorlight.memory.stand_in import GRANULARITY, as_on_a_gpu, step_as_on_a_gpu
 from razorlight.memory.step import StepMemory, loss_of
+
+DEVICES = ("cpu", "cuda")
+"""The devices for which a step can be estimated."""
 
 
 class StepEstimate:
-    """Estimates what a training step on a CPU stores, its peak, and what sets the peak.
+    """Estimates what a training step stores, its peak, and what sets the peak.
 
     The step runs on fake tensors. They have shapes, take no memory and compute nothing, so that a
     network of any size is estimated in seconds. The figures are those that
     :func:`~razorlight.memory.measure_step` and :func:`~razorlight.memory.find_peak` would measure.
     With an optimizer the peak also holds its state, and its step follows backward. The gradients of
     the step before are then alive until forward has ended, as in Lightning's loop.
+
+    For a CUDA device the step runs as on a GPU: with the kernels of this package, in the dtypes of
+    autocast there, with optimizers that step all parameters at once, and each tensor rounded up to
+    512 bytes, as by CUDA's allocator. What the allocator cannot use, and the workspaces of cuDNN
+    and cuBLAS, are not seen.
 
     A step that decides by the values of its tensors cannot be estimated; numbers that it reads, to
     log them, do no harm. One whose path depends on chance may be estimated on another path. The
@@ -41,10 +50,12 @@ class StepEstimate:
             (:func:`~razorlight.step_in_backward`).
         keeps_gradients: Whether the gradients of the step before stay, as while they are
             accumulated over batches, or in the buckets of DistributedDataParallel.
+        device: "cpu", or "cuda". Autocast is entered for "cpu" within ``step`` in both cases.
 
     Raises:
-        RazorError: when a method runs, if ``step`` returns anything else, the step cannot run on
-            fake tensors, or the optimizer cannot step within backward.
+        RazorError: for another device, or without Triton for "cuda". When a method runs, if
+            ``step`` returns anything else, the step cannot run on fake tensors, or the optimizer
+            cannot step within backward.
 
     Example:
         >>> import torch
@@ -73,7 +84,11 @@ class StepEstimate:
         optimizer: Callable[[nn.Module], Optimizer] | None = None,
         in_backward: bool = False,
         keeps_gradients: bool = False,
+        device: str = "cpu",
     ) -> None:
+        if device not in DEVICES:
+            raise RazorError(f"device: {device!r} is none of {', '.join(DEVICES)}")
+        self._is_gpu = device == "cuda"
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)  # such as a layer's constants
         with self._mode:
             fakes = _emptied(model, "cpu")
@@ -82,6 +97,8 @@ class StepEstimate:
         self._keeps_gradients = keeps_gradients
         with _as_errors_of_ours():
             self._optimizer = None if optimizer is None else optimizer(self._model)
+            if self._is_gpu and self._optimizer:
+                step_as_on_a_gpu(self._optimizer)
             self._find_as_in_a_run()
 
     def _find_as_in_a_run(self) -> None:
@@ -102,7 +119,7 @@ class StepEstimate:
                 do not matter, and they may be on the device ``meta``.
         """
         given = self._fake(inputs)
-        with _as_errors_of_ours(), self._meter(given) as look:
+        with self._watched(), self._meter(given) as look:
             self._forward(look, given)
             return look.stored
 
@@ -113,7 +130,7 @@ class StepEstimate:
             inputs: see :meth:`stored`.
         """
         given = self._fake(inputs)
-        with _as_errors_of_ours(), self._meter(given) as look:
+        with self._watched(), self._meter(given) as look:
             self._run(look, given)
             return StepMemory(look.stored, look.peak)
 
@@ -124,9 +141,13 @@ class StepEstimate:
             inputs: see :meth:`stored`.
         """
         given = self._fake(inputs)
-        with _as_errors_of_ours():
+        with self._watched():
             return look_twice(
-                self._model, given, self._state(), lambda look: self._run(look, given)
+                self._model,
+                given,
+                self._state(),
+                lambda look: self._run(look, given),
+                granularity=self._granularity(),
             )
 
     def profile(self, inputs: object) -> Profile:
@@ -136,8 +157,8 @@ class StepEstimate:
             inputs: see :meth:`stored`.
         """
         given = self._fake(inputs)
-        with _as_errors_of_ours():
-            profile = Profile(self._model, given, self._state(), maxsize)
+        with self._watched():
+            profile = Profile(self._model, given, self._state(), maxsize, self._granularity())
             with profile.watching():
                 self._run(profile, given)
             return profile
@@ -147,7 +168,15 @@ class StepEstimate:
             return tree_map(_as_fake, inputs)
 
     def _meter(self, inputs: object) -> Look:
-        return Look(self._model, inputs, self._state(), maxsize)
+        return Look(self._model, inputs, self._state(), maxsize, self._granularity())
+
+    def _granularity(self) -> int:
+        return GRANULARITY if self._is_gpu else 1
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        with _as_errors_of_ours(), as_on_a_gpu() if self._is_gpu else nullcontext():
+            yield
 
     def _state(self) -> list[Any]:
         return [] if self._optimizer is None else [*self._optimizer.state.values()]

@@ -15,7 +15,7 @@ from razorlight._torch import current_node, tree_leaves
 from razorlight.errors import RazorError
 from razorlight.layers import RazorModule
 from razorlight.memory.calls import Calls, without_numbers
-from razorlight.memory.meter import MIB, StorageMeter, model_tensors, storage_bytes, storages_of
+from razorlight.memory.meter import MIB, StorageMeter, model_tensors, storages_of
 
 KINDS = (
     "parameters",
@@ -82,14 +82,17 @@ class Look(StorageMeter):
         inputs: the batch, in any nesting.
         state: the optimizer's state, in any nesting.
         awaited: bytes.
+        granularity: as of :class:`StorageMeter`.
 
     Attributes:
         stored: bytes alive between forward and backward beside all that is given.
         stored_by: by layer, what it stores then, in bytes. None is outside of the network.
     """
 
-    def __init__(self, model: nn.Module, inputs: object, state: object, awaited: int) -> None:
-        super().__init__()
+    def __init__(
+        self, model: nn.Module, inputs: object, state: object, awaited: int, granularity: int = 1
+    ) -> None:
+        super().__init__(granularity)
         self._model, self._inputs, self._state, self._awaited = model, inputs, state, awaited
         self._modules = dict(model.named_modules())
         self._calls = Calls(model)
@@ -115,9 +118,8 @@ class Look(StorageMeter):
 
     def note_stored(self) -> None:
         """Note what is stored, between forward and backward."""
-        self.stored = self.live - storage_bytes(
-            model_tensors(self._model), self._inputs, self._state
-        )
+        given = model_tensors(self._model), self._inputs, self._state
+        self.stored = self.live - self.bytes_of(given)
         known = self._known_kinds()
         for key, (reference, size) in self._known.items():
             if key not in known and self._is_saved(key, reference()):
@@ -216,6 +218,7 @@ def look_twice(
     state: object,
     run: Callable[[Look], None],
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    granularity: int = 1,
 ) -> Peak:
     """Run a step twice: the first run finds the peak, and the second one looks around there.
 
@@ -225,23 +228,21 @@ def look_twice(
         state: the optimizer's state, in any nesting.
         run: runs the step, and tells the meter where it is. Both runs must do the same.
         around: makes a context for each run, in which nothing is counted.
+        granularity: as of :class:`StorageMeter`.
 
     Raises:
         RazorError: if the second run needs less memory than the first.
     """
     awaited = maxsize
-    for _ in range(2):
+    for _ in range(3):  # the first run may also make what later runs find
         with around():
-            look = Look(model, inputs, state, awaited)
+            look = Look(model, inputs, state, awaited, granularity)
             with look.watching():  # hooks on what autograd saves change the peak by some bytes
                 run(look)
+        if found := look.found():
+            return found
         awaited = look.peak
-    found = look.found()
-    if found is None:
-        raise RazorError(
-            "the second run of step() needs less memory than the first; both must do the same"
-        )
-    return found
+    raise RazorError("each run of step() needs less memory than the one before; all must do alike")
 
 
 def _shown_name(layer: str | None) -> str:

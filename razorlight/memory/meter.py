@@ -63,13 +63,17 @@ class StorageMeter(TorchDispatchMode):
     C++, and a storage resized by its own method, until an operator returns it. Code under
     ``torch.compile`` runs eagerly within the context, so its eager memory is counted.
 
+    Args:
+        granularity: each storage counts as the next multiple of so many bytes.
+
     Attributes:
         live: bytes of the storages alive now.
         peak: highest value of ``live`` so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, granularity: int = 1) -> None:
         super().__init__()
+        self._granularity = granularity
         self.live = 0
         self.peak = 0
         # by id: PyTorch keeps a storage's Python object for as long as its memory lives
@@ -111,7 +115,7 @@ class StorageMeter(TorchDispatchMode):
             return func.redispatch(CPU_KERNELS, *args, **kwargs)
 
     def _note(self, storage: UntypedStorage) -> None:
-        key, size = id(storage), storage.nbytes()
+        key, size = id(storage), self._size(storage)
         if key not in self._known:
             self._known[key] = weakref.ref(storage, partial(self._forget, key)), size
             self.live += size
@@ -120,6 +124,13 @@ class StorageMeter(TorchDispatchMode):
             self._known[key] = reference, size
             self.live += size - old
         self.peak = max(self.peak, self.live)
+
+    def _size(self, storage: UntypedStorage) -> int:
+        return -(-storage.nbytes() // self._granularity) * self._granularity
+
+    def bytes_of(self, *trees: object) -> int:
+        """As :func:`storage_bytes`, each storage as this meter counts it."""
+        return sum({id(storage): self._size(storage) for storage in _storages(trees)}.values())
 
     def _forget(self, key: int, _: object) -> None:
         self.live -= self._known.pop(key)[1]

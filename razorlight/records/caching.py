@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from razorlight._torch import is_fake, is_traced, standing_for, when_backward_ends
+from razorlight._torch import is_cpu, is_fake, is_traced, standing_for, when_backward_ends
 from razorlight.codecs import Step
 from razorlight.records.readers import (
     ALL_SAMPLES,
@@ -142,7 +142,7 @@ def in_chunks(
     size = max(len(whole) for whole in wholes)
     entries = math.prod(shape) if shape else max(whole.numel() for whole in wholes)
     chunk = _DERIVED_CHUNK_ENTRIES
-    if wholes[0].device.type != "cpu":
+    if not is_cpu(wholes[0].device):
         chunk *= _DERIVED_ON_A_GPU
     if entries < 2 * chunk:
         small: Tensor = read(ALL_SAMPLES)  # now, so that the values it is derived from are freed

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from razorlight._torch import has_triton
+from razorlight._torch import has_triton, is_fake, is_gpu
 from razorlight.codecs.base import Codec
 from razorlight.codecs.elementwise import Step
 from razorlight.codecs.mask import Mask
@@ -169,10 +169,10 @@ def kernels_for(codec: Codec, shape: torch.Size, like: Tensor) -> Kernels | None
 
 
 def can_launch(like: Tensor) -> bool:
-    """Whether Triton kernels run on the device of ``like``. A fake tensor has no memory."""
-    if not like.is_cuda or type(like) is not Tensor:
+    """Whether Triton kernels run on the device of ``like``. For fake tensors all is as if."""
+    if not is_gpu(like.device) or not (type(like) is Tensor or is_fake(like)):
         return False
-    return has_triton() or _no_triton()
+    return is_fake(like) or has_triton() or _no_triton()
 
 
 @cache

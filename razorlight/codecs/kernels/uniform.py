@@ -86,9 +86,10 @@ def encode(
     seed = None
     if codec.stochastic:  # drawn on the device, so that nothing waits for the device
         seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=x.device)
-    given = *given, *_bits_of(ends), packed, seed, count // 8, at
-    constants = _constants(codec, layout)
-    launch(uniform_encode_kernels.encode, _programs(layout), x, *given, **constants)
+    launch(
+        uniform_encode_kernels.encode, _programs(layout), x,
+        *given, *_bits_of(ends), packed, seed, count // 8, at, **_constants(codec, layout),
+    )  # fmt: skip
     return *packed, *ends, *(() if scales is None else (scales,))
 
 
