@@ -65,6 +65,8 @@ def test_without_weights_data_or_gpu(folder, capsys):
     assert rows["balanced"]["stored"] < rows["dense"]["stored"] / 2
     assert rows["balanced"]["largest_batch"] > rows["dense"]["largest_batch"]
     assert "balanced:\npeak " in out
+    assert "Estimated on cuda" in out  # the accelerator is gpu
+    assert "CUDA" in out
     assert not [*folder.glob("runs")]
 
 
@@ -159,6 +161,7 @@ def test_modules_that_cannot_be_estimated(folder, capsys, model, data, line):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
+        (["--device=tpu"], "device"),
         (["--memory=lots"], "'lots' is no amount of memory; give one such as 8GiB or 500MiB"),
         (["--recipes=compact,smaller"], "recipes: 'smaller' is none of dense, balanced"),
         (["--trainer.precision=transformer-engine"], "precision transformer-engine is unknown"),

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from razorlight import RECIPES, RazorError, razor_, step_in_backward
 from razorlight.memory import StepEstimate, StorageMeter, measure_step
 from razorlight.memory.meter import model_tensors, storage_bytes
+from razorlight.memory.stand_in import GRANULARITY
 
 NETWORKS = {
     "vit": lambda: tiny_vit(32, 8),
@@ -92,6 +93,25 @@ def test_autocast():
 
     measured = measure_step(model, lambda: step(model, inputs), inputs)
     assert StepEstimate(model, step).stored(inputs) == measured.stored
+
+
+@pytest.mark.parametrize(("network", "recipe"), [*product(NETWORKS, [None, "compact"])])
+def test_as_on_a_gpu(network, recipe):
+    pytest.importorskip("triton")
+    torch.manual_seed(0)
+    model, inputs = NETWORKS[network]().train(), batch(network)
+    if recipe:
+        razor_(model, recipe)
+
+    def step(model, inputs):
+        with torch.autocast("cpu", torch.float16):
+            return loss(model, inputs)
+
+    estimate = StepEstimate(model, step, device="cuda")
+    memory, peak = estimate.memory(inputs), estimate.peak(inputs)
+    assert sum(peak.kinds.values()) == peak.nbytes
+    assert peak.nbytes == pytest.approx(memory.peak, rel=0.02)
+    assert not any(size % GRANULARITY for size in (*peak.kinds.values(), memory.stored))
 
 
 def test_stored_is_that_of_the_whole_step():

@@ -84,7 +84,7 @@ def test_where_it_cannot_be_found():
         runs.append(1)
         return model(x[: 8 // len(runs)]).sum()
 
-    with pytest.raises(RazorError, match="needs less memory than the first"):
+    with pytest.raises(RazorError, match="needs less memory than the one before"):
         find_peak(model, shrinks, x)
     with pytest.raises(RazorError, match="on a CPU only, the model is on meta"):
         find_peak(mlp().to("meta"), lambda: None)
