@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
-from razorlight._torch import TorchDispatchMode, standing_for_a_gpu, tree_map
+from razorlight._torch import TorchDispatchMode, run_backward, standing_for_a_gpu, tree_map
 from razorlight.errors import RazorError
 
 GRANULARITY = 512
@@ -64,6 +64,9 @@ class _Functions(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is Tensor.backward and not any(kwargs.values()):
+            with self:  # because a checkpoint runs forward again in there
+                return run_backward(*args)
         if func in _REPLACED:
             return _REPLACED[func](*args, **kwargs)
         is_wide = getattr(func, "__name__", None) in _IN_FLOAT32

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from small_networks import tiny_vit
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from razorlight import RazorError, razor_
 from razorlight.memory import StepEstimate, plan_within
@@ -39,6 +40,19 @@ def test_a_norm_runs_in_float32():
     # the input of the norm, the output before the loss casts it, and the statistics
     wider = 2 * x.numel() + 2 * 2 * 8 * 128
     assert by_gpu - by_cpu == pytest.approx(wider, abs=4 * GRANULARITY)
+
+
+def test_a_checkpoint_runs_forward_again_as_it_ran():
+    layers = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 64), nn.Dropout())
+
+    def step(model, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return checkpoint(model, x, use_reentrant=False).float().mean()
+
+    x = torch.empty(1024, 64, requires_grad=True)
+    checkpointed, dense = (stored(layers, x, each) for each in (step, narrow_step))
+    assert checkpointed < dense / 2
+    assert StepEstimate(layers, step, device="cuda").memory(x).peak > dense
 
 
 def test_dropout_keeps_a_byte_an_entry():
