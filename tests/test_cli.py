@@ -55,12 +55,12 @@ def config(folder):
 
 
 MISSING = {
-    "ImageFolder": ("ClassificationTask", "no folder nowhere/train"),
+    "ImageFolder": ("ClassificationTask", "no folder nowhere;"),
     "CIFAR10": ("ClassificationTask", "no usable copy in nowhere"),
     "CUB200": ("ClassificationTask", "no usable copy in nowhere"),
     "ADE20K": ("SegmentationTask", "no folder nowhere/ADEChallengeData2016"),
     "VOC2012": ("SegmentationTask", "no usable copy in nowhere"),
-    "DepthFolder": ("DepthTask", "no folder nowhere/images/"),
+    "DepthFolder": ("DepthTask", "no folder nowhere/images;"),
 }
 
 
@@ -147,7 +147,7 @@ model:
     aux_weight: 0.4
     window: 32
     flip_test: true
-    schedule: {shape: poly, warmup_steps: 1}
+    schedule: {shape: poly, warmup: 1}
     lr_multipliers: {net.encoder: 0.1}
 data:
   init_args: {predict_folder: photographs}
@@ -253,6 +253,10 @@ def test_arguments_that_do_not_parse(capsys, arguments, message):
         (
             ["--trainer.callbacks=BackRazor", "--trainer.callbacks.exclude=[foo]"],
             "'?foo'?.*nothing",
+        ),
+        (
+            ["--trainer.val_check_interval=500"],
+            "`val_check_interval` .500. must be less than or equal",
         ),
         (["--config=seg_adk.yaml"], "no file seg_adk.yaml; shipped are seg_ade.yaml"),
     ],

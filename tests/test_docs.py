@@ -101,6 +101,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
         tmp_path / "data",
     )
     MAKERS["SegmentationFolder"](tmp_path / "my_data")
+    MAKERS["ImageFolder"](tmp_path / "photos")
     shutil.copytree(tmp_path / "my_data" / "images" / "val", "photographs")
     run = [*commands()]
     assert len(run) >= 12

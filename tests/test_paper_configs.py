@@ -66,7 +66,7 @@ def test_experiment(layer):
     )
     assert cli.datamodule.batch_size == (128 if tokens else 8)
     assert cli.datamodule.image_size == 224
-    assert cli.model.schedule.warmup_steps == (500 if tokens else 0)
+    assert cli.model.schedule.warmup == (500 if tokens else 0)
     assert (2000 <= cli.trainer.max_steps <= 30000) if tokens else (cli.trainer.max_epochs == 50)
     (rate,) = {cli.model._make_optimizer.keywords["lr"]}
     assert 1e-3 <= rate <= 0.1 if tokens else 1e-5 <= rate <= 3e-4

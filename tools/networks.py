@@ -25,7 +25,8 @@ from torchvision.transforms import v2
 from typing_extensions import override
 
 from razorlight import RazorError, is_converted, razor_
-from razorlight.data.base import RazorDataModule, Split
+from razorlight.data.base import RazorDataModule
+from razorlight.data.held_out import Split
 from razorlight.data.palette import voc_palette
 from razorlight.data.pictures import colour_labels
 from razorlight.data.samples import Samples

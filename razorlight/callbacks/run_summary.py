@@ -17,6 +17,7 @@ from razorlight.callbacks.back_razor import BackRazor
 from razorlight.callbacks.beside import callbacks_of
 from razorlight.callbacks.last_checkpoint import LastCheckpoint
 from razorlight.callbacks.memory_profiler import MemoryProfiler
+from razorlight.data.base import RazorDataModule
 from razorlight.files import relative
 from razorlight.memory.meter import MIB
 from razorlight.memory.step import StepMemory
@@ -88,12 +89,21 @@ class RunSummary(Callback):
     def _next_commands(self, trainer: Trainer) -> Iterator[str]:
         if (resume := self.resume_command(trainer)) is None:
             return
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            yield f"{resume} \\\n  --trainer.max_epochs {2 * trainer.max_epochs}"
+        lengths = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+        longer = [f"--trainer.{key} {2 * n}" for key, n in lengths.items() if n and n > 0]
+        if longer:
+            yield f"{resume} \\\n  {' '.join(longer)}"
         config = shlex.quote(str(self._folder / "config.yaml"))
-        best = shlex.quote(str(relative(_checkpoints(trainer)[0].best_model_path)))
-        for command in ("test", "predict"):
-            yield f"razorlight {command} --config {config} \\\n  --ckpt_path {best}"
+        which = "best" if any(_best_rows(trainer)) else "last"
+        for command in (_judging_command(trainer), "predict"):
+            yield f"razorlight {command} --config {config} \\\n  --ckpt_path {which}"
+
+
+def _judging_command(trainer: Trainer) -> str:
+    """``test``, or ``validate`` where the data have no split to test."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    has_test = not isinstance(data, RazorDataModule) or "test" in data.splits
+    return "test" if has_test else "validate"
 
 
 def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:

@@ -76,7 +76,8 @@ def _failure_of_training(error: BaseException, words: Sequence[str]) -> Failure 
         # a missing key may belong into any of the files
         files = _config_files(words) if "required" in message else ""
         return Failure(MISUSED, _one_line(files + message))
-    if isinstance(error, MisconfigurationException):
+    never_judged = isinstance(error, ValueError) and "`val_check_interval`" in str(error)
+    if isinstance(error, MisconfigurationException) or never_judged:
         return Failure(FAILED, _one_line(str(error)))
     if isinstance(error, SIGTERMException):
         return Failure(TERMINATED)

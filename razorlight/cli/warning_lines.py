@@ -17,6 +17,8 @@ def silence_others(command: str) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_banner)
     # Lightning's own use of torch; and frozen norms, which tasks leave in eval mode on purpose
     warnings.filterwarnings("ignore", message=".*LeafSpec|.*in eval mode at the start of training")
+    # the loss of an epoch is logged however short it is
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval")
     if command != "fit":  # other commands write no checkpoint, in whatever folder
         warnings.filterwarnings("ignore", message="The dirpath has changed")
 

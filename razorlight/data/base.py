@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
+from razorlight.data.held_out import Split
 from razorlight.data.pictures import denormalise
 from razorlight.data.plotting import draw_samples
 from razorlight.data.predict_folder import PredictFolder
@@ -26,8 +27,6 @@ from razorlight.data.transforms import (
 from razorlight.data.unseen_classes import warn_of_unseen_classes
 from razorlight.errors import RazorError
 from razorlight.protocols import Labelled
-
-Split = Literal["train", "val", "test"]
 
 
 class RazorDataModule(LightningDataModule, ABC):
@@ -256,30 +255,6 @@ class _Transformed(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.transform(*self.source[index])
-
-
-def hold_out(total: int, split: Split, fraction: float, seed: int) -> list[int]:
-    """Divide a training set without a validation split, at random but always in the same way.
-
-    Args:
-        total: number of samples.
-        split: part that is wanted, ``train`` or ``val``.
-        fraction: share of the samples held out for validation, in (0, 1).
-        seed: seed of the permutation.
-
-    Returns:
-        The indices of the part.
-
-    Raises:
-        RazorError: if ``fraction`` leaves either part empty.
-    """
-    held_out = round(total * fraction)
-    if not 0 < held_out < total:
-        raise RazorError(
-            f"val_fraction {fraction} of {total} samples leaves a split empty; choose one in (0, 1)"
-        )
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).tolist()
-    return order[:held_out] if split == "val" else order[held_out:]
 
 
 def require_at_least(name: str, value: int, minimum: int) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from razorlight.data.base import RazorDataModule, Split
+from razorlight.data.base import RazorDataModule
 from razorlight.data.dense_transforms import Size, depth
-from razorlight.data.files import pair_by_stem
+from razorlight.data.held_out import HeldOut, Split
 from razorlight.data.pictures import colour_depths
 from razorlight.data.reading import open_image, read_numbers, readable
 from razorlight.data.samples import PairedImages
@@ -29,6 +29,9 @@ class DepthFolder(RazorDataModule):
         root/depths/{train,val}/<stem>.png    16 bits, grey: metres times scale, 0 not measured
         root/{images,depths}/test             optional
 
+    Without ``val``, a share of ``train`` is held out in its place. The files may then lie in
+    ``root/images`` and ``root/depths`` themselves.
+
     Targets are depths in metres, float32 (B, H, W), 0 where nothing was measured or the image is
     padded. They are resized by nearest neighbours, so that no depth between two surfaces is made
     up, and augmentation keeps metres as they are (see
@@ -43,10 +46,13 @@ class DepthFolder(RazorDataModule):
         image_size: size of the resulting images in pixels: the side of a square, or height and
             width. Images are resized to fit and padded.
         scale: steps of the PNG per metre: 1000 for millimetres, 256 for KITTI.
+        val_fraction: share of the images that is held out where there is no ``val``, in (0, 1);
+            None to refuse such a folder.
+        split_seed: seed of that division.
         **kwargs: see :class:`RazorDataModule`.
 
     Raises:
-        RazorError: for a side below 2, or a scale that is not above 0.
+        RazorError: for a side below 2, a scale that is not above 0, or a fraction out of its range.
 
     Example:
         >>> data = DepthFolder("my_data", image_size=64, batch_size=2, num_workers=0)
@@ -57,7 +63,13 @@ class DepthFolder(RazorDataModule):
     """
 
     def __init__(
-        self, root: str, image_size: Size = 384, scale: float = 1000.0, **kwargs: Any
+        self,
+        root: str,
+        image_size: Size = 384,
+        scale: float = 1000.0,
+        val_fraction: float | None = 0.2,
+        split_seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require_size(image_size)
@@ -66,6 +78,7 @@ class DepthFolder(RazorDataModule):
         self.root = Path(root)
         self.image_size = image_size
         self.scale = scale
+        self.held_out = HeldOut(val_fraction, split_seed)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -75,9 +88,12 @@ class DepthFolder(RazorDataModule):
 
     def samples(self, split: Split) -> PairedImages:
         """The images and depths of a split, by name."""
-        images, depths = (self.root / kind / split for kind in ("images", "depths"))
-        remedy = "DepthFolder reads root/{images,depths}/{train,val[,test]}: set root"
-        return PairedImages(pair_by_stem(images, depths, remedy), DepthCoding(self.scale))
+        remedy = (
+            "DepthFolder reads root/{images,depths}/{train,val[,test]} or root/{images,depths}: "
+            "set root"
+        )
+        pairs = self.held_out.pairs(self.root, "depths", split, remedy)
+        return PairedImages(pairs, DepthCoding(self.scale))
 
     def pipelines(self) -> Pipelines:
         """Shifts, flips and distortion in training; whole images in evaluation."""

@@ -77,13 +77,17 @@ def _ends(entry: os.DirEntry[str], suffixes: Sequence[str]) -> bool:
     return entry.name.lower().endswith(tuple(suffixes)) and not entry.is_dir()
 
 
-def pair_by_stem(images: Path, maps: Path, remedy: str) -> list[tuple[Path, Path]]:
+def pair_by_stem(
+    images: Path, maps: Path, remedy: str, mask_suffix: str | None = None
+) -> list[tuple[Path, Path]]:
     """Match each image with the PNG of the same stem.
 
     Args:
         images: folder of image files.
         maps: folder of masks or depth maps.
         remedy: way to get the two folders, for the message.
+        mask_suffix: end of the stems of masks, after the stem of the image. Files without it are no
+            masks. None for maps whose names have none.
 
     Returns:
         Pairs ``(image, map)``, sorted by the image's name.
@@ -94,22 +98,32 @@ def pair_by_stem(images: Path, maps: Path, remedy: str) -> list[tuple[Path, Path
     """
     require_folder(images, remedy)
     require_folder(maps, remedy)
-    image_files, map_files = files_in(images), files_in(maps, (".png",))
+    image_files = files_in(images)
     require_images(image_files, images, remedy)
-    map_of = {f.stem: f for f in map_files}
-    twice = [f for f in map_files if map_of[f.stem] != f]
+    suffix = mask_suffix or ""
+    map_files = [f for f in files_in(maps, (".png",)) if f.stem.endswith(suffix)]
+    map_of = {f.stem.removesuffix(suffix): f for f in map_files}
+    twice = [f for f in map_files if map_of[f.stem.removesuffix(suffix)] != f]
     if twice:
-        raise RazorError(
-            f"{twice[0]} and {map_of[twice[0].stem]} have one stem; move one of them away"
-        )
+        other = map_of[twice[0].stem.removesuffix(suffix)]
+        raise RazorError(f"{twice[0]} and {other} have one stem; move one of them away")
     alone = [f for f in image_files if f.stem not in map_of]
     alone += [map_of[stem] for stem in sorted(set(map_of) - {f.stem for f in image_files})]
     if alone:
+        found = "" if mask_suffix is None else _common_suffix(image_files, map_files)
+        way_out = f"set mask_suffix: {found}" if found else "add what is missing or move these away"
         raise RazorError(
             f"{len(alone)} files of {images} and {maps} lack a partner of the same stem, "
-            f"first {_first(alone)}; add what is missing or move these away"
+            f"first {_first(alone)}; {way_out}"
         )
     return [(f, map_of[f.stem]) for f in image_files]
+
+
+def _common_suffix(images: Sequence[Path], maps: Sequence[Path]) -> str:
+    """What follows the stem of every image in the stem of a map; empty if nothing does."""
+    stems, first = {f.stem for f in maps}, images[0].stem
+    suffixes = [stem.removeprefix(first) for stem in sorted(stems) if stem.startswith(first)]
+    return next((s for s in suffixes if all(f.stem + s in stems for f in images)), "")
 
 
 def require_folder(folder: Path, remedy: str) -> None:

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from razorlight.data.base import Split
 from razorlight.data.classification import ClassificationData
 from razorlight.data.files import images_below, require_folder, subfolders
+from razorlight.data.held_out import HeldOut, Split
 from razorlight.data.samples import LabelledImages
 from razorlight.errors import RazorError
 
@@ -21,9 +21,21 @@ class ImageFolder(ClassificationData):
         root/val/<class>/*.jpg
         root/test/<class>/*.jpg     optional
 
+    Without ``val``, a share of the images of each class in ``train`` is held out in its place. The
+    folders of the classes may then lie in ``root`` itself, as ``root/<class>/*.jpg``.
+
     The classes are those of ``train``, sorted; another split may lack some, but not add any.
 
-    Args: see :class:`ClassificationData`.
+    Args:
+        root: the folder that holds the data.
+        image_size: side of the square images, in pixels.
+        val_fraction: share of the images that is held out where there is no ``val``, in (0, 1);
+            None to refuse such a folder.
+        split_seed: seed of that division.
+        **kwargs: see :class:`ClassificationData`.
+
+    Raises:
+        RazorError: for a fraction out of its range.
 
     Example:
         >>> data = ImageFolder("my_data", image_size=64, batch_size=2, num_workers=0)
@@ -33,11 +45,24 @@ class ImageFolder(ClassificationData):
         (torch.Size([2, 3, 64, 64]), torch.Size([2]))
     """
 
-    remedy: ClassVar[str] = "ImageFolder reads root/{train,val[,test]}/<class>/*.jpg: set root"
+    remedy: ClassVar[str] = (
+        "ImageFolder reads root/{train,val[,test]}/<class>/*.jpg or root/<class>/*.jpg: set root"
+    )
+
+    def __init__(
+        self,
+        root: str = "data",
+        image_size: int = 224,
+        val_fraction: float | None = 0.2,
+        split_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, image_size, **kwargs)
+        self.held_out = HeldOut(val_fraction, split_seed)
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # read when first asked for
-        """The sorted names of the folders below ``root/train``.
+        """The sorted names of the folders of the training images.
 
         Raises:
             RazorError: if there are none.
@@ -62,11 +87,20 @@ class ImageFolder(ClassificationData):
         return ("train", "val", "test") if self.folder("test").is_dir() else ("train", "val")
 
     def folder(self, split: Split) -> Path:
-        """The folder of the images of a split."""
-        return self.root / split
+        """The folder of the classes of a split."""
+        return self.held_out.source(self.root, split)
 
     def samples(self, split: Split) -> LabelledImages:
         """The images of a split, in the order of their classes."""
+        found = self._found(split)
+        if self.held_out.divides(self.root, split):
+            files, labels = zip(*found, strict=True)
+            chosen = self.held_out.part(files, self.folder(split), split, labels)
+            found = [found[index] for index in chosen]
+        return LabelledImages(found, self.class_names)
+
+    def _found(self, split: Split) -> list[tuple[Path, int]]:
+        """The images and classes of the folder of a split."""
         folder, names = self.folder(split), self.folder_names
         unknown = sorted(set(self._subfolders(split)) - set(names))
         if unknown:
@@ -79,7 +113,7 @@ class ImageFolder(ClassificationData):
         if not found:
             raise RazorError(f"no images in the class folders of {folder}; {self.remedy}")
         _require_once(sorted({os.path.dirname(path) for path, _ in found}))
-        return LabelledImages(found, self.class_names)
+        return found
 
     def _subfolders(self, split: Split) -> tuple[str, ...]:
         folder = self.folder(split)

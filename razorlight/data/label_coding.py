@@ -1,6 +1,6 @@
 """Mask files: how the numbers in them stand for classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,26 @@ class LabelCoding:
     Attributes:
         numbers: numbers of class 0, 1, ... in the file.
         ignored: numbers that become 255, the label that no loss or metric counts.
+        label_map: classes of further numbers, or of some of these; 255 to ignore them. None where
+            the data set says which numbers there are.
+
+    Raises:
+        RazorError: for a number or a class in ``label_map`` that there cannot be.
     """
 
     numbers: Sequence[int]
     ignored: Sequence[int] = (IGNORE_INDEX,)
+    label_map: Mapping[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        classes = len(self.numbers)
+        for number, label in (self.label_map or {}).items():
+            is_label = 0 <= label < classes or label == IGNORE_INDEX
+            if not is_label or not 0 <= number < _NUMBERS:
+                raise RazorError(
+                    f"label_map: {number}: {label} is outside of the classes; map numbers, 0 to "
+                    f"{_NUMBERS - 1}, to 0..{classes - 1}, or to {IGNORE_INDEX} to ignore them"
+                )
 
     def read(self, path: Path) -> tv_tensors.Mask:
         """Read a mask to class ids, uint8 (H, W).
@@ -45,10 +61,12 @@ class LabelCoding:
         labels = self._labels[inside]
         stray = numbers[(labels == _STRAY) | (inside != numbers)]
         if stray.size:
-            ignored = ", ".join(map(str, self.ignored))
+            ignored = ", ".join(map(str, np.flatnonzero(self._labels == IGNORE_INDEX)))
+            way_out = "" if self.label_map is None else f", or set label_map: {{{stray[0]}: CLASS}}"
             raise RazorError(
                 f"mask {path}: label {stray[0]} is outside {self.numbers[0]}..{self.numbers[-1]} "
-                f"(and {ignored} to ignore); correct the mask or the list of classes"
+                f"(and {ignored or 'none'} to ignore); "
+                f"correct the mask or the list of classes{way_out}"
             )
         return tv_tensors.Mask(torch.from_numpy(labels.astype(np.uint8)))
 
@@ -63,10 +81,14 @@ class LabelCoding:
     @cached_property
     def _labels(self) -> NDArray[np.int16]:
         """The label of every number."""
-        labels = np.full(2**16, _STRAY, np.int16)
+        labels = np.full(_NUMBERS, _STRAY, np.int16)
         labels[list(self.numbers)] = np.arange(len(self.numbers))
         labels[list(self.ignored)] = IGNORE_INDEX
+        for number, label in (self.label_map or {}).items():
+            labels[number] = label
         return labels
 
 
 _STRAY = -1
+_NUMBERS = 2**16
+"""How many numbers a mask of 16 bits can hold."""

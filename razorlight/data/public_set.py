@@ -7,9 +7,9 @@ from typing import Any, ClassVar, cast
 from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision import tv_tensors
 
-from razorlight.data.base import Split, hold_out
 from razorlight.data.classification import ClassificationData
 from razorlight.data.files import missing_data, require_below
+from razorlight.data.held_out import Split, hold_out
 from razorlight.data.reading import read_image
 from razorlight.data.samples import LabelledSamples, Samples
 from razorlight.errors import RazorError

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from razorlight.data.base import Split
-from razorlight.data.files import pair_by_stem
+from razorlight.data.held_out import HeldOut, Split
 from razorlight.data.label_coding import LabelCoding
 from razorlight.data.samples import PairedImages
 from razorlight.data.segmentation import SegmentationData
@@ -20,13 +19,24 @@ class SegmentationFolder(SegmentationData):
         root/masks/{train,val}/<stem>.png     indexed or grey: class ids 0..n-1, 255 to ignore
         root/{images,masks}/test              optional
 
+    Without ``val``, a share of ``train`` is held out in its place. The files may then lie in
+    ``root/images`` and ``root/masks`` themselves.
+
     Args:
         root: the folder that holds ``images`` and ``masks``.
         classes: the names of classes 0, 1, ...
+        mask_suffix: what follows the stem of the image in the name of its mask: ``_mask`` for
+            ``0001.jpg`` and ``0001_mask.png``.
+        label_map: classes of numbers in the masks, such as ``{255: 1}`` for masks of black and
+            white; 255 to ignore them. Other numbers stand for themselves.
+        val_fraction: share of the images that is held out where there is no ``val``, in (0, 1);
+            None to refuse such a folder.
+        split_seed: seed of that division.
         **kwargs: see :class:`SegmentationData`.
 
     Raises:
-        RazorError: unless there are 1 to 255 classes.
+        RazorError: unless there are 1 to 255 classes, for a ``label_map`` to a class that there is
+            not, or a fraction out of its range.
 
     Example:
         >>> data = SegmentationFolder(
@@ -38,11 +48,23 @@ class SegmentationFolder(SegmentationData):
         (torch.Size([2, 3, 64, 64]), torch.Size([2, 64, 64]))
     """
 
-    def __init__(self, root: str, classes: list[str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        root: str,
+        classes: list[str],
+        mask_suffix: str = "",
+        label_map: dict[int, int] | None = None,
+        val_fraction: float | None = 0.2,
+        split_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(root, **kwargs)
         if not 0 < len(classes) <= self.ignore_index:
             raise RazorError(f"{len(classes)} classes; name 1 to {self.ignore_index} of them")
         self.class_names = tuple(classes)
+        self.mask_suffix = mask_suffix
+        self.coding = LabelCoding(range(len(classes)), label_map=label_map or {})
+        self.held_out = HeldOut(val_fraction, split_seed)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -56,16 +78,14 @@ class SegmentationFolder(SegmentationData):
         return self.root
 
     @property
-    def coding(self) -> LabelCoding:
-        """The classes that the numbers in the masks stand for."""
-        return LabelCoding(range(self.num_classes))
-
-    @property
     def remedy(self) -> str:
         """The way to get the data, for messages."""
-        return "SegmentationFolder reads root/{images,masks}/{train,val[,test]}: set root"
+        return (
+            "SegmentationFolder reads root/{images,masks}/{train,val[,test]} or "
+            "root/{images,masks}: set root"
+        )
 
     def samples(self, split: Split) -> PairedImages:
         """The images and masks of a split, by name."""
-        images, masks = (self.folder / kind / split for kind in ("images", "masks"))
-        return PairedImages(pair_by_stem(images, masks, self.remedy), self.coding)
+        pairs = self.held_out.pairs(self.folder, "masks", split, self.remedy, self.mask_suffix)
+        return PairedImages(pairs, self.coding)

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch.utils.data import ConcatDataset, Subset
 
+from razorlight.data.label_coding import LabelCoding
 from razorlight.data.samples import LabelledImages, PairedImages
 from razorlight.data.transforms import IGNORE_INDEX
 from razorlight.errors import RazorError
@@ -51,10 +52,13 @@ def warn_of_unseen_classes(what: str, source: Any, names: Sequence[str]) -> None
         rank_zero_warn(f"{what}: no training image is of {missing}")
         return
     share = f"{looked} of the {len(order)}" if looked < len(order) else f"the {looked}"
+    known = isinstance(source, PairedImages) and isinstance(source.reader, LabelCoding)
+    may_map = known and source.reader.label_map is not None and void
+    way_out = f"; to read {IGNORE_INDEX} as a class, set label_map: {{{IGNORE_INDEX}: CLASS}}"
     rank_zero_warn(
         f"{what}: no pixel of {share} training masks is of {missing}; {void / pixels:.0%} of the "
         f"pixels are {IGNORE_INDEX}, which is ignored. "
-        f"The masks hold class ids, 0 to {len(names) - 1}"
+        f"The masks hold class ids, 0 to {len(names) - 1}{way_out if may_map else ''}"
     )
 
 

@@ -129,9 +129,11 @@ class FineTuningTask(LightningModule, ABC):
         return self(images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a batch, logged as ``train/loss``."""
+        """Loss of a batch, logged as ``train/loss``; its mean as ``train/loss_epoch``."""
         loss = self.training_loss(*batch)
         self.log("train/loss", loss, prog_bar=True)
+        # an epoch may be shorter than the interval at which losses of batches are logged
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:

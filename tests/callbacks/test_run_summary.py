@@ -98,9 +98,9 @@ def test_it_ends_with_the_best_the_folder_and_the_commands(run):
         f"razorlight fit --config {folder}/config.yaml --ckpt_path last \\",
         "  --trainer.max_epochs 2",
         f"razorlight test --config {folder}/config.yaml \\",
-        f"  --ckpt_path {folder}/checkpoints/epoch=0-step=5.ckpt",
+        "  --ckpt_path best",
         f"razorlight predict --config {folder}/config.yaml \\",
-        f"  --ckpt_path {folder}/checkpoints/epoch=0-step=5.ckpt",
+        "  --ckpt_path best",
     ]
     assert max(map(len, lines)) <= 80
 

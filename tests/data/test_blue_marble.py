@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from razorlight.data import BlueMarble
-from razorlight.data.base import Split
+from razorlight.data.held_out import Split
 from razorlight.data.sets.blue_marble import LAND_SHARE, read_earth, tile_corners
 from razorlight.errors import RazorError
 

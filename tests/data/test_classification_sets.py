@@ -16,7 +16,7 @@ from torchvision import datasets
 
 import razorlight.data as data_package
 from razorlight.data import CIFAR10, CUB200, ImageNet
-from razorlight.data.base import hold_out
+from razorlight.data.held_out import hold_out
 from razorlight.data.public_set import PublicSet
 from razorlight.errors import RazorError
 

@@ -57,7 +57,7 @@ def test_worker_processes_load_what_the_main_process_loads(scenes: Path) -> None
 
 def test_image_folder_reads_nothing_until_asked(tmp_path: Path) -> None:
     data = ImageFolder(str(tmp_path / "nowhere"))
-    with pytest.raises(RazorError, match=r"no folder .*nowhere/train; ImageFolder reads") as caught:
+    with pytest.raises(RazorError, match=r"no folder .*nowhere; ImageFolder reads") as caught:
         _ = data.num_classes
     assert "\n" not in str(caught.value)
     with pytest.raises(RazorError, match="no folder"):
@@ -146,7 +146,7 @@ def test_missing_mask(scenes: Path) -> None:
 
 
 def test_segmentation_folder_missing(tmp_path: Path) -> None:
-    with pytest.raises(RazorError, match=r"no folder .*images/train; SegmentationFolder reads"):
+    with pytest.raises(RazorError, match=r"no folder .*images; SegmentationFolder reads"):
         SegmentationFolder(str(tmp_path), ["a"]).setup("fit")
 
 

@@ -26,7 +26,7 @@ REMEDIES = {
     "CamVid": r"no folder .*camvid/images/train; get CamVid from https.*trainannot",
     "Cityscapes": r"Cityscapes: no usable copy in .*register at .* and put gtFine_\w+\.zip",
     "OxfordPetTrimaps": r"OxfordPetTrimaps: no usable copy in .*download: true",
-    "SegmentationFolder": r"no folder .*images/train; SegmentationFolder reads root/{images,masks}",
+    "SegmentationFolder": r"no folder .*images; SegmentationFolder reads root/{images,masks}",
     "VOC2012": r"VOC2012: no usable copy in .*download: true",
     "VOCAug": r"VOCAug: no usable copy in .*download: true",
 }

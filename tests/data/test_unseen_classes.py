@@ -34,7 +34,8 @@ def test_masks_of_0_and_255_for_two_classes(tmp_path):
     root = scenes(tmp_path, [0, 255], [0, 0])
     assert said(SegmentationFolder(root, ["background", "roof"])) == [
         "SegmentationFolder: no pixel of the 2 training masks is of 'roof'; 25% of the pixels are "
-        "255, which is ignored. The masks hold class ids, 0 to 1"
+        "255, which is ignored. The masks hold class ids, 0 to 1; to read 255 as a class, set "
+        "label_map: {255: CLASS}"
     ]
 
 

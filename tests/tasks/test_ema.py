@@ -35,7 +35,7 @@ class Average(Callback):
 
 def task():
     return ClassificationTask(
-        "resnet10t", 3, optimizer=partial(SGD, lr=0.1), schedule=Schedule(warmup_steps=1)
+        "resnet10t", 3, optimizer=partial(SGD, lr=0.1), schedule=Schedule(warmup=1)
     )
 
 

@@ -42,7 +42,7 @@ def changed(before, after):
 def test_fit_validate_test_predict(request, trainer, make, data, metrics, shape, dtype):
     data, task, run = request.getfixturevalue(data), make(), trainer()
     run.fit(task, data)
-    logged = {f"val/{name}" for name in metrics} | {"val/loss", "train/loss"}
+    logged = {f"val/{name}" for name in metrics} | {"val/loss", "train/loss", "train/loss_epoch"}
     assert run.callback_metrics.keys() == logged
     (validated,) = run.validate(task, data)
     assert validated["val/loss"] == pytest.approx(run.callback_metrics["val/loss"].item())

@@ -1,7 +1,7 @@
 """The scene parsing benchmark of ADE20K."""
 
-from razorlight.data.base import Split
 from razorlight.data.files import pair_by_stem
+from razorlight.data.held_out import Split
 from razorlight.data.label_coding import LabelCoding
 from razorlight.data.samples import PairedImages
 from razorlight.data.segmentation import SegmentationData

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from razorlight.data.base import RazorDataModule, Split, require_at_least
+from razorlight.data.base import RazorDataModule, require_at_least
+from razorlight.data.held_out import Split
 from razorlight.data.palette import voc_palette
 from razorlight.data.pictures import colour_labels
 from razorlight.data.transforms import Channels, Pipelines, pipeline

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from razorlight.data.label_coding import LabelCoding
 from razorlight.data.segmentation_folder import SegmentationFolder
 from razorlight.data.sets.class_names import CAMVID_CLASSES
 
@@ -49,17 +48,19 @@ class CamVid(SegmentationFolder):
     """
 
     def __init__(self, root: str = "data", **kwargs: Any) -> None:
-        super().__init__(root, list(CAMVID_CLASSES), **kwargs)
+        super().__init__(
+            root,
+            list(CAMVID_CLASSES),
+            mask_suffix="",
+            label_map={11: self.ignore_index},
+            val_fraction=None,
+            **kwargs,
+        )
 
     @property
     def folder(self) -> Path:
         """The folder that holds ``images`` and ``masks``."""
         return self.root / "camvid"
-
-    @property
-    def coding(self) -> LabelCoding:
-        """SegNet's numbers."""
-        return LabelCoding(range(self.num_classes), ignored=(11, self.ignore_index))
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:

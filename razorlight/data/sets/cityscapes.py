@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from torchvision import datasets
 
-from razorlight.data.base import Split
 from razorlight.data.files import (
     files_in,
     missing_data,
@@ -13,6 +12,7 @@ from razorlight.data.files import (
     require_pairs,
     subfolders,
 )
+from razorlight.data.held_out import Split
 from razorlight.data.label_coding import LabelCoding
 from razorlight.data.samples import PairedImages
 from razorlight.data.segmentation import SegmentationData

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from razorlight.data.base import Split
 from razorlight.data.files import require_below
+from razorlight.data.held_out import Split
 from razorlight.data.public_set import PublicSet
 from razorlight.data.samples import LabelledImages
 from razorlight.errors import RazorError

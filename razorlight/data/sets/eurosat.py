@@ -6,8 +6,8 @@ from typing import Any
 from torchvision import datasets
 
 from razorlight.data.augmentation import small_images
-from razorlight.data.base import Split, hold_out
 from razorlight.data.files import images_below, subfolders
+from razorlight.data.held_out import Split, hold_out
 from razorlight.data.public_set import PublicSet
 from razorlight.data.samples import LabelledImages, LabelledSamples
 from razorlight.data.transforms import Pipelines

@@ -2,10 +2,11 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from timm.data import ImageNetInfo
 
-from razorlight.data.base import Split
+from razorlight.data.held_out import Split
 from razorlight.data.image_folder import ImageFolder
 
 
@@ -24,7 +25,10 @@ class ImageNet(ImageFolder):
     Licence: for non-commercial research and education. Cite Russakovsky et al., "ImageNet Large
     Scale Visual Recognition Challenge", IJCV 2015.
 
-    Args: see :class:`ClassificationData`.
+    Args:
+        root: the folder that holds ``imagenet``.
+        image_size: side of the square images, in pixels.
+        **kwargs: see :class:`ClassificationData`.
 
     Example:
         >>> data = ImageNet("data", image_size=64, batch_size=2, num_workers=0)
@@ -37,6 +41,10 @@ class ImageNet(ImageFolder):
     num_classes = 1000
     splits = ("train", "val")
     remedy = "ImageNet reads root/imagenet/{train,val}/<wnid>/*.JPEG, from https://image-net.org"
+
+    def __init__(self, root: str = "data", image_size: int = 224, **kwargs: Any) -> None:
+        # published results are judged by the images of val
+        super().__init__(root, image_size, val_fraction=None, **kwargs)
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # as in ImageFolder

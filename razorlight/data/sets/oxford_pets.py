@@ -7,8 +7,8 @@ from typing import Any
 from torch.utils.data import Subset
 from torchvision.datasets import OxfordIIITPet
 
-from razorlight.data.base import Split, hold_out
 from razorlight.data.files import missing_data, require_below, require_pairs
+from razorlight.data.held_out import Split, hold_out
 from razorlight.data.label_coding import LabelCoding
 from razorlight.data.public_set import PublicSet
 from razorlight.data.samples import LabelledImages, PairedImages, Samples

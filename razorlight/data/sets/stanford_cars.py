@@ -4,7 +4,7 @@ from typing import Any
 
 from torchvision import datasets
 
-from razorlight.data.base import Split
+from razorlight.data.held_out import Split
 from razorlight.data.public_set import PublicSet
 from razorlight.data.samples import LabelledSamples
 

@@ -11,8 +11,8 @@ from scipy.io import loadmat
 from torch.utils.data import ConcatDataset
 from torchvision import datasets
 
-from razorlight.data.base import Split
 from razorlight.data.files import missing_data, require_below, require_pairs
+from razorlight.data.held_out import Split
 from razorlight.data.label_coding import LabelCoding
 from razorlight.data.reading import readable
 from razorlight.data.samples import PairedImages, Samples

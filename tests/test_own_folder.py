@@ -1,0 +1,101 @@
+"""A small folder of one's own, by the shipped configurations, as its owner would use it."""
+
+import csv
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data import made_dense
+from data.made_classification import write_image
+from PIL import Image
+
+from razorlight.cli import main
+
+SMALL = ["--data.num_workers=0", "--model.weights=none", "--trainer.max_epochs=2"]
+CLASSES = [*SMALL, "--model.model=resnet10t", "--data.image_size=32"]
+MASKS = [*SMALL, "--model.encoder=tu-resnet10t", "--data.image_size=32"]
+MASKS += ["--data.mask_suffix=_mask", "--data.label_map={255: 1}"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["razorlight"])
+
+
+@pytest.fixture
+def photos():
+    for name in ("birch", "oak", "rock"):
+        for number in range(14):
+            write_image(Path("photos", name, f"{name}{number}.jpg"))
+
+
+@pytest.fixture
+def roofs():
+    for number in range(12):
+        made_dense.write_jpeg(Path("roofs/images", f"{number:04}.jpg"), 32, 32)
+        mask = Path("roofs/masks", f"{number:04}_mask.png")
+        mask.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(mask)
+
+
+def fit(config, root, options):
+    return main(["fit", "--config", config, "--data.root", root, *options])
+
+
+def advised(out):
+    """The commands that a run ends with."""
+    lines = re.findall(r"^razorlight ([^\\\n]*(?:\\\n.*)?)", out, re.MULTILINE)
+    return [shlex.split(line.replace("\\\n", " ")) for line in lines]
+
+
+def losses(run):
+    with Path(run, "metrics.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    return {row["epoch"]: float(row["train/loss_epoch"]) for row in rows if row["train/loss_epoch"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "root", "options", "run"),
+    [
+        ("cls_image_folder.yaml", "photos", CLASSES, "runs/image_folder/version_0"),
+        ("seg_folder.yaml", "roofs", MASKS, "runs/seg_folder/version_0"),
+    ],
+)
+def test_each_epoch_is_judged_and_each_command_that_is_advised_works(
+    request, capsys, config, root, options, run
+):
+    request.getfixturevalue(root)
+    assert fit(config, root, options) == 0
+    out, err = capsys.readouterr()
+    assert "Epoch 1/1" in out
+    assert "logging interval" not in out + err
+    assert losses(run).keys() == {"0", "1"}
+    commands = advised(out)
+    assert [words[0] for words in commands] == ["fit", "validate", "predict"]
+    for words in commands:
+        assert main(words) == 0, capsys.readouterr().err
+    assert losses(run).keys() == {"0", "1", "2", "3"}
+
+
+@pytest.mark.parametrize("length", [["--trainer.max_steps=1"], ["--config=dense.yaml"]])
+def test_advice_of_a_run_that_kept_no_best(photos, capsys, length):
+    length = [*length, "--trainer.limit_val_batches=0"]
+    assert fit("cls_image_folder.yaml", "photos", [*CLASSES, *length]) == 0
+    commands = advised(capsys.readouterr().out)
+    assert [words[0] for words in commands] == ["fit", "validate", "predict"]
+    for words in commands[1:]:
+        assert words[-1] == "last"
+        assert main(words) == 0, capsys.readouterr().err
+    longer = dict(re.findall(r"--trainer\.(\w+) (\d+)", " ".join(commands[0])))
+    assert longer == {"max_epochs": "4"} | ({"max_steps": "2"} if "max_steps" in length[0] else {})
+
+
+def test_validation_may_be_asked_for_by_epochs_alone(photos):
+    assert (
+        fit("cls_image_folder.yaml", "photos", [*CLASSES, "--trainer.check_val_every_n_epoch=1"])
+        == 0
+    )
