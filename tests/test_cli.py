@@ -23,6 +23,7 @@ model:
 data:
   class_path: BlueMarble
   init_args: {tile_size: 32, batch_size: 2}
+profiler: false
 trainer:
   max_epochs: 1
   accelerator: cpu

@@ -5,14 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from data.made_classification import accept_made_files, write_image
 from small_runs import make_data, small, text
 
 from razorlight.cli.training import RazorCLI
 from razorlight.config_files import shipped_configs
 
-LAYERS = {"dense.yaml", "ema.yaml", "tensorboard.yaml", "debug/fast.yaml"}
+LAYERS = {"ema.yaml", "tensorboard.yaml", "debug/fast.yaml"}
 SHORT = [
     "--data.predict_folder=photographs",
     "--trainer.max_steps=2",
@@ -28,17 +27,17 @@ PREDICTED = {
 
 def stack(name):
     """The configurations that go on one command line, as the comment of the last of them says."""
-    if {"model", "data", "trainer"} <= yaml.safe_load(text(name)).keys() and "+:" not in text(name):
-        return [name]
-    return re.findall(r"--config (\S+)", text(name).partition("\nmodel:")[0])
+    names = re.findall(r"--config (\S+)", text(name).partition("\nmodel:")[0])
+    return names if names[-1:] == [name] else [name]
 
 
 STACKS = [stack(name) for name in shipped_configs() if name not in LAYERS]
-DENSE = [[name, "dense.yaml"] for name in ("cls_dtd.yaml", "seg_camvid.yaml", "depth_folder.yaml")]
+DENSE = ("cls_dtd.yaml", "seg_camvid.yaml", "depth_folder.yaml")
+RUNS = [*((names, ()) for names in STACKS), *(([name], ("--razor=false",)) for name in DENSE)]
 
 
-@pytest.mark.parametrize("names", [*STACKS, *DENSE], ids="+".join)
-def test_two_steps_and_what_is_written(names, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("names", "options"), RUNS, ids="+".join)
+def test_two_steps_and_what_is_written(names, options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["razorlight"])
     accept_made_files(monkeypatch)
@@ -46,7 +45,7 @@ def test_two_steps_and_what_is_written(names, tmp_path, monkeypatch):
     make_data(whole, tmp_path / "data")
     write_image(tmp_path / "photographs" / "photograph.jpg")
     configs = [word for name in names for word in ("--config", name)]
-    cli = RazorCLI([*configs, *small(whole), *SHORT], run=False)
+    cli = RazorCLI([*configs, *small(whole), *SHORT, *options], run=False)
     trainer, data = cli.trainer, cli.datamodule
     trainer.fit(cli.model, data)
     trainer.validate(cli.model, data, verbose=False)

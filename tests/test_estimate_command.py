@@ -115,7 +115,7 @@ def test_modules_of_others(folder, capsys):
     assert estimate("--memory=100KiB") == 0
     out = capsys.readouterr().out
     assert "batch 4 of 32, 32-true" in out
-    assert "dense *" in out
+    assert "balanced *" in out
     assert all(f" {recipe} " in out for recipe in RECIPES)
 
 

@@ -46,16 +46,13 @@ def test_each_layer_and_its_bytes(capsys):
     assert max(map(len, out.splitlines()[:-1])) <= 80
 
 
-def test_gradients_of_a_batch(capsys, tmp_path):
-    (tmp_path / "exact.yaml").write_text(
-        "trainer: {callbacks: [{class_path: BackRazor, init_args: {recipe: exact}}]}"
-    )
-    *_, exact = totals(explain(capsys, "--check_gradients", "--config=exact.yaml"))
+def test_gradients_of_a_batch(capsys):
+    *_, exact = totals(explain(capsys, "--check_gradients", "--razor.recipe=exact"))
     *_, balanced = totals(explain(capsys, "--check_gradients"))
     assert 0.9999 < exact <= 1
     assert 0.5 < balanced < exact
 
 
 def test_of_a_dense_run(capsys):
-    dense, razor = totals(explain(capsys, "--config=dense.yaml"))
+    dense, razor = totals(explain(capsys, "--razor=false"))
     assert dense == razor

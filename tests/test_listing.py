@@ -4,14 +4,17 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 
+import razorlight.callbacks
 import razorlight.data
 from razorlight.cli import main
+from razorlight.cli.help import CALLBACK_KEYS
 from razorlight.cli.listing import KINDS
 from razorlight.codecs import CODECS
 from razorlight.config_files import shipped_configs
 from razorlight.data import RazorDataModule
 from razorlight.planning import RECIPES
 
+KEYED = {key.callback for key in CALLBACK_KEYS.values()}
 ARCHITECTURES = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
 
 
@@ -22,6 +25,7 @@ ARCHITECTURES = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.value
         ("datasets", [n for n in razorlight.data.__all__ if n != RazorDataModule.__name__]),
         ("recipes", RECIPES),
         ("codecs", CODECS),
+        ("callbacks", [*CALLBACK_KEYS, *set(razorlight.callbacks.__all__) - KEYED]),
         ("models", [*ARCHITECTURES, *smp.encoders.encoders, *timm.list_models()]),
     ],
 )
@@ -30,10 +34,11 @@ def test_all_are_listed(kind, names):
     assert sorted(name for group in groups for name in group) == sorted(names)
 
 
-@pytest.mark.parametrize("kind", ["configs", "datasets", "recipes", "codecs"])
+@pytest.mark.parametrize("kind", ["configs", "datasets", "recipes", "codecs", "callbacks"])
 def test_each_says_in_a_line_what_it_is(kind, capsys):
     assert main(["list", kind]) == 0
-    for line in capsys.readouterr().out.splitlines():
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[0] != "#"]
+    for line in lines:
         name, text = line.split("  ", 1)
         assert len(text.split()) >= 3, name
         assert not text.endswith(".")

@@ -76,9 +76,3 @@ def test_experiment(layer):
 def test_a_base_alone_is_the_dense_run(base):
     cli = instantiate(base)
     assert not any(isinstance(callback, BackRazor) for callback in cli.trainer.callbacks)
-
-
-def test_dense_layer_takes_the_razor_away():
-    cli = instantiate("paper/cnn.yaml", "paper/cars_mobile.yaml", "dense.yaml")
-    assert not any(isinstance(callback, BackRazor) for callback in cli.trainer.callbacks)
-    assert type(cli.datamodule).__name__ == "StanfordCars"

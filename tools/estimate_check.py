@@ -60,8 +60,6 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[Row]:
 
 def _row(folder: Path, network: str, recipe: str, arguments: argparse.Namespace) -> Row:
     architecture, _, encoder = network.partition(":")
-    razor = {"class_path": "BackRazor", "init_args": {"recipe": recipe}}
-    profiler = {"class_path": "MemoryProfiler", "init_args": {"compare": False}}
     config = {
         "model": {
             "class_path": "SegmentationTask",
@@ -75,6 +73,9 @@ def _row(folder: Path, network: str, recipe: str, arguments: argparse.Namespace)
                 "num_workers": 0,
             },
         },
+        "razor": False if recipe == "dense" else {"recipe": recipe},
+        "profiler": {"compare": False},
+        "writer": False,
         "trainer": {
             "accelerator": "cpu",
             "max_epochs": 1,
@@ -83,7 +84,6 @@ def _row(folder: Path, network: str, recipe: str, arguments: argparse.Namespace)
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "default_root_dir": str(folder),
-            "callbacks": [profiler] if recipe == "dense" else [razor, profiler],
         },
     }
     path, figures = folder / "config.json", folder / "figures.json"

@@ -9,7 +9,13 @@ from typing import Any, NoReturn
 
 from razorlight import __version__
 from razorlight.cli import completion, listing
-from razorlight.cli.help import CONFIG_HELP, EXAMPLES, PARSED_BY_LIGHTNING, keys_help
+from razorlight.cli.help import (
+    CALLBACK_KEYS,
+    CONFIG_HELP,
+    EXAMPLES,
+    PARSED_BY_LIGHTNING,
+    keys_help,
+)
 from razorlight.config_files import copy_config
 
 
@@ -49,11 +55,20 @@ def _parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     completion.add_option(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, help in PARSED_BY_LIGHTNING.items():
+    for name, does in PARSED_BY_LIGHTNING.items():
         # known here for help and completion only: Lightning's command line runs them
-        training = commands.add_parser(name, help=help, epilog=keys_help(name))
+        training = commands.add_parser(name, help=does, epilog=keys_help(name))
         completion.of_configs(training.add_argument("-c", "--config", help=CONFIG_HELP))
         training.add_argument("--ckpt_path", help="a checkpoint, or `last`, or `best`")
+        for key, (_, does, _) in CALLBACK_KEYS.items():
+            help = f"{does} (default: true)"
+            training.add_argument(f"--{key}", choices=("true", "false"), help=help)
+        training.add_argument(
+            "--razor.recipe", choices=listing.names("recipes"), help="how layers store"
+        )
+        training.add_argument(
+            "--razor.memory_budget", metavar="8GiB", help="the most that a step may take"
+        )
     _add(commands, "list", _list, "show what there is to choose from", _list_arguments)
     _add(commands, "cp", _copy, "copy a shipped configuration, to edit it", _copy_arguments)
     _add(commands, "export", _export, "take the network out of a checkpoint", _export_arguments)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from razorlight._torch import FACTORIES, tree_leaves, tree_map
 from razorlight.callbacks import BackRazor, OptimizerInBackward
 from razorlight.callbacks.lone_step import Precision, record_nothing, run_training_step
+from razorlight.cli.callback_keys import callbacks_of_run
 from razorlight.cli.help import keys_help, usage
 from razorlight.cli.training import RazorCLI
 from razorlight.cli.warning_lines import plain_warnings, silence_others
@@ -64,7 +65,7 @@ class DryRun(RazorCLI):
         self._precision = Precision(str(self.settings["trainer"]["precision"] or "32-true"))
         self.module = self._cast((self.model.to("meta") if on_meta else self.model).train())
         record_nothing(self.module)
-        callbacks = self.settings["trainer"]["callbacks"] or []
+        callbacks = callbacks_of_run(self.settings, self.model)
         self.razor = next((c for c in callbacks if isinstance(c, BackRazor)), None)
         self.device: str = self.settings["device"] or self._device_of_run()
         self.in_backward = any(isinstance(c, OptimizerInBackward) for c in callbacks)

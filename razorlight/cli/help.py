@@ -1,5 +1,7 @@
 """The words that help is made of."""
 
+from typing import NamedTuple
+
 TRAINING = {
     "fit": "train a network, validating after each epoch",
     "validate": "score it on the validation split",
@@ -17,12 +19,34 @@ DRY_RUNS = {
 PARSED_BY_LIGHTNING = {**TRAINING, **DRY_RUNS}
 """All commands that read these options."""
 
+
+class CallbackKey(NamedTuple):
+    """A key of configurations that stands for a callback.
+
+    Attributes:
+        callback: the name of the class.
+        does: what it does.
+        example: one of its arguments, with a value.
+    """
+
+    callback: str
+    does: str
+    example: str
+
+
+CALLBACK_KEYS = {
+    "razor": CallbackKey("BackRazor", "lower the memory of training", "recipe compact"),
+    "profiler": CallbackKey("MemoryProfiler", "measure the memory of the run", "steps 4"),
+    "writer": CallbackKey("PredictionWriter", "write predictions and pictures", "count 8"),
+}
+"""The keys of the callbacks that every run has, unless a key is false."""
+
 CONFIG_HELP = "a YAML file, or the name of a shipped one; a later file overrides earlier ones"
 
 EXAMPLES = """\
 examples:
   razorlight fit --config quickstart.yaml
-  razorlight fit --config seg_ade.yaml --trainer.max_epochs 10 --data.batch_size 4
+  razorlight fit --config seg_ade.yaml --razor.recipe compact --data.batch_size 4
   razorlight estimate --config seg_ade.yaml --memory 8GiB
   razorlight list models 'mobilenet*'
 """
@@ -33,8 +57,7 @@ def keys_help(command: str) -> str:
     return (
         "Every key of a configuration is an option too, such as --trainer.max_epochs 10. "
         f"All keys: razorlight {command} --help (at length; -h is short). Those of a class: "
-        f"razorlight {command} --model.help SegmentationTask, --data.help ADE20K, "
-        "--trainer.callbacks.help BackRazor."
+        f"razorlight {command} --model.help SegmentationTask, --data.help ADE20K, --razor.help."
     )
 
 

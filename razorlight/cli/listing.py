@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from razorlight.cli import sources
+from razorlight.cli.help import CALLBACK_KEYS
 from razorlight.config_files import find_config, shipped_configs
 from razorlight.errors import RazorError
 
@@ -29,10 +30,9 @@ def show(kind: str, pattern: str = "*") -> None:
         RazorError: if no name matches. The message gives the nearest names.
     """
     groups = KINDS[kind]()
-    names = [name for group in groups.values() for name in group]
-    matching = {name for name in names if fnmatchcase(name, pattern)}
+    matching = {name for group in groups.values() for name in group if fnmatchcase(name, pattern)}
     if not matching:
-        near = get_close_matches(pattern.strip("*"), names, n=3, cutoff=0)
+        near = get_close_matches(pattern.strip("*"), names(kind), n=3, cutoff=0)
         raise RazorError(
             f"list {kind}: {pattern!r} matches nothing; the nearest names are {', '.join(near)}"
         )
@@ -41,6 +41,11 @@ def show(kind: str, pattern: str = "*") -> None:
         if heading and chosen:
             print(f"# {heading}")
         _print_columns(chosen)
+
+
+def names(kind: str) -> list[str]:
+    """The names of a kind, a key of :data:`KINDS`."""
+    return [name for group in KINDS[kind]().values() for name in group]
 
 
 def _print_columns(group: Mapping[str, str]) -> None:
@@ -82,19 +87,27 @@ def _models() -> Groups:
 
 
 def _recipes() -> Groups:
-    return _table("planning/recipes.py", "RECIPES")
+    return {"--razor.recipe": _table("planning/recipes.py", "RECIPES")}
+
+
+def _callbacks() -> Groups:
+    classes = sources.imported(sources.package("razorlight") / "callbacks" / "__init__.py")
+    lines = {name: sources.summary(node) for name, node in classes.items()}
+    keyed = {key: f"{name}: {lines.pop(name)}" for key, (name, *_) in CALLBACK_KEYS.items()}
+    heading = "keys, such as --razor false or --razor.recipe compact"
+    return {heading: keyed, "in trainer.callbacks": lines}
 
 
 def _codecs() -> Groups:
-    return _table("codecs/parsing.py", "CODECS")
+    return {"": _table("codecs/parsing.py", "CODECS")}
 
 
-def _table(module: str, variable: str) -> Groups:
+def _table(module: str, variable: str) -> dict[str, str]:
     """The classes or functions that a module of razorlight gives names to."""
     file = sources.package("razorlight") / module
     known = {**sources.imported(file), **sources.definitions(file)}
     named = sources.table(sources.assigned(file, variable))
-    return {"": {name: sources.summary(known[ast.unparse(node)]) for name, node in named.items()}}
+    return {name: sources.summary(known[ast.unparse(node)]) for name, node in named.items()}
 
 
 KINDS: Mapping[str, Callable[[], Groups]] = {
@@ -103,5 +116,6 @@ KINDS: Mapping[str, Callable[[], Groups]] = {
     "models": _models,
     "recipes": _recipes,
     "codecs": _codecs,
+    "callbacks": _callbacks,
 }
 """The kinds that can be listed, and the functions that find them."""

@@ -7,7 +7,9 @@ from inspect import signature
 
 from lightning.pytorch import Trainer
 
+from razorlight import callbacks
 from razorlight.cli.configs import NAMESPACES
+from razorlight.cli.help import CALLBACK_KEYS
 
 
 def explain(message: str) -> str:
@@ -20,6 +22,8 @@ def explain(message: str) -> str:
     near = _nearest(gist)
     for pattern, plain in _PLAIN.items():
         gist = re.sub(pattern, plain, gist)
+    if by_key := _by_key(gist):
+        return by_key
     return f"{gist}; did you mean {near}?" if near else gist
 
 
@@ -37,6 +41,19 @@ _PLAIN = {
     r' in "<unicode string>",': " in",
 }
 """Wording of jsonargparse, by regular expression, and plainer words for it."""
+
+
+def _by_key(gist: str) -> str | None:
+    """The reason of an error that the key of a callback is the way out of; None for any other."""
+    value = re.fullmatch(r"(\w+): there is no class (.*)", gist)
+    if value and value[1] in CALLBACK_KEYS:
+        key, example = value[1], CALLBACK_KEYS[value[1]].example
+        return f"{key}: give true, false or arguments, as --{key}.{example}; got {value[2]}"
+    option = re.fullmatch(r"trainer\.callbacks: \w+: Option '(\w+)' is not accepted", gist)
+    for key, (name, *_) in CALLBACK_KEYS.items():
+        if option and option[1] in signature(getattr(callbacks, name)).parameters:
+            return f"{gist}; {name} has it: say --{key}.{option[1]}"
+    return None
 
 
 def _gist(message: str) -> str:
@@ -79,4 +96,4 @@ def _known_names(gist: str) -> set[str]:
         return set(signature(getattr(import_module(where), name)).parameters)
     names = {name for namespace in NAMESPACES for name in namespace.__all__}
     names.update(signature(Trainer).parameters)
-    return names | {"trainer", "model", "data", "class_path", "init_args"}
+    return names | {"trainer", "model", "data", "class_path", "init_args", *CALLBACK_KEYS}

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
+from razorlight.cli.callback_keys import add_keys, callbacks_of_run
 from razorlight.cli.checkpoint_io import write_whole_checkpoints
 from razorlight.cli.configs import ConfigFile, WholeConfig
 from razorlight.cli.help import CONFIG_HELP, keys_help, usage
@@ -56,7 +57,8 @@ class RazorCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Give the number of classes of the data to the model."""
+        """Add the keys of callbacks, and give the number of classes of the data to the model."""
+        add_keys(parser)
         parser.link_arguments(
             "data.num_classes", "model.init_args.num_classes", apply_on="instantiate"
         )
@@ -72,13 +74,14 @@ class RazorCLI(LightningCLI):
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer, with the callbacks that every run has."""
-        callbacks: list[Callback] = [RandomState(), RunSummary()]
+        """The trainer, with the callbacks that the configuration asks for or every run has."""
         settings = self.config_init.get(str(self.subcommand), self.config_init)
-        if settings["trainer"]["enable_checkpointing"] is not False:
-            callbacks.append(LastCheckpoint())
-        self.trainer_defaults["callbacks"] = callbacks
-        trainer = super().instantiate_trainer(**kwargs)
+        callbacks = callbacks_of_run(settings, self.model)
+        saving = settings["trainer"]["enable_checkpointing"] is not False
+        for kind in (RandomState, RunSummary, *([LastCheckpoint] if saving else [])):
+            if not any(isinstance(each, kind) for each in callbacks):
+                callbacks.append(kind())
+        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
         write_whole_checkpoints(trainer)
         write_whole_metrics(trainer)
         return trainer

@@ -60,7 +60,8 @@ def make_plan(
     if not stored:
         raise RazorError(
             f"nothing to convert in {type(model).__name__}: {plan.reasons()}; name layers "
-            "with include=[...], or register their classes with razorlight.layers.register"
+            "with include=[...], register their classes with razorlight.layers.register, or train "
+            "without the razor"
         )
     return plan
 

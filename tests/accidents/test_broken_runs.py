@@ -117,15 +117,15 @@ def on_a_gpu(*_):
 
 @pytest.mark.parametrize("run_out", [allocate, on_a_gpu])
 @pytest.mark.parametrize(
-    ("callbacks", "advice"),
+    ("razor", "advice"),
     [
-        ("[{class_path: BackRazor}]", "in place of balanced take recipe compact, or take a small"),
-        ("[]", "train by a recipe (callback BackRazor), or take a smaller batch"),
+        ("true", "in place of balanced take recipe compact, or take a small"),
+        ("false", "train by a recipe (callback BackRazor), or take a smaller batch"),
     ],
 )
-def test_out_of_memory(folder, monkeypatch, error_line, run_out, callbacks, advice):
+def test_out_of_memory(folder, monkeypatch, error_line, run_out, razor, advice):
     monkeypatch.setattr(ClassificationTask, "training_loss", run_out)
-    assert fit(f"--trainer.callbacks={callbacks}") == 1
+    assert fit(f"--razor={razor}") == 1
     line = error_line()
     assert line.startswith("error: out of memory: ")
     assert advice in line
