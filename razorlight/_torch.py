@@ -255,14 +255,6 @@ def vjp(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Pull]
     return out.detach(), lambda grad: torch.autograd.grad(out, leaves, grad)
 
 
-def run_backward(loss: Tensor) -> None:
-    """``loss.backward()``, in which a mode that intercepts torch's functions stays on."""
-    Variable._execution_engine.run_backward(
-        (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True,
-        accumulate_grad=True,
-    )  # fmt: skip
-
-
 def when_backward_ends(callback: Callable[[], None]) -> None:
     """Call ``callback`` at the end of the current backward pass."""
     Variable._execution_engine.queue_callback(callback)

@@ -6,37 +6,56 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.library import Library
 from torch.optim import Optimizer
-from torch.overrides import TorchFunctionMode
 
-from razorlight._torch import TorchDispatchMode, run_backward, standing_for_a_gpu, tree_map
+from razorlight._torch import TorchDispatchMode, standing_for_a_gpu, tree_map
 from razorlight.errors import RazorError
+
+aten = torch.ops.aten
 
 GRANULARITY = 512
 """CUDA's allocator rounds each tensor up to a multiple of so many bytes."""
 
-# fmt: off
-_IN_FLOAT32 = frozenset((
-    "binary_cross_entropy_with_logits", "cosine_similarity", "cross_entropy", "cumprod", "cumsum",
-    "exp", "expm1", "group_norm", "kl_div", "l1_loss", "layer_norm", "log", "log1p",
-    "log_softmax", "mse_loss", "native_group_norm", "native_layer_norm", "nll_loss", "norm",
-    "pow", "__pow__", "prod", "reciprocal", "rsqrt", "smooth_l1_loss", "softmax", "softmin",
-    "softplus", "sum",
-))
-# fmt: on
-"""What autocast on CUDA runs in float32. On a CPU it runs the most of these in narrow dtypes."""
-
-_NORMS = frozenset(
-    getattr(torch.ops.aten, name)
-    for name in ("native_batch_norm", "native_layer_norm", "native_group_norm")
+_IN_FLOAT32 = (
+    "binary_cross_entropy_with_logits",
+    "cosine_similarity",
+    "cumprod",
+    "cumsum",
+    "exp",
+    "expm1",
+    "group_norm",
+    "kl_div",
+    "l1_loss",
+    "layer_norm",
+    "log",
+    "log1p",
+    "log_softmax",
+    "mse_loss",
+    "native_layer_norm",
+    "nll_loss",
+    "nll_loss2d",
+    "norm",
+    "pow",
+    "prod",
+    "reciprocal",
+    "rsqrt",
+    "smooth_l1_loss",
+    "softmax",
+    "softplus",
+    "sum",
 )
+"""What autocast on CUDA runs in float32. On a CPU it runs most of these in narrow dtypes."""
+
+_NORMS = (aten.native_batch_norm, aten.native_layer_norm, aten.native_group_norm)
 
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Let steps on fake tensors of a CPU need the memory that they would need on a GPU.
+
+    Meanwhile other threads may not run on a CPU under autocast, or drop out.
 
     Raises:
         RazorError: if Triton is missing, in which the kernels are written.
@@ -46,7 +65,7 @@ def as_on_a_gpu() -> Iterator[None]:
             "device cuda: the kernels of a GPU are planned by Triton, which is missing here; "
             "pip install triton, on Linux"
         )
-    with standing_for_a_gpu(), _Functions(), _WideStatistics():
+    with standing_for_a_gpu(), _gpu_operators(), _WideStatistics():
         yield
 
 
@@ -57,22 +76,32 @@ def step_as_on_a_gpu(optimizer: Optimizer) -> None:
             group["foreach"] = True
 
 
-class _Functions(TorchFunctionMode):
-    """Replaces the functions that store more, or less, on a CPU than on a GPU."""
+@contextmanager
+def _gpu_operators() -> Iterator[None]:
+    """Replace the operators that store more, or less, on a CPU than on a GPU."""
+    library = Library("aten", "IMPL")
+    replaced: list[tuple[Any, Callable[..., Any], str]] = [
+        (aten.dropout.default, _dropout, "AutogradCPU"),
+        (aten.scaled_dot_product_attention.default, _attention, "AutogradCPU"),
+    ]
+    for packet in (getattr(aten, name) for name in _IN_FLOAT32):
+        overloads = (getattr(packet, name) for name in packet.overloads() if "out" not in name)
+        replaced += [(each, _in_float32(each), "AutocastCPU") for each in overloads]
+    try:
+        for operator, kernel, key in replaced:
+            library.impl(operator, kernel, key, allow_override=True)
+        yield
+    finally:
+        library._destroy()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is Tensor.backward and not any(kwargs.values()):
-            with self:  # because a checkpoint runs forward again in there
-                return run_backward(*args)
-        if func in _REPLACED:
-            return _REPLACED[func](*args, **kwargs)
-        is_wide = getattr(func, "__name__", None) in _IN_FLOAT32
-        if is_wide and torch.is_autocast_enabled("cpu"):
-            args, kwargs = tree_map(_as_float32, (args, kwargs))
-        return func(*args, **kwargs)
+
+def _in_float32(operator: Any) -> Callable[..., Any]:
+    def cast(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = tree_map(_as_float32, (args, kwargs))
+        with torch.autocast("cpu", enabled=False):
+            return operator(*args, **kwargs)
+
+    return cast
 
 
 def _as_float32(leaf: Any) -> Any:
@@ -80,11 +109,11 @@ def _as_float32(leaf: Any) -> Any:
     return leaf.float() if is_narrow else leaf
 
 
-def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def _dropout(input: Tensor, p: float, train: bool) -> Tensor:
     """With a mask of one byte an entry, where a CPU keeps one in the dtype of the input."""
-    if not training or not 0 < p < 1:
-        return F.dropout(input, p, training, inplace)
-    return torch.native_dropout(input, p, True)[0]
+    if not train or not 0 < p < 1:
+        return aten.dropout.default.decompose(input, p, train)
+    return torch.native_dropout(input, p, train)[0]
 
 
 def _attention(
@@ -97,13 +126,8 @@ def _attention(
     **named: Any,
 ) -> Tensor:
     """Without dropout, for which a CPU keeps the weights. A GPU draws the dropout again."""
-    return F.scaled_dot_product_attention(query, key, value, attn_mask, 0.0, *more, **named)
-
-
-_REPLACED: dict[Any, Callable[..., Tensor]] = {
-    F.dropout: _dropout,
-    F.scaled_dot_product_attention: _attention,
-}
+    operands = (query, key, value, attn_mask)
+    return aten.scaled_dot_product_attention.default.decompose(*operands, 0.0, *more, **named)
 
 
 class _WideStatistics(TorchDispatchMode):

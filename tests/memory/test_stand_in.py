@@ -42,6 +42,18 @@ def test_a_norm_runs_in_float32():
     assert by_gpu - by_cpu == pytest.approx(wider, abs=4 * GRANULARITY)
 
 
+@pytest.mark.parametrize("recipe", [None, "exact", "balanced"])
+def test_norms_and_softmax_give_float32(recipe):
+    model = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 64), nn.Softmax(-1))
+    if recipe:
+        razor_(model, recipe)
+    dtypes = []
+    for layer in (model[1], model[3]):
+        layer.register_forward_hook(lambda _, inputs, out: dtypes.append(out.dtype))
+    StepEstimate(model, narrow_step, device="cuda").memory(torch.empty(8, 64))
+    assert dtypes == [torch.float32] * 2
+
+
 def test_a_checkpoint_runs_forward_again_as_it_ran():
     layers = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 64), nn.Dropout())
 
