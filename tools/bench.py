@@ -223,15 +223,20 @@ WHOLE = "whole"
 
 
 def cosines(found: dict[str, Tensor], dense: dict[str, Tensor]) -> dict[str, float]:
-    """Cosines to the dense gradient, of the whole and of each weight matrix and kernel."""
-    matrices = [name for name in dense if name.endswith("weight") and dense[name].ndim > 1]
+    """Cosines to the dense gradient: of the whole, and of each matrix and kernel that has one.
+
+    Those before a norm that begins at zero have a gradient of zeros.
+    """
+    weights = [name for name in dense if name.endswith("weight") and dense[name].ndim > 1]
+    matrices = [name for name in weights if dense[name].any()]
     whole = cosine([found[name] for name in dense], [*dense.values()])
     return {WHOLE: whole} | {name: cosine([found[name]], [dense[name]]) for name in matrices}
 
 
 def lowest(found: list[dict[str, float]]) -> Row:
     """The lowest of what was compared, and the name of the matrix that has it."""
-    by_name = {name: min(row[name] for row in found) for name in found[0]}
+    names = [name for name in found[0] if all(name in row for row in found)]
+    by_name = {name: min(row[name] for row in found) for name in names}
     whole = by_name.pop(WHOLE)
     worst = min(by_name, key=by_name.__getitem__)
     return {"cosine": whole, "worst": by_name[worst], "worst matrix": worst}
