@@ -1,13 +1,14 @@
 """What all data modules share: splits, loaders, and the division of a training set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -17,6 +18,7 @@ from razorlight.data.held_out import Split
 from razorlight.data.pictures import denormalise
 from razorlight.data.plotting import draw_samples
 from razorlight.data.predict_folder import PredictFolder
+from razorlight.data.quick_look import look_at_some, warn_of_unseen_classes
 from razorlight.data.samples import Samples
 from razorlight.data.transforms import (
     IMAGENET_MEAN,
@@ -24,7 +26,6 @@ from razorlight.data.transforms import (
     Channels,
     Pipelines,
 )
-from razorlight.data.unseen_classes import warn_of_unseen_classes
 from razorlight.errors import RazorError
 from razorlight.protocols import Labelled
 
@@ -146,13 +147,15 @@ class RazorDataModule(LightningDataModule, ABC):
         """What :meth:`plot` shows of a target: words, or a picture, uint8 (3, H, W)."""
 
     def setup(self, stage: str) -> None:
-        """Index the samples that a stage needs; before training, warn of classes it never sees.
+        """Index the samples that a stage needs; before training, look at some of them.
+
+        A file that cannot be used is refused, and a warning names classes that training never sees.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
 
         Raises:
-            RazorError: if the data are missing, or the data set lacks the split.
+            RazorError: if the data are missing or cannot be used, or the data set lacks the split.
         """
         needed: dict[str, tuple[Split, ...]] = {
             "fit": ("train", "val"),
@@ -160,13 +163,18 @@ class RazorDataModule(LightningDataModule, ABC):
             "test": ("test",),
             "predict": () if self.predict_folder else (self._predict_split,),
         }
-        begins = stage == "fit" and "train" not in self._datasets
-        for split in needed[stage]:
-            if split not in self._datasets:
-                self._datasets[split] = self._dataset(split)
-        if begins and isinstance(self, Labelled):
-            train = self._datasets["train"].source
-            warn_of_unseen_classes(type(self).__name__, train, self.class_names)
+        new = [split for split in needed[stage] if split not in self._datasets]
+        self._datasets |= {split: self._dataset(split) for split in new}
+        if stage == "fit":
+            self._look_quickly(new)
+
+    @rank_zero_only
+    def _look_quickly(self, splits: Sequence[Split]) -> None:
+        for split in splits:
+            samples = self._datasets[split].source
+            found = look_at_some(samples)
+            if split == "train" and isinstance(self, Labelled):
+                warn_of_unseen_classes(type(self).__name__, samples, found, self.class_names)
 
     def find(self, stage: str) -> None:
         """Find the data of a stage now, so that a run says at once if they are missing.

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import razorlight.data.unseen_classes
+import razorlight.data.quick_look
 from razorlight.data import ImageFolder, SegmentationFolder, VOCAug
+from razorlight.errors import RazorError
 
 
 def said(data):
@@ -46,7 +47,7 @@ def test_nothing_is_said_where_training_sees_every_class(tmp_path):
 
 @pytest.mark.parametrize("looked", [1, 2, 3])
 def test_a_part_of_many_masks_is_looked_at_and_said(tmp_path, monkeypatch, looked):
-    monkeypatch.setattr(razorlight.data.unseen_classes, "MASKS", looked)
+    monkeypatch.setattr(razorlight.data.quick_look, "FILES", looked)
     root = scenes(tmp_path, [0], [0], [0])
     [line] = said(SegmentationFolder(root, list("abcdef")))
     share = f"{looked} of the 3" if looked < 3 else "the 3"
@@ -66,10 +67,26 @@ def test_a_class_without_an_image(tmp_path):
     assert said(ImageFolder(str(tmp_path))) == ["ImageFolder: no training image is of 'emu'"]
 
 
-def test_a_mask_that_cannot_be_read_is_left_to_training(tmp_path):
-    root = scenes(tmp_path, [0], [9])
-    Image.new("RGB", (8, 8)).save(tmp_path / "masks" / "train" / "0.png")
-    assert said(SegmentationFolder(root, ["a", "b"])) == []
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("masks/{}/1.png", "has 3 channels"),
+        ("images/{}/1.jpg", "pixels high and wide"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_said_before_training(tmp_path, split, file, message):
+    root = scenes(tmp_path, [0], [1])
+    Image.new("RGB", (9, 9)).save(tmp_path / file.format(split))
+    with pytest.raises(RazorError, match=message):
+        said(SegmentationFolder(root, ["a", "b"]))
+
+
+def test_an_image_that_is_none_is_said_before_training(tmp_path):
+    made_classification.make_image_folder(tmp_path)
+    next((tmp_path / "train").rglob("*.jpg")).write_text("no image")
+    with pytest.raises(RazorError, match=r"cannot read image .*; replace or remove it"):
+        said(ImageFolder(str(tmp_path)))
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -1,0 +1,183 @@
+"""All that can be wrong with data, found before a run: each file is read once."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import sqrt
+
+from razorlight.data.base import RazorDataModule
+from razorlight.data.class_balance import balancing_weights
+from razorlight.data.held_out import Split
+from razorlight.data.looks import Look, Three, looks
+from razorlight.data.samples import Samples
+from razorlight.data.transforms import IGNORE_INDEX
+from razorlight.errors import RazorError
+from razorlight.protocols import Labelled
+
+Watch = Callable[[Iterable[Look], int, Split], Iterable[Look]]
+"""Passes looks on while they are made, such as a bar; is given their number and split."""
+
+
+@dataclass
+class SplitFacts:
+    """What the samples of a split are.
+
+    Attributes:
+        samples: how many there are.
+        problems: for each sample that cannot be used, why.
+        sizes: height and width of the images, with their numbers.
+        modes: kinds of the image files, with their numbers.
+        turned: images that their EXIF data turn.
+        repeated: images whose file has the content of another one of the split.
+        names: a name by the content of the image.
+        labels: images of each class, or pixels.
+        images_with: images that have the label.
+        depths: the nearest and the farthest depth, in metres; None where there are none.
+    """
+
+    samples: int = 0
+    problems: list[str] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    turned: int = 0
+    repeated: int = 0
+    names: dict[bytes, str] = field(default_factory=dict)
+    labels: Counter[int] = field(default_factory=Counter)
+    images_with: Counter[int] = field(default_factory=Counter)
+    depths: tuple[float, float] | None = None
+    _mean: list[float] = field(default_factory=lambda: [0.0] * 3)
+    _square: list[float] = field(default_factory=lambda: [0.0] * 3)
+    _measured: float = 0
+
+    def add(self, look: Look) -> None:
+        """Add a sample."""
+        self.samples += 1
+        if look.problem:
+            self.problems.append(look.problem)
+            return
+        self.sizes[look.size] += 1
+        self.modes[look.mode] += 1
+        self.turned += look.turned
+        self.repeated += look.digest in self.names
+        self.names.setdefault(look.digest, look.name)
+        self.labels.update(look.labels)
+        self.images_with.update(look.labels.keys())
+        for channel in range(3):
+            self._mean[channel] += look.mean[channel]
+            self._square[channel] += look.square[channel]
+        self._measured += look.measured
+        if look.depths:
+            near, far = self.depths or look.depths
+            self.depths = (min(near, look.depths[0]), max(far, look.depths[1]))
+
+    @property
+    def usable(self) -> int:
+        """How many samples can be used."""
+        return self.samples - len(self.problems)
+
+    @property
+    def measured(self) -> float:
+        """Mean share of the pixels that have a depth."""
+        return self._measured / max(1, self.usable)
+
+    @property
+    def ignored(self) -> float:
+        """Share of the pixels that count for nothing."""
+        return self.labels[IGNORE_INDEX] / max(1, self.labels.total())
+
+    @property
+    def mean(self) -> Three:
+        """Mean of each channel in 0..1, each image alike."""
+        red, green, blue = (total / max(1, self.usable) for total in self._mean)
+        return red, green, blue
+
+    @property
+    def std(self) -> Three:
+        """Standard deviation of each channel, likewise."""
+        squares = (total / max(1, self.usable) for total in self._square)
+        pairs = zip(squares, self.mean, strict=True)
+        red, green, blue = (sqrt(max(0.0, square - mean**2)) for square, mean in pairs)
+        return red, green, blue
+
+
+@dataclass
+class DataCheck:
+    """What was found in the data of a run.
+
+    Attributes:
+        splits: facts of each split that could be found.
+        missing: for each split that could not, why.
+        class_names: names of the classes; empty where targets are no classes.
+    """
+
+    splits: dict[Split, SplitFacts]
+    missing: dict[Split, str]
+    class_names: Sequence[str]
+
+    @property
+    def faults(self) -> list[str]:
+        """Why ``fit`` would fail, a line each."""
+        needed: tuple[Split, ...] = ("train", "val")
+        lines = [self.missing[split] for split in needed if split in self.missing]
+        return lines + [p for s in needed if s in self.splits for p in self.splits[s].problems]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What ``fit`` would put up with, a line each."""
+        lines = [f"test: {problem}" for problem in self._of_test()]
+        for name, facts in self.splits.items():
+            unseen = [
+                each for label, each in enumerate(self.class_names) if not facts.labels[label]
+            ]
+            if unseen and facts.usable and name != "test":
+                lines.append(f"{name}: no sample is of {_some(unseen)}")
+        for one, other in combinations(self.splits, 2):
+            names, others = self.splits[one].names, self.splits[other].names
+            if shared := sorted(names.keys() & others.keys(), key=lambda digest: names[digest]):
+                pair = f"{names[shared[0]]} and {others[shared[0]]}"
+                lines.append(f"{one} and {other} share {len(shared)} images, first {pair}")
+        return lines
+
+    def _of_test(self) -> list[str]:
+        facts = self.splits.get("test", SplitFacts())
+        return [*([self.missing["test"]] if "test" in self.missing else []), *facts.problems]
+
+    @property
+    def class_weights(self) -> list[float]:
+        """Weights under which all classes count alike in training; empty without classes."""
+        facts = self.splits.get("train", SplitFacts())
+        return balancing_weights([facts.labels[label] for label in range(len(self.class_names))])
+
+
+def check_data(
+    data: RazorDataModule, watch: Watch = lambda found, total, split: found
+) -> DataCheck:
+    """Read every image, class and map of a data module once, by its ``num_workers`` processes.
+
+    Args:
+        data: a data module; nothing of it is changed.
+        watch: sees each look as it is made.
+
+    Raises:
+        RazorError: if the data are missing altogether.
+    """
+    data.prepare_data()
+    splits: dict[Split, SplitFacts] = {}
+    missing: dict[Split, str] = {}
+    for split in data.splits:
+        try:
+            samples: Samples = data.samples(split)
+        except RazorError as error:
+            missing[split] = str(error)
+            continue
+        facts = splits[split] = SplitFacts()
+        for look in watch(looks(samples, data.num_workers), len(samples), split):
+            facts.add(look)
+    names = data.class_names if isinstance(data, Labelled) and splits else ()
+    return DataCheck(splits, missing, names)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(repr(name) for name in names[:3]) + more

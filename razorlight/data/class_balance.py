@@ -1,0 +1,23 @@
+"""Weights under which rare classes count as much as common ones."""
+
+from collections.abc import Sequence
+
+
+def balancing_weights(counts: Sequence[int]) -> list[float]:
+    """Weights that are inverse to the shares of the classes.
+
+    Each class then has the same part in a weighted loss. The weight of the average sample is 1, as
+    in the ``balanced`` weights of scikit-learn.
+
+    Args:
+        counts: images or pixels of each class.
+
+    Returns:
+        A weight for each class; 1 for a class that does not occur.
+
+    Example:
+        >>> balancing_weights([30, 10, 0])
+        [0.6666666666666666, 2.0, 1.0]
+    """
+    present = sum(count > 0 for count in counts)
+    return [sum(counts) / (present * count) if count else 1.0 for count in counts]
