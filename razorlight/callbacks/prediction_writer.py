@@ -40,7 +40,8 @@ class PredictionWriter(BasePredictionWriter):
       class and that class's probability, and the next likeliest up to five. Of several processes
       each writes its own, ``classes_rank<n>.csv``.
     * Class ids, integer (B, H, W): ``masks/<name>.png``, indexed by class id, with the data's
-      ``palette``; for files also ``overlays/<name>.jpg``, these colours over the photograph.
+      ``palette``; for files also ``overlays/<name>.jpg``, these colours over the photograph,
+      which stays as it is where the class is called background.
     * Depth in metres, float (B, H, W): ``depth/<name>.png``, grey of 16 bits, in millimetres.
 
     Where a :class:`razorlight.data.RazorDataModule` has a ``predict_folder``, names follow its
@@ -120,7 +121,8 @@ class PredictionWriter(BasePredictionWriter):
             values = at_own_size(values, region, photograph.shape[-2:])
             self._write(kind, name, values, data)
             if kind == "masks":
-                blended = overlay(photograph, colour_labels(values, _palette(data)))
+                names = data.class_names if isinstance(data, Labelled) else ()
+                blended = overlay(photograph, values, _palette(data), names)
                 to_pil_image(blended).save(self._path("overlays", f"{name}.jpg"), quality=90)
 
     @override

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
@@ -17,8 +16,7 @@ from razorlight._torch import FACTORIES, tree_leaves, tree_map
 from razorlight.callbacks import BackRazor, OptimizerInBackward
 from razorlight.callbacks.lone_step import Precision, record_nothing, run_training_step
 from razorlight.cli.callback_keys import callbacks_of_run
-from razorlight.cli.help import keys_help, usage
-from razorlight.cli.training import RazorCLI
+from razorlight.cli.parsed_run import Options, ParsedRun
 from razorlight.cli.warning_lines import plain_warnings, silence_others
 from razorlight.data import RazorDataModule
 from razorlight.errors import RazorError
@@ -26,7 +24,7 @@ from razorlight.memory.estimate import DEVICES
 from razorlight.tasks import FineTuningTask
 from razorlight.tasks.networks import NONE
 
-DEVICE: dict[str, dict[str, Any]] = {
+DEVICE: Options = {
     "--device": {
         "choices": DEVICES,
         "help": "estimate a step there (default: where `fit` would run)",
@@ -34,7 +32,7 @@ DEVICE: dict[str, dict[str, Any]] = {
 }
 
 
-class DryRun(RazorCLI):
+class DryRun(ParsedRun):
     """The objects that ``fit`` would make, but for the trainer. Nothing is trained.
 
     Args:
@@ -57,11 +55,11 @@ class DryRun(RazorCLI):
         self,
         command: str,
         args: Sequence[str],
-        options: dict[str, dict[str, Any]],
+        options: Options,
         on_meta: bool = True,
     ) -> None:
-        self.command, self.options, self._on_meta = command, options, on_meta
-        super().__init__([*args], run=False)
+        self._on_meta = on_meta
+        super().__init__(command, args, options | DEVICE)
         self._precision = Precision(str(self.settings["trainer"]["precision"] or "32-true"))
         self.module = self._cast((self.model.to("meta") if on_meta else self.model).train())
         record_nothing(self.module)
@@ -75,26 +73,10 @@ class DryRun(RazorCLI):
         """The values of all options, objects made."""
         return self.config_init
 
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """A parser with the options of ``fit``, and those of the command."""
-        help = {"usage": usage(self.command), "description": keys_help(self.command)}
-        parser = super().init_parser(**kwargs | help)
-        for name, option in (self.options | DEVICE).items():
-            parser.add_argument(name, **option)
-        # configurations that `fit` has written hold these
-        parser.add_argument("--ckpt_path", type=Any, default=None, help="is not read")
-        parser.add_argument("--weights_only", type=Any, default=None, help="is not read")
-        return parser
-
     def before_instantiate_classes(self) -> None:
         """Let the module be made on the device ``meta``."""
         if self._on_meta:
             self.parser.add_instantiator(_make_on_meta, LightningModule, prepend=True)
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """None is made, because a configuration may ask for devices that this machine lacks."""
-        nothing: Any = None
-        return nothing
 
     def batch(self) -> Any:
         """A training batch. Its values do not matter if the module is on the device ``meta``."""

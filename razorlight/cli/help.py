@@ -11,6 +11,8 @@ TRAINING = {
 """The commands that Lightning's command line runs, and what each does."""
 
 DRY_RUNS = {
+    "check": "read all its data once, and say what is wrong with them",
+    "preview": "draw batches of its training data as a picture",
     "estimate": "say what memory a step of training would need, without running it",
     "explain": "say how each layer would store, what it stores, and why",
 }

@@ -32,9 +32,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
             training.run(args)
         elif words and words[0] in DRY_RUNS and words[1:] != ["-h"]:
-            from razorlight.cli import dry_run, estimate, explain
+            from razorlight.cli import check, dry_run, estimate, explain, preview
 
-            commands = {"estimate": estimate.run, "explain": explain.run}
+            commands = {
+                "check": check.run,
+                "preview": preview.run,
+                "estimate": estimate.run,
+                "explain": explain.run,
+            }
             dry_run.run(commands[words[0]], words)
         else:
             run_command(words)

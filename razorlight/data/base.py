@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from razorlight.data.held_out import Split
-from razorlight.data.pictures import denormalise
+from razorlight.data.pictures import colours_of, denormalise, overlay
 from razorlight.data.plotting import draw_samples
 from razorlight.data.predict_folder import PredictFolder
 from razorlight.data.quick_look import look_at_some, warn_of_unseen_classes
@@ -27,7 +27,7 @@ from razorlight.data.transforms import (
     Pipelines,
 )
 from razorlight.errors import RazorError
-from razorlight.protocols import Labelled
+from razorlight.protocols import Coloured, Labelled
 
 
 class RazorDataModule(LightningDataModule, ABC):
@@ -128,6 +128,9 @@ class RazorDataModule(LightningDataModule, ABC):
     def plot(self, batch: tuple[Tensor, Tensor], count: int = 8) -> Figure:
         """Draw the first images of a batch, each with its target.
 
+        The target is a caption, or a picture beside the image. Masks lie over
+        their images, and the colours of the classes are named.
+
         Args:
             batch: ``(images, targets)``, as the loaders give it.
             count: images at most.
@@ -140,7 +143,12 @@ class RazorDataModule(LightningDataModule, ABC):
         """
         images, targets = (part[:count] for part in batch)
         pictures = [denormalise(image, self.mean, self.std) for image in images]
-        return draw_samples(pictures, [self.show_target(target) for target in targets])
+        if not isinstance(self, Coloured) or targets.ndim != 3:
+            return draw_samples(pictures, [self.show_target(target) for target in targets])
+        names = self.class_names if isinstance(self, Labelled) else ()
+        pairs = zip(pictures, targets, strict=True)
+        overlays = [overlay(picture, labels, self.palette, names) for picture, labels in pairs]
+        return draw_samples(pictures, overlays, colours_of(targets, self.palette, names))
 
     @abstractmethod
     def show_target(self, target: Tensor) -> str | Tensor:

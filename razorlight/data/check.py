@@ -131,7 +131,8 @@ class DataCheck:
                 each for label, each in enumerate(self.class_names) if not facts.labels[label]
             ]
             if unseen and facts.usable and name != "test":
-                lines.append(f"{name}: no sample is of {_some(unseen)}")
+                void = f"; {facts.ignored:.0%} of the pixels are ignored" if facts.ignored else ""
+                lines.append(f"{name}: no sample is of {_some(unseen)}{void}")
         for one, other in combinations(self.splits, 2):
             names, others = self.splits[one].names, self.splits[other].names
             if shared := sorted(names.keys() & others.keys(), key=lambda digest: names[digest]):
@@ -174,8 +175,14 @@ def check_data(
         facts = splits[split] = SplitFacts()
         for look in watch(looks(samples, data.num_workers), len(samples), split):
             facts.add(look)
-    names = data.class_names if isinstance(data, Labelled) and splits else ()
-    return DataCheck(splits, missing, names)
+    return DataCheck(splits, missing, _class_names(data))
+
+
+def _class_names(data: RazorDataModule) -> Sequence[str]:
+    try:
+        return data.class_names if isinstance(data, Labelled) else ()
+    except RazorError:  # the training split is missing, which is said already
+        return ()
 
 
 def _some(names: Sequence[str]) -> str:

@@ -71,4 +71,6 @@ class ClassificationData(RazorDataModule):
             return self.class_names[int(target)]
         shares, classes = target.sort(descending=True)
         parts = zip(shares[:2].tolist(), classes[:2].tolist(), strict=True)
-        return " + ".join(f"{share:.0%} {self.class_names[c]}" for share, c in parts if share)
+        return " + ".join(
+            f"{share:.0%} {self.class_names[c]}" for share, c in parts if share >= 0.005
+        )

@@ -58,9 +58,44 @@ def colour_depths(depths: Tensor, farthest: float | None = None) -> Tensor:
     return colours.permute(2, 0, 1)
 
 
-def overlay(photograph: Tensor, colours: Tensor) -> Tensor:
-    """A photograph through which half of the colours shows, of equal size."""
-    return torch.lerp(photograph.float(), colours.float(), OPACITY).round().to(torch.uint8)
+def overlay(
+    photograph: Tensor, labels: Tensor, palette: Palette, names: Sequence[str] = ()
+) -> Tensor:
+    """A photograph with half of the colours of its classes over it.
+
+    Args:
+        photograph: uint8 (3, H, W).
+        labels: class ids, integer (H, W).
+        palette: colours of the classes.
+        names: names of the classes. Where the class is called background, the photograph stays as
+            it is.
+    """
+    photograph, labels = photograph.cpu(), labels.cpu()
+    colours = colour_labels(labels, palette)
+    mixed = torch.lerp(photograph.float(), colours.float(), OPACITY).round().to(torch.uint8)
+    plain = torch.tensor([label for label, name in enumerate(names) if is_background(name)])
+    return torch.where(torch.isin(labels, plain), photograph, mixed)
+
+
+def colours_of(
+    labels: Tensor, palette: Palette, names: Sequence[str]
+) -> dict[str, tuple[int, int, int]]:
+    """The colours that :func:`overlay` lays over photographs, by the names of the classes.
+
+    Args:
+        labels: class ids, integer, of any shape; classes that do not occur are left out.
+        palette: colours of the classes.
+        names: names of the classes.
+    """
+    present = labels.unique().tolist()
+    known = [label for label in present if label < len(names) and not is_background(names[label])]
+    colours = {names[label]: palette[label] for label in known}
+    return colours | ({"ignored": VOID} if max(present) >= len(names) else {})
+
+
+def is_background(name: str) -> bool:
+    """Whether a class is what is around all others, by its name."""
+    return name.lower() == "background"
 
 
 def side_by_side(panels: Sequence[Tensor]) -> Tensor:

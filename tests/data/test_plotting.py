@@ -8,7 +8,8 @@ from torch import Tensor
 
 from razorlight.data import DepthFolder, Food101, OxfordPetTrimaps
 from razorlight.data.palette import voc_palette
-from razorlight.data.pictures import VOID, colour_labels, denormalise
+from razorlight.data.pictures import VOID, colour_labels, colours_of, denormalise
+from razorlight.data.plotting import draw_shares
 from razorlight.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -46,12 +47,32 @@ def test_shares_are_written_out(food: Food101) -> None:
     assert food.show_target(torch.eye(101)[5]) == "100% dish_005"
 
 
-def test_masks_are_painted_beside_the_images() -> None:
-    data = OxfordPetTrimaps("nowhere")
+def test_masks_lie_over_the_images_and_the_colours_are_named() -> None:
+    data = OxfordPetTrimaps("nowhere", mean=(0, 0, 0), std=(1, 1, 1))
     masks = torch.tensor([[[0, 1], [255, 1]]])
-    (_, image), (_, mask) = panels(data.plot((torch.zeros(1, 3, 2, 2), masks)))
-    assert image.shape == mask.shape == (2, 2, 3)
-    assert mask.tolist() == [[[0, 0, 0], [128, 0, 0]], [[224, 224, 192], [128, 0, 0]]]
+    figure = data.plot((torch.full((1, 3, 2, 2), 100 / 255), masks))
+    (_, image), (_, mask) = panels(figure)
+    assert image.tolist() == [[[100] * 3] * 2] * 2
+    background = [100] * 3  # class 1 is called background
+    assert mask.tolist() == [[[50, 50, 50], background], [[162, 162, 146], background]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["pet", "ignored"]
+
+
+def test_classes_that_are_not_there_are_not_named() -> None:
+    palette, names = voc_palette(4), ("background", "roof", "road", "tree")
+    assert colours_of(torch.tensor([[0, 2]]), palette, names) == {"road": palette[2]}
+    assert colours_of(torch.tensor([0]), palette, names) == {}
+
+
+def test_a_picture_of_shares_names_classes_and_splits(tmp_path: Path) -> None:
+    figure = draw_shares(["a", "b"], {"train": [0.25, 0.75], "val": [1.0, 0.0]})
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [25, 75, 100, 0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    many = draw_shares([str(n) for n in range(500)], {"train": [0.002] * 500})
+    many.savefig(tmp_path / "many.png")
+    assert not many.axes[0].get_yticklabels()
 
 
 def test_depths_are_painted_by_their_share_of_the_farthest() -> None:
