@@ -80,7 +80,9 @@ def made_small(words):
     configs = [word for flag, word in pairwise(words) if flag == "--config"]
     if words[0] == "estimate":  # to search a batch takes long
         words = ["--recipes=balanced" if w == "--memory" else w for w in words if "GiB" not in w]
-    if words[0] in ("estimate", "explain"):
+    if words[0] == "compare":
+        words = [*words, "--recipes=dense,balanced", "--steps=1"]
+    if words[0] in ("compare", "estimate", "explain"):
         net = ["--model.architecture=Unet", "--model.encoder=resnet18", "--model.model_args=null"]
         return [*words, *small("".join(map(text, configs))), *net]
     if words[0] not in ("fit", "predict"):

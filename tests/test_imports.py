@@ -20,6 +20,7 @@ FROM_THE_BOTTOM = [
     ["layers"],
     ["conversion"],
     ["memory"],
+    ["comparison"],
     ["config_files", "checkpoints"],
     ["callbacks", "tasks", "data"],
     ["cli"],

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.fabric.utilities import move_data_to_device
 from networks import (
     ASSETS,
@@ -48,7 +47,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from razorlight import RECIPES, RazorError
+from razorlight import RECIPES, RazorError, comparison
 from razorlight.memory import meter_for, storage_bytes
 from razorlight.memory.meter import MIB, model_tensors
 
@@ -223,14 +222,9 @@ WHOLE = "whole"
 
 
 def cosines(found: dict[str, Tensor], dense: dict[str, Tensor]) -> dict[str, float]:
-    """Cosines to the dense gradient: of the whole, and of each matrix and kernel that has one.
-
-    Those before a norm that begins at zero have a gradient of zeros.
-    """
-    weights = [name for name in dense if name.endswith("weight") and dense[name].ndim > 1]
-    matrices = [name for name in weights if dense[name].any()]
-    whole = cosine([found[name] for name in dense], [*dense.values()])
-    return {WHOLE: whole} | {name: cosine([found[name]], [dense[name]]) for name in matrices}
+    """Cosines to the dense gradient: of the whole, and of each matrix and kernel that has one."""
+    compared = comparison.compare_gradients(found, dense)
+    return {WHOLE: compared["cosine"], **compared["cosines"]}
 
 
 def lowest(found: list[dict[str, float]]) -> Row:
@@ -240,12 +234,6 @@ def lowest(found: list[dict[str, float]]) -> Row:
     whole = by_name.pop(WHOLE)
     worst = min(by_name, key=by_name.__getitem__)
     return {"cosine": whole, "worst": by_name[worst], "worst matrix": worst}
-
-
-def cosine(a: list[Tensor], b: list[Tensor]) -> float:
-    """Of two lists of tensors, each taken as one vector, in float64."""
-    one, other = (torch.cat([t.flatten() for t in tensors]).double() for tensors in (a, b))
-    return F.cosine_similarity(one, other, dim=0).item()
 
 
 def measure(arguments: argparse.Namespace) -> list[Row]:

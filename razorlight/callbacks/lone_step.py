@@ -57,7 +57,7 @@ def run_training_step(module: LightningModule, batch: Any, batch_idx: int = 0) -
 
 
 class Precision:
-    """What a precision of Lightning does to a step, were it on a CPU.
+    """What a precision of Lightning does to a step.
 
     Args:
         name: such as ``bf16-mixed``, ``16-true`` or ``32``.
@@ -80,9 +80,9 @@ class Precision:
         self.dtype = _DTYPES[bits]
         self.is_mixed = mode != "true" and bits in ("16", "bf16")
 
-    def forward_context(self) -> AbstractContextManager[Any]:
-        """The context of forward."""
-        return torch.autocast("cpu", self.dtype, enabled=self.is_mixed)
+    def forward_context(self, device: str = "cpu") -> AbstractContextManager[Any]:
+        """The context of forward on a type of device."""
+        return torch.autocast(device, self.dtype, enabled=self.is_mixed)
 
 
 _DTYPES = {

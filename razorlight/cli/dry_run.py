@@ -124,7 +124,8 @@ class DryRun(ParsedRun):
     def step(self, module: nn.Module, batch: Any) -> Tensor:
         """The loss of a training step, in the run's precision."""
         assert isinstance(module, LightningModule)
-        with self._precision.forward_context():
+        device = "cuda" if module.device.type == "cuda" else "cpu"
+        with self._precision.forward_context(device):
             return run_training_step(module, batch)
 
 

@@ -16,17 +16,16 @@ from torch import Tensor
 
 from razorlight._torch import tree_leaves, tree_map
 from razorlight.cli.dry_run import DryRun
-from razorlight.cli.ways import convert, own_way
+from razorlight.cli.ways import convert, own_way, title, ways_to_show
+from razorlight.comparison import WAYS
 from razorlight.errors import RazorError
 from razorlight.memory import StepEstimate
 from razorlight.memory.amounts import parse_bytes
-from razorlight.memory.budget import DENSE
 from razorlight.memory.meter import MIB
-from razorlight.planning import RECIPES
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--memory": {"type": str, "help": "find the largest batch that fits, such as in 8GiB"},
-    "--recipes": {"type": str, "help": "of dense and the recipes: a,b,... (default: all)"},
+    "--recipes": {"type": str, "help": f"of {', '.join(WAYS)}: a,b,... (default: all)"},
     "--json": {"type": str, "help": "write the figures there too"},
 }
 
@@ -36,7 +35,7 @@ class Row:
     """What is estimated of the run, trained in one way.
 
     Attributes:
-        name: "dense", or the recipe.
+        name: of the way.
         stored: bytes between forward and backward.
         peak: bytes.
         peak_in_backward: bytes, if the optimizer steps within backward.
@@ -64,7 +63,7 @@ def run(args: Sequence[str]) -> None:
     """
     dry = DryRun("estimate", args, OPTIONS)
     memory = parse_bytes(given) if (given := dry.settings["memory"]) else None
-    names = _names(dry)
+    names = ways_to_show(dry)
     batch = dry.batch()
     modules = {name: _converted(dry, name) for name in names}
     rows = [_row(dry, name, module, batch, memory) for name, module in modules.items()]
@@ -75,20 +74,6 @@ def run(args: Sequence[str]) -> None:
         print(f"{own}:\n{estimate.peak(batch)}")
     if path := dry.settings["json"]:
         Path(path).write_text(json.dumps([asdict(row) for row in rows], indent=1))
-
-
-def _names(dry: DryRun) -> list[str]:
-    known = [DENSE, *RECIPES]
-    own = [name] if (name := own_way(dry)) not in known else []
-    names = (
-        [name.strip() for name in dry.settings["recipes"].split(",")]
-        if dry.settings["recipes"]
-        else [*known, *own]
-    )
-    for name in names:
-        if name not in [*known, *own]:
-            raise RazorError(f"recipes: {name!r} is none of {', '.join([*known, *own])}")
-    return names
 
 
 def _converted(dry: DryRun, name: str) -> LightningModule:
@@ -184,7 +169,9 @@ def _of_samples(batch: Any, count: int) -> Any:
 
 def _print(dry: DryRun, rows: Sequence[Row], batch: Any) -> None:
     pixels = _pixels(batch)
-    table = Table("", title=_title(dry, batch), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        "", title=title("Estimated", dry, batch), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     columns = ["stored", "peak", "in backward", "a sample", "1000 px"]
     memory = dry.settings["memory"]
     for column in [*columns, *([f"fit in {memory}"] if memory else [])]:
@@ -210,13 +197,6 @@ configuration says."""
 _NOT_SEEN = """
 A GPU needs more: some hundred MiB for CUDA itself, the workspaces of cuDNN and
 cuBLAS, and what is left between tensors."""
-
-
-def _title(dry: DryRun, batch: Any) -> str:
-    shapes = [t.shape for t in tree_leaves(batch) if isinstance(t, Tensor)]
-    precision = dry.settings["trainer"]["precision"] or "32-true"
-    size = "x".join(map(str, shapes[0][1:]))
-    return f"Estimated on {dry.device}: batch {shapes[0][0]} of {size}, {precision}"
 
 
 def _pixels(batch: Any) -> int:

@@ -14,6 +14,7 @@ DRY_RUNS = {
     "check": "read all its data once, and say what is wrong with them",
     "preview": "draw batches of its training data as a picture",
     "estimate": "say what memory a step of training would need, without running it",
+    "compare": "train some steps in each way, and say which to take",
     "explain": "say how each layer would store, what it stores, and why",
 }
 """The commands that read the options of `fit`, and train nothing."""

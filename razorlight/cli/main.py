@@ -32,14 +32,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
             training.run(args)
         elif words and words[0] in DRY_RUNS and words[1:] != ["-h"]:
-            from razorlight.cli import check, dry_run, estimate, explain, preview
+            from razorlight.cli import check, compare, dry_run, estimate, explain, preview
 
-            commands = {
-                "check": check.run,
-                "preview": preview.run,
-                "estimate": estimate.run,
-                "explain": explain.run,
-            }
+            modules = (check, compare, estimate, explain, preview)
+            commands = {each.__name__.rpartition(".")[2]: each.run for each in modules}
             dry_run.run(commands[words[0]], words)
         else:
             run_command(words)

@@ -33,6 +33,10 @@ class Line:
     plan: LayerPlan | None = None
     runs_again: bool = False
 
+    def left_dense(self, why: str) -> "Line":
+        """The line of a layer that stays dense; of one that does so anyway, this line."""
+        return self if self.plan is None else Line(self.name, self.layer, "skipped", why)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -69,6 +73,11 @@ class Plan:
     def only(self, status: Status) -> list[Line]:
         """The lines of one status."""
         return [line for line in self.lines if line.status == status]
+
+    def only_blocks(self) -> "Plan":
+        """The plan in which only the blocks that run again are converted."""
+        lines = [line if line.runs_again else line.left_dense("not a block") for line in self.lines]
+        return Plan(tuple(lines))
 
     def summary(self) -> str:
         """One line that says how many layers are converted, and why others stay dense."""

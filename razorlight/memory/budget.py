@@ -27,6 +27,7 @@ WAYS = (DENSE, "exact", "balanced", "compact", "checkpoint")
 """The ways in which a part of a network can be trained: dense, and by these recipes."""
 
 _STEM, _TAIL = "before the blocks", "beside the blocks"
+_LEFT_DENSE = "dense: there is memory for it"
 _TRIES = 8
 _NEAR = 0.97
 """The share of the budget that is near enough."""
@@ -140,7 +141,8 @@ class _Search:
         self._arguments = arguments
         self._inputs = inputs
         self.plans = {way: make_plan(self._model, way, **chosen) for way in WAYS[1:]}
-        self.plans[DENSE] = _left_dense(self.plans["exact"])
+        lines = [line.left_dense(_LEFT_DENSE) for line in self.plans["exact"].lines]
+        self.plans[DENSE] = Plan(tuple(lines))
         self.profiles = {way: self._estimate(self.plans[way]).profile(inputs) for way in WAYS}
         blocks = find_blocks(self._model)
         order = [*dict.fromkeys(layer for _, layer in self.profiles[DENSE].peaks)]
@@ -271,15 +273,6 @@ def _parts(model: nn.Module, blocks: set[str], order: list[str | None]) -> dict[
         if layer:
             parts[layer] = _STEM
     return parts
-
-
-def _left_dense(plan: Plan) -> Plan:
-    why = "dense: there is memory for it"
-    lines = [
-        line if line.plan is None else Line(line.name, line.layer, "skipped", why)
-        for line in plan.lines
-    ]
-    return Plan(tuple(lines))
 
 
 def _error(plan: Plan) -> float:
