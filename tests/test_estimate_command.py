@@ -163,7 +163,7 @@ def test_modules_that_cannot_be_estimated(folder, capsys, model, data, line):
     [
         (["--device=tpu"], "device"),
         (["--memory=lots"], "'lots' is no amount of memory; give one such as 8GiB or 500MiB"),
-        (["--recipes=compact,smaller"], "recipes: 'smaller' is none of dense, balanced"),
+        (["--recipes=compact,smaller"], "recipes: 'smaller' is none of dense, checkpointing"),
         (["--trainer.precision=transformer-engine"], "precision transformer-engine is unknown"),
         (["--data.image_size=48"], "the step cannot be estimated (Input height (48)"),
         (["--data.image_sizes=48"], "image_sizes"),
