@@ -4,7 +4,7 @@ A data module of Lightning's says nothing of its classes or colours. Code that c
 ``isinstance(data, Labelled)``, and does without where the answer is no.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 Palette = Sequence[tuple[int, int, int]]
@@ -18,6 +18,14 @@ class Labelled(Protocol):
     @property
     def class_names(self) -> Sequence[str]:
         """One name per class."""
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A data module that knows how often each class occurs."""
+
+    def label_counts(self) -> Mapping[int, int]:
+        """The training images of each class, or the pixels of the training masks; 0 for others."""
 
 
 @runtime_checkable

@@ -1,6 +1,7 @@
 """What all data modules share: splits, loaders, and the division of a training set."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchvision.transforms import v2
 
 from razorlight.data.held_out import Split
@@ -20,6 +21,7 @@ from razorlight.data.plotting import draw_samples
 from razorlight.data.predict_folder import PredictFolder
 from razorlight.data.quick_look import look_at_some, warn_of_unseen_classes
 from razorlight.data.samples import Samples
+from razorlight.data.targets import count_labels
 from razorlight.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -198,6 +200,17 @@ class RazorDataModule(LightningDataModule, ABC):
         if stage == "predict":
             _ = self.predict_images
 
+    def label_counts(self) -> Counter[int]:
+        """The training images of each class, or the pixels of each label in the training masks.
+
+        Masks are read, by ``num_workers`` processes; images only where classes need it.
+
+        Raises:
+            RazorError: if the data are missing or cannot be used.
+        """
+        held = self._datasets.get("train")
+        return count_labels(held.source if held else self.samples("train"), self.num_workers)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented; an incomplete last batch is left out, unless it is the only one."""
         return self._loader("train")
@@ -226,6 +239,10 @@ class RazorDataModule(LightningDataModule, ABC):
         """The images of ``predict_folder``, each with the mask of that class as its target."""
         return PredictFolder(Path(self.predict_folder)) if self.predict_folder else None
 
+    def train_sampler(self, samples: Samples) -> Sampler[int] | None:
+        """What draws the training samples; None to take each once, in random order."""
+        return None
+
     def train_collate(self) -> Callable[[list[Any]], Any] | None:
         """The function that collates samples to a training batch; None for torch's own."""
         return None
@@ -247,10 +264,12 @@ class RazorDataModule(LightningDataModule, ABC):
     def _loader(self, split: Split) -> DataLoader[Any]:
         dataset = self._datasets[split]
         train = split == "train"
+        sampler = self.train_sampler(dataset.source) if train else None
         return DataLoader(
             dataset,
             batch_size=self.batch_size if train else self.eval_batch_size,
-            shuffle=train,
+            shuffle=train and sampler is None,
+            sampler=sampler,
             drop_last=train and len(dataset) > self.batch_size,
             num_workers=self.num_workers,
             collate_fn=self.train_collate() if train else None,

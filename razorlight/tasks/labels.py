@@ -12,6 +12,10 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from razorlight.protocols import Labelled
 from razorlight.tasks.base import Batch, FineTuningTask
 from razorlight.tasks.class_report import ClassReport, Score
+from razorlight.tasks.class_weights import ClassWeights, weigh, weights_of_data
+
+_HELD = "class_weights"
+"""The key of the weights in a checkpoint."""
 
 
 class LabelTask(FineTuningTask):
@@ -26,6 +30,8 @@ class LabelTask(FineTuningTask):
         num_classes: number of classes.
         score: figure that the report gives of each class.
         ignore_index: target that counts for nothing.
+        class_weights: weights of the classes in the cross-entropy. ``auto`` takes them from the
+            training data at the beginning of a fit; a checkpoint holds them for other stages.
         **kwargs: see :class:`FineTuningTask`.
     """
 
@@ -36,11 +42,34 @@ class LabelTask(FineTuningTask):
         num_classes: int,
         score: Score,
         ignore_index: int | None = None,
+        class_weights: ClassWeights = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(net, metrics, **kwargs)
         self.confusion = MulticlassConfusionMatrix(num_classes, ignore_index=ignore_index)
+        self.num_classes = num_classes
         self._class_score = score
+        self._class_weights = class_weights
+        self._held_weights: list[float] = []
+
+    def setup(self, stage: str) -> None:
+        """Set the weights of the classes by the training data, if that is asked for."""
+        if self._class_weights == "auto" and stage == TrainerFn.FITTING:
+            self._hold(weights_of_data(self.trainer, self.num_classes))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the weights of the classes that the training data gave."""
+        if self._held_weights:
+            checkpoint[_HELD] = self._held_weights
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the weights of the classes that the checkpoint was trained with."""
+        if self._class_weights == "auto" and _HELD in checkpoint:
+            self._hold(checkpoint[_HELD])
+
+    def _hold(self, weights: list[float]) -> None:
+        self._held_weights = weights
+        weigh(self, weights)
 
     def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> Tensor:
         predictions = super()._evaluate(batch, stage, metrics)

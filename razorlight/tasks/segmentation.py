@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from razorlight.errors import RazorError
+from razorlight.tasks.class_weights import ClassWeights, cross_entropy
 from razorlight.tasks.inference import crop_like, pad_to_stride, slide
 from razorlight.tasks.labels import LabelTask
 from razorlight.tasks.networks import smp_network
@@ -40,7 +41,8 @@ class SegmentationTask(LabelTask):
             whole network or of the encoder.
         model_args: further arguments of the network, such as ``decoder_channels``.
         loss: cross-entropy, Dice, focal or Lovasz-Softmax (Berman et al. 2018), or a sum of two.
-        class_weights: one weight per class, for the cross-entropy.
+        class_weights: one weight per class for the cross-entropy, or ``auto`` for weights inverse
+            to the shares of the pixels in the training masks, under which all classes count alike.
         ignore_index: label of the pixels that count for nothing.
         aux_weight: factor of a second loss in training. It gives the encoder another head, which
             says which classes are in an image and is trained by binary cross-entropy.
@@ -69,15 +71,19 @@ class SegmentationTask(LabelTask):
         weights: str = "none",
         model_args: dict[str, Any] | None = None,
         loss: Loss = "ce",
-        class_weights: list[float] | None = None,
+        class_weights: ClassWeights = None,
         ignore_index: int = 255,
         aux_weight: float | None = None,
         window: int | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_class_weights(class_weights, num_classes, loss)
+        if class_weights is not None and "ce" not in loss.split("+"):
+            raise RazorError(
+                f"class_weights: loss {loss} takes none; only cross-entropy does, loss: ce"
+            )
         if window is not None and window < 1:
             raise RazorError(f"window is {window}; it must be 1 pixel or more")
+        entropy = cross_entropy(class_weights, num_classes, ignore_index=ignore_index)
         counted: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
         aux = {} if aux_weight is None else {"aux_params": {"classes": num_classes}}
         super().__init__(
@@ -91,14 +97,14 @@ class SegmentationTask(LabelTask):
             num_classes,
             "IoU",
             ignore_index,
+            class_weights,
             **kwargs,
         )
-        self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.aux_weight = aux_weight
         self.window = window
         losses: dict[str, nn.Module] = {
-            "ce": _cross_entropy(class_weights, ignore_index),
+            "ce": entropy,
             "dice": DiceLoss(MULTICLASS_MODE, ignore_index=ignore_index),
             "focal": FocalLoss(MULTICLASS_MODE, ignore_index=ignore_index),
             "lovasz": LovaszLoss(MULTICLASS_MODE, ignore_index=ignore_index),
@@ -148,22 +154,3 @@ def classes_present(masks: Tensor, num_classes: int, ignore_index: int) -> Tenso
     labels = masks.masked_fill(masks == ignore_index, num_classes).flatten(1)
     found = torch.zeros(len(masks), num_classes + 1, device=masks.device)
     return found.scatter_(1, labels, 1.0)[:, :num_classes]
-
-
-def _cross_entropy(class_weights: list[float] | None, ignore_index: int) -> nn.Module:
-    loss = nn.CrossEntropyLoss(ignore_index=ignore_index)
-    weight = None if class_weights is None else torch.tensor(class_weights)
-    # not persistent: a checkpoint holds the network, and nothing that belongs to the loss
-    loss.register_buffer("weight", weight, persistent=False)
-    return loss
-
-
-def _check_class_weights(weights: list[float] | None, num_classes: int, loss: Loss) -> None:
-    if weights is None:
-        return
-    if len(weights) != num_classes:
-        raise RazorError(f"class_weights: {len(weights)} given, for {num_classes} classes")
-    if "ce" not in loss.split("+"):
-        raise RazorError(
-            f"class_weights: loss {loss} takes none; only cross-entropy does, loss: ce"
-        )
