@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 from data import made_dense
 from data.made_classification import write_image
+from pages import ROOT, blocks
 from PIL import Image
+from safetensors.torch import load_file
 
 from razorlight.cli import main
 
@@ -40,6 +43,35 @@ def roofs():
         mask = Path("roofs/masks", f"{number:04}_mask.png")
         mask.parent.mkdir(exist_ok=True)
         Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(mask)
+
+
+PATH = blocks((ROOT / "docs/get_started.md").read_text(), "bash")[2][1]
+"""The commands of the page that lead from an installation to predictions."""
+
+
+def test_forty_photographs_in_six_commands(capsys):
+    """As the page shows them, but with a small network of random weights."""
+    rng = np.random.default_rng(0)
+    for folder in ("photos/birch", "photos/oak", "more_photos/here/and/there"):
+        Path(folder).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 256, (60 + number, 80, 3), np.uint8)
+            Image.fromarray(pixels).save(Path(folder, f"{number:02}.jpg"))
+    install, *lines = PATH.replace("\\\n", " ").splitlines()
+    assert (install, len(lines)) == ("pip install -e .", 5)
+    for words in map(shlex.split, lines):
+        options = CLASSES if words[1] in ("check", "fit") else []
+        assert main([*words[1:], *options]) == 0, capsys.readouterr().err
+    with Path("runs/image_folder/version_2/predictions/classes.csv").open(newline="") as file:
+        predicted = [*csv.DictReader(file)]
+    assert [row["file"] for row in predicted] == [
+        f"more_photos/here/and/there/{number:02}.jpg" for number in range(20)
+    ]
+    assert {row["class"] for row in predicted} <= {"birch", "oak"}
+    assert Path("runs/image_folder/version_1/val_confusion.png").is_file()
+    exported = timm.create_model("resnet10t", num_classes=2, checkpoint_path="trees.safetensors")
+    trained = load_file("trees.safetensors")
+    assert exported.state_dict().keys() == trained.keys()
 
 
 def fit(config, root, options):
@@ -92,6 +124,12 @@ def test_advice_of_a_run_that_kept_no_best(photos, capsys, length):
         assert main(words) == 0, capsys.readouterr().err
     longer = dict(re.findall(r"--trainer\.(\w+) (\d+)", " ".join(commands[0])))
     assert longer == {"max_epochs": "4"} | ({"max_steps": "2"} if "max_steps" in length[0] else {})
+
+
+def test_a_run_that_counts_in_steps_names_no_last_epoch(photos, capsys):
+    length = ["--trainer.max_epochs=-1", "--trainer.max_steps=3", "--trainer.limit_val_batches=0"]
+    assert fit("cls_image_folder.yaml", "photos", [*CLASSES, *length]) == 0
+    assert re.search(r"Epoch \d+ (?!/)", capsys.readouterr().out)
 
 
 def test_validation_may_be_asked_for_by_epochs_alone(photos):

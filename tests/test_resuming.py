@@ -205,6 +205,9 @@ def test_a_moved_run_goes_on_where_it_lies(two_runs, folder):
 
 def test_last_is_of_a_run_of_the_same_network_and_data(two_runs, capsys, caplog):
     _, newer = two_runs
+    other = ["--data.split_seed=1"]
+    assert main(["validate", "--config", "small.yaml", *other, "--ckpt_path", "last"]) == 1
+    assert "ckpt_path: last: no run of this configuration has one" in capsys.readouterr().err
     other = ["--model.model=test_resnet"]
     assert main(["validate", "--config", "small.yaml", *other, "--ckpt_path", "last"]) == 1
     assert "ckpt_path: last: no run of this configuration has one" in capsys.readouterr().err

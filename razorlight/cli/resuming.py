@@ -21,6 +21,10 @@ _FREE = ("weights", "optimizer", "schedule", "layer_decay", "lr_multipliers")
 """The arguments of a model that may differ between runs of one configuration."""
 
 
+_OF_DATA = ("root", "classes", "val_fraction", "split_seed")
+"""The arguments of data that may not: another division would score what was trained on."""
+
+
 class Resumed(NamedTuple):
     """What ``--ckpt_path`` stands for.
 
@@ -149,5 +153,5 @@ def _gist(config: Any) -> Any:
         model.get("class_path"),
         {key: value for key, value in settings.items() if key not in _FREE},
         data.get("class_path"),
-        {key: of_data.get(key) for key in ("root", "classes")},
+        {key: of_data.get(key) for key in _OF_DATA},
     )

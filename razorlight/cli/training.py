@@ -15,6 +15,7 @@ from razorlight.cli.checkpoint_io import write_whole_checkpoints
 from razorlight.cli.configs import ConfigFile, WholeConfig
 from razorlight.cli.help import CONFIG_HELP, keys_help, usage
 from razorlight.cli.loggers import log_into, write_whole_metrics
+from razorlight.cli.progress import name_epochs_without_end
 from razorlight.cli.resuming import find_checkpoint
 from razorlight.cli.warning_lines import plain_warnings, silence_others
 from razorlight.data import RazorDataModule
@@ -84,6 +85,7 @@ class RazorCLI(LightningCLI):
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
         write_whole_checkpoints(trainer)
         write_whole_metrics(trainer)
+        name_epochs_without_end(trainer)
         return trainer
 
     def _parse_ckpt_path(self) -> None:
