@@ -41,3 +41,8 @@ def check_patterns(patterns: Iterable[str], names: Sequence[str], what: str) -> 
             raise RazorError(
                 f"{what}: pattern {pattern!r} matches nothing; names look like {', '.join(near)}"
             )
+
+
+def without_numbers(place: str) -> str:
+    """Turn ``blocks.3.attn`` into ``blocks.*.attn``, so that equal blocks share one line."""
+    return ".".join("*" if part.isdigit() else part for part in place.split("."))

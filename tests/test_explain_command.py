@@ -39,7 +39,7 @@ def test_each_layer_and_its_bytes(capsys):
     *rows, total = [[float(size) for size in row] for row in rows]
     for column, size in enumerate(total):
         assert sum(row[column] for row in rows) == pytest.approx(size, abs=0.005 * len(rows))
-    assert "BatchNorm2d: uniform 4 bits" in out
+    assert "BatchNorm2d: 4 bits" in out
     assert ": nothing " in out
     assert "first layer: its input is the batch" in re.sub(r"\s+", " ", out)
     assert "converted " in out

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from xml.etree import ElementTree
 
 import pytest
 import timm
@@ -10,7 +11,18 @@ import yaml
 from small_networks import tiny_vit
 from torch import nn
 
-from razorlight import Plan, RazorError, Uniform, is_converted, razor_, restore_
+from razorlight import (
+    Dense,
+    Mask,
+    Plan,
+    RazorError,
+    Slope,
+    TopK,
+    Uniform,
+    is_converted,
+    razor_,
+    restore_,
+)
 from razorlight.conversion import make_plan
 from razorlight.memory import measure_step
 
@@ -63,6 +75,45 @@ def test_a_plan_is_made_without_a_change_of_the_network():
     assert is_converted(model)
     assert str(plan).startswith("┏")
     assert plan.summary() in str(plan)
+
+
+def test_a_plan_of_a_large_network_is_one_screen():
+    plan = make_plan(timm.create_model("resnet50"))
+    lines = str(plan).splitlines()
+    assert len(lines) < 40
+    assert max(map(len, lines[:-1])) <= 80
+    norms = next(group for group in plan.groups() if group.layer == "BatchNorm2d")
+    assert len(norms.names) == 53
+    assert norms.detail.startswith("4 bits along tokens, 64 at a time")
+    assert sum(len(group.names) for group in plan.groups()) == len(plan.lines)
+
+
+def test_a_plan_in_a_notebook():
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
+    shown = make_plan(model)._repr_html_()
+    assert shown.count("<tr>") == 4
+    assert "first layer: its input is the batch" in shown
+    assert ElementTree.fromstring(f"<div>{shown}</div>") is not None
+
+
+@pytest.mark.parametrize(
+    ("codec", "words"),
+    [
+        (Uniform(4), "4 bits"),
+        (
+            Uniform(3, 64, axis=-1, token_scale=True),
+            "3 bits along channels, 64 at a time, tokens scaled",
+        ),
+        (Uniform(4, axis=1), "4 bits along dim 1"),
+        (TopK(0.9), "10% of each sample, in fp16"),
+        (Dense(), "as it is"),
+        (Dense("bf16"), "in bf16"),
+        (Mask(), "in bits, exactly"),
+        (Slope(3), "slopes of gelu in 3 bits"),
+    ],
+)
+def test_codecs_in_words(codec, words):
+    assert codec.words == words
 
 
 def test_a_plan_is_edited_by_hand(tmp_path):

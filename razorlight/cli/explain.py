@@ -14,11 +14,11 @@ from torch import nn
 
 from razorlight.cli.dry_run import DryRun
 from razorlight.cli.ways import convert, own_way
-from razorlight.codecs import Dense, codec_fields
+from razorlight.codecs import Dense
 from razorlight.conversion import Line, Plan
 from razorlight.memory import StepEstimate
-from razorlight.memory.calls import without_numbers
 from razorlight.memory.meter import MIB
+from razorlight.patterns import without_numbers
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--check_gradients": {
@@ -58,7 +58,7 @@ def run(args: Sequence[str]) -> None:
     cosines = _check_gradients(args, own) if dry.settings["check_gradients"] else {}
     print(f"{own}; MiB stored between forward and backward, estimated on {dry.device}")
     print('"nothing": what the layer reads is derived, or recorded by another layer')
-    _print(plan, stored, cosines)
+    _print(dry.module, plan, stored, cosines)
 
 
 def _check_gradients(args: Sequence[str], own: str) -> dict[str, float]:
@@ -89,15 +89,19 @@ def _gradients(real: DryRun, module: nn.Module, batch: Any) -> dict[str, torch.T
 
 
 def _print(
-    plan: Plan | None, stored: Mapping[str, Mapping[str | None, int]], cosines: Mapping[str, float]
+    module: nn.Module,
+    plan: Plan | None,
+    stored: Mapping[str, Mapping[str | None, int]],
+    cosines: Mapping[str, float],
 ) -> None:
+    classes: dict[str | None, str] = {n: type(m).__name__ for n, m in module.named_modules()}
     lines = {line.name: line for line in plan.lines} if plan else {}
     rows: dict[tuple[str, str], _Row] = defaultdict(_Row)
     layers = dict.fromkeys([*lines, *stored["dense"], *stored["razor"]])
     for layer in layers:
         sizes = [stored[way].get(layer, 0) for way in ("dense", "razor")]
         name = "outside of the network" if layer is None else without_numbers(layer) or "(root)"
-        row = rows[name, _words(lines.get(layer or ""), *sizes)]
+        row = rows[name, _words(lines.get(layer or ""), classes.get(layer), *sizes)]
         row.count += 1
         row.dense += sizes[0]
         row.razor += sizes[1]
@@ -119,17 +123,24 @@ def _print(
     table.add_row("all", "", *totals, *([f"{min(cosines.values()):.4f}"] if cosines else []))
     Console(width=80, highlight=False).print(table)
     if plan:
-        print(plan.summary())
+        Console(width=80, highlight=False).print(plan.summary(), markup=False)
+    if any(_UNKNOWN in how for _, how in rows):
+        print(_REGISTER)
 
 
-def _words(line: Line | None, dense: int, razor: int) -> str:
+_UNKNOWN = "unknown, stores what torch stores"
+
+_REGISTER = """\
+A layer of unknown class stores what torch stores for the functions that its
+forward calls. `razorlight.register` makes a class known (guide "Add a layer")."""
+
+
+def _words(line: Line | None, layer: str | None, dense: int, razor: int) -> str:
     """How a layer stores, in a few words."""
     if line is None:
-        return "dense" if dense else ""
+        return f"{layer}: {_UNKNOWN}" if layer and razor else ""
     if line.plan is None or not line.plan.shares or isinstance(line.plan.codec, Dense):
         return f"{line.layer}: {line.detail}"
     if dense and not razor:
         return f"{line.layer}: nothing"
-    codec = codec_fields(line.plan.codec)
-    bits = f" {codec['bits']} bits" if "bits" in codec else ""
-    return f"{line.layer}: {codec['codec']}{bits}"
+    return f"{line.layer}: {line.plan.codec.words}"

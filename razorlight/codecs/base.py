@@ -28,6 +28,11 @@ class Codec(ABC):
         True
     """
 
+    @property
+    def words(self) -> str:
+        """A few words for a report, such as "4 bits along tokens"."""
+        return str(self)
+
     def chunk_alignment(self, shape: Sequence[int]) -> int | None:
         """The number of samples (dim 0) that can be encoded on their own; None if only all can.
 

@@ -33,6 +33,11 @@ class Dense(Codec):
 
     values: Literal["fp32", "fp16", "bf16"] | None = None
 
+    @property
+    @override
+    def words(self) -> str:
+        return "as it is" if self.values is None else f"in {self.values}"
+
     def __post_init__(self) -> None:
         if self.values not in (None, *VALUE_DTYPES):
             raise RazorError(f"Dense: values must be fp32, fp16 or bf16, got {self.values!r}")

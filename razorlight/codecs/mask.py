@@ -25,6 +25,11 @@ class Mask(Codec):
         tensor([1., 0., 1., 1.])
     """
 
+    @property
+    @override
+    def words(self) -> str:
+        return "in bits, exactly"
+
     @override
     def chunk_alignment(self, shape: Sequence[int]) -> int | None:
         together = 8 // math.gcd(8, math.prod(shape[1:]))  # so many samples fill whole bytes

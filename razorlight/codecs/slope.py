@@ -77,6 +77,11 @@ class Slope(Codec):
     bits: int = 3
     function: Curve = "gelu"
 
+    @property
+    @override
+    def words(self) -> str:
+        return f"slopes of {self.function} in {self.bits} bits"
+
     def __post_init__(self) -> None:
         functions, widths = (list(dict.fromkeys(field)) for field in zip(*STEPS, strict=True))
         if self.function not in functions:

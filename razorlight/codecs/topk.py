@@ -54,6 +54,11 @@ class TopK(Codec):
     scope: Literal["sample", "block"] = "sample"
     values: Literal["fp32", "fp16", "bf16", "int8"] = "fp16"
 
+    @property
+    @override
+    def words(self) -> str:
+        return f"{1 - self.sparsity:.0%} of each {self.scope}, in {self.values}"
+
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise RazorError(f"TopK: sparsity must be in [0, 1), got {self.sparsity}")

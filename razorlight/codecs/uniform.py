@@ -105,6 +105,15 @@ class Uniform(Codec):
     token_scale: bool = False
     companded: bool = False
 
+    @property
+    @override
+    def words(self) -> str:
+        along = {None: "", -1: " along channels", -2: " along tokens"}
+        groups = "" if self.group == 256 else f", {self.group} at a time"
+        scaled = ", tokens scaled" if self.token_scale else ""
+        where = along.get(self.axis, f" along dim {self.axis}")
+        return f"{self.bits} bits{where}{groups}{scaled}"
+
     def __post_init__(self) -> None:
         if self.bits not in PLANES:
             raise RazorError(f"Uniform: bits must be one of {list(PLANES)}, got {self.bits!r}")

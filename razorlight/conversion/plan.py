@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from razorlight.layers import Seen
+from razorlight.patterns import without_numbers
 from razorlight.planning import LayerPlan
 
 Status = Literal["converted", "skipped", "near miss"]
@@ -38,13 +40,44 @@ class Line:
         return self if self.plan is None else Line(self.name, self.layer, "skipped", why)
 
 
+class Group(NamedTuple):
+    """Layers of one class that store alike.
+
+    Attributes:
+        layer: name of the dense class.
+        status: as of :class:`Line`.
+        detail: words for how the layers store, or why they stay dense.
+        names: fully-qualified names in the model.
+    """
+
+    layer: str
+    status: Status
+    detail: str
+    names: tuple[str, ...]
+
+    def cells(self) -> tuple[str, str, str, str]:
+        """The number of layers, their class, how they store, and where they are."""
+        names = self.names if len(self.names) == 1 else map(without_numbers, self.names)
+        places = [*dict.fromkeys(name or "(root)" for name in names)]
+        where = places[0] if len(places) == 1 else f"{places[0]} ... {places[-1]}"
+        return str(len(self.names)), self.layer, self.detail, where
+
+
+_HEADINGS = ("", "class", "stored as, or why it is left dense", "where")
+
+_LEGEND = """\
+4 bits along tokens: neighbouring tokens of a channel share the levels.
+shared: layers that need one value read one record of it.
+run again: its product may run again in backward, in place of a stored output."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What each layer of a network becomes, as one line for each layer, in the model's order.
 
-    A plan prints as a table of 80 columns. It can be saved to a YAML file (:meth:`save`), edited
-    there by hand, loaded again (:meth:`load`), and given to :func:`razorlight.razor_` or
-    :class:`razorlight.BackRazor`.
+    A plan prints as a table of 80 columns, in which layers that store alike share a row. It can be
+    saved to a YAML file (:meth:`save`), edited by hand, loaded again (:meth:`load`), and given
+    to :func:`razorlight.razor_` or :class:`razorlight.BackRazor`.
 
     Attributes:
         lines: the lines of the layers.
@@ -120,19 +153,34 @@ class Plan:
             lines.append(f"{_names(met)} met {kind}, which is left to torch")
         return lines
 
+    def groups(self) -> list["Group"]:
+        """The layers of one class that store alike, group by group, in the model's order."""
+        found: dict[tuple[str, Status, str], list[str]] = {}
+        for line in self.lines:
+            found.setdefault((line.layer, line.status, line.detail), []).append(line.name)
+        return [Group(*kind, tuple(names)) for kind, names in found.items()]
+
     def __str__(self) -> str:
-        """A table of 80 columns that names every layer."""
+        """A table of 80 columns, with a row for each of :meth:`groups`."""
         from rich.console import Console  # imported here, because most runs print no table
         from rich.table import Table
 
-        table = Table("layer", "class", "stored as, or why it is left dense", expand=True)
-        for line in self.lines:
-            style = {"converted": None, "skipped": "dim", "near miss": "yellow"}[line.status]
-            table.add_row(line.name or "(root)", line.layer, line.detail, style=style)
+        table = Table(*_HEADINGS, expand=True)
+        for group in self.groups():
+            style = {"converted": None, "skipped": "dim", "near miss": "yellow"}[group.status]
+            table.add_row(*group.cells(), style=style)
         console = Console(width=80)
         with console.capture() as captured:
             console.print(table)
-        return "\n".join([f"{captured.get()}{self.summary()}", *self.warnings()])
+        return "\n".join([f"{captured.get()}{_LEGEND}", self.summary(), *self.warnings()])
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        rows = [_HEADINGS, *(group.cells() for group in self.groups())]
+        cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+        table = "".join(f"<tr>{row}</tr>" for row in cells)
+        notes = [*_LEGEND.split("\n"), self.summary(), *self.warnings()]
+        return f"<table>{table}</table>" + "".join(f"<p>{escape(note)}</p>" for note in notes)
 
     def save(self, path: str | Path) -> None:
         """Write the plan to a YAML file, which may be edited by hand.

@@ -83,8 +83,3 @@ class Calls:
             self._ended.append(_Call(name, start, torch.autograd._get_sequence_nr()))
             if self._note is not None:
                 self._note(name, out)
-
-
-def without_numbers(place: str) -> str:
-    """Turn ``blocks.3.attn`` into ``blocks.*.attn``, so that equal blocks share one line."""
-    return ".".join("*" if part.isdigit() else part for part in place.split("."))

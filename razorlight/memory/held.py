@@ -11,7 +11,8 @@ from typing_extensions import Self
 
 from razorlight._torch import tree_leaves
 from razorlight.conversion import Plan
-from razorlight.memory.calls import Calls, without_numbers
+from razorlight.memory.calls import Calls
+from razorlight.patterns import without_numbers
 from razorlight.tensors import find_other_kind
 
 _WORTH_A_LINE = 0.01  # of the bytes of all dense values that were seen

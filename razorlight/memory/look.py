@@ -14,8 +14,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from razorlight._torch import current_node, tree_leaves
 from razorlight.errors import RazorError
 from razorlight.layers import RazorModule
-from razorlight.memory.calls import Calls, without_numbers
+from razorlight.memory.calls import Calls
 from razorlight.memory.meter import MIB, StorageMeter, model_tensors, storages_of
+from razorlight.patterns import without_numbers
 
 KINDS = (
     "parameters",

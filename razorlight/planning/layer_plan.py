@@ -32,4 +32,4 @@ class LayerPlan:
     def __str__(self) -> str:
         """The words of the report for the layer."""
         again = ", run again" * (self.max_rerun_cost > 0)
-        return f"{self.codec}{', shared' * self.shares}{again}"
+        return f"{self.codec.words}{', shared' * self.shares}{again}"
