@@ -31,6 +31,7 @@ class SplitFacts:
         turned: images that their EXIF data turn.
         repeated: images whose file has the content of another one of the split.
         names: a name by the content of the image.
+        doubtful: pairs of images of one content with unlike targets.
         labels: images of each class, or pixels.
         images_with: images that have the label.
         depths: the nearest and the farthest depth, in metres; None where there are none.
@@ -43,9 +44,11 @@ class SplitFacts:
     turned: int = 0
     repeated: int = 0
     names: dict[bytes, str] = field(default_factory=dict)
+    doubtful: list[tuple[str, str]] = field(default_factory=list)
     labels: Counter[int] = field(default_factory=Counter)
     images_with: Counter[int] = field(default_factory=Counter)
     depths: tuple[float, float] | None = None
+    _labels_of: dict[bytes, dict[int, int]] = field(default_factory=dict)
     _mean: list[float] = field(default_factory=lambda: [0.0] * 3)
     _square: list[float] = field(default_factory=lambda: [0.0] * 3)
     _measured: float = 0
@@ -59,8 +62,12 @@ class SplitFacts:
         self.sizes[look.size] += 1
         self.modes[look.mode] += 1
         self.turned += look.turned
-        self.repeated += look.digest in self.names
-        self.names.setdefault(look.digest, look.name)
+        first = self.names.setdefault(look.digest, look.name)
+        if first != look.name:
+            self.repeated += 1
+            if self._labels_of[look.digest] != look.labels:
+                self.doubtful.append((first, look.name))
+        self._labels_of.setdefault(look.digest, look.labels)
         self.labels.update(look.labels)
         self.images_with.update(look.labels.keys())
         for channel in range(3):
@@ -133,6 +140,12 @@ class DataCheck:
             if unseen and facts.usable and name != "test":
                 void = f"; {facts.ignored:.0%} of the pixels are ignored" if facts.ignored else ""
                 lines.append(f"{name}: no sample is of {_some(unseen)}{void}")
+            if facts.doubtful:
+                pair = " and ".join(facts.doubtful[0])
+                lines.append(
+                    f"{name}: {len(facts.doubtful)} images are there twice, with unlike targets, "
+                    f"first {pair}"
+                )
         for one, other in combinations(self.splits, 2):
             names, others = self.splits[one].names, self.splits[other].names
             if shared := sorted(names.keys() & others.keys(), key=lambda digest: names[digest]):

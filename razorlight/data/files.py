@@ -93,8 +93,8 @@ def pair_by_stem(
         Pairs ``(image, map)``, sorted by the image's name.
 
     Raises:
-        RazorError: for a missing folder, no images, any image or map without its partner, or two
-            maps of one stem.
+        RazorError: for a missing folder, no images or maps, an image or map without its partner, or
+            two maps of one stem.
     """
     require_folder(images, remedy)
     require_folder(maps, remedy)
@@ -102,6 +102,9 @@ def pair_by_stem(
     require_images(image_files, images, remedy)
     suffix = mask_suffix or ""
     map_files = [f for f in files_in(maps, (".png",)) if f.stem.endswith(suffix)]
+    if not map_files:
+        ending = f" with names that end in {suffix}" if suffix else ""
+        raise RazorError(f"no PNG files{ending} in {maps}; {remedy}")
     map_of = {f.stem.removesuffix(suffix): f for f in map_files}
     twice = [f for f in map_files if map_of[f.stem.removesuffix(suffix)] != f]
     if twice:

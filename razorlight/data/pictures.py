@@ -94,8 +94,8 @@ def colours_of(
 
 
 def is_background(name: str) -> bool:
-    """Whether a class is what is around all others, by its name."""
-    return name.lower() == "background"
+    """Whether a class is what is around all others, by its name, as tools for masks spell it."""
+    return name.lower().strip("_") in ("background", "bg")
 
 
 def side_by_side(panels: Sequence[Tensor]) -> Tensor:

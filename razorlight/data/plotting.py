@@ -5,6 +5,7 @@ from math import ceil
 from textwrap import fill
 from types import MappingProxyType
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
@@ -52,22 +53,41 @@ def draw_shares(names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> 
     """Draw the share of each class, in percent, by split.
 
     Args:
-        names: names of the classes.
+        names: names of the classes. Of many classes the picture names none, and begins with those
+            that are commonest in the first split.
         shares: for each split, the shares of the classes in 0..1.
     """
-    classes, bar = len(names), 0.8 / max(1, len(shares))
-    height = min(24.0, 1.2 + classes * (0.3 if classes <= NAMED else 0.04))
+    named = len(names) <= NAMED
+    height = 1.2 + 0.3 * len(names) if named else 4
     figure = Figure(figsize=(8, height), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for place, (split, values) in enumerate(shares.items()):
-        rows = [label + bar * (place - (len(shares) - 1) / 2) for label in range(classes)]
-        axes.barh(rows, [100 * value for value in values], bar, label=split)
-    axes.set(xlabel="% of what has a class", ylim=(classes - 0.5, -0.5))
-    axes.set_yticks(range(classes) if classes <= NAMED else [], names if classes <= NAMED else [])
+    (_draw_bars if named else _draw_ranks)(axes, names, shares)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="best")
+    figure.legend(loc="outside upper right", ncols=COLUMNS, frameon=False)
     return figure
 
 
 NAMED = 60
 """The most classes whose names stand at the axis."""
+
+
+def _draw_bars(axes: Axes, names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> None:
+    classes, width = len(names), 0.8 / max(1, len(shares))
+    for place, (split, values) in enumerate(shares.items()):
+        rows = [label + width * (place - (len(shares) - 1) / 2) for label in range(classes)]
+        axes.barh(rows, [100 * value for value in values], width, label=split)
+    axes.set(xlabel=_WHAT, ylim=(classes - 0.5, -0.5))
+    axes.set_yticks(range(classes), names)
+
+
+def _draw_ranks(axes: Axes, names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> None:
+    first = next(iter(shares.values()))
+    order = sorted(range(len(names)), key=lambda label: -first[label])
+    # the first split lies over the others
+    for split, values in reversed([*shares.items()]):
+        percent = [100 * values[label] for label in order]
+        axes.plot(range(1, len(names) + 1), percent, ".", markersize=3, label=split)
+    axes.set(xlabel=f"{len(names)} classes, the commonest first", ylabel=_WHAT, ylim=(0, None))
+
+
+_WHAT = "% of what has a class"

@@ -104,6 +104,18 @@ def test_overlay_shows_photograph_and_class(trainer, photographs, tmp_path):
     assert np.abs(picture[:, 60:] - (192, 0, 0)).max() <= 12
 
 
+@pytest.mark.parametrize("name", ["background", "_background_", "BG"])
+def test_the_photograph_stays_as_it_is_where_the_class_is_background(
+    trainer, photographs, tmp_path, name
+):
+    data = segmentation(tmp_path, photographs)
+    data.class_names = (name, "right")
+    trainer().predict(Halves(), data)
+    picture = np.asarray(predicted(tmp_path, "overlays", "wide.jpg")).astype(int)
+    assert np.abs(picture[:, :40] - (0, 255, 0)).max() <= 12
+    assert np.abs(picture[:, 60:] - (192, 0, 0)).max() <= 12
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photograph_is_written_as_it_is_shown(trainer, tmp_path, orientation):
     pixels = np.zeros((40, 60, 3), np.uint8)

@@ -113,6 +113,14 @@ def test_one_file_in_two_splits(photos):
     assert (found.splits["train"].repeated, found.splits["val"].repeated) == (1, 0)
 
 
+def test_one_file_with_two_classes(photos):
+    oak = photos / "train" / "oak" / "train_oak_0.jpg"
+    shutil.copy(oak, photos / "train" / "rock" / "copy.jpg")
+    [line] = of_photos(photos).warnings
+    assert line.startswith("train: 1 images are there twice, with unlike targets, first ")
+    assert line.endswith("train_oak_0.jpg and " + str(photos / "train" / "rock" / "copy.jpg"))
+
+
 def test_modes_sizes_and_turned_pictures(photos):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -173,6 +173,17 @@ def test_the_suffix_of_masks_is_found_where_it_is_missing(roofs):
         roofs_of(roofs, mask_suffix="_mask").setup("fit")
 
 
+def test_masks_that_are_no_png(roofs):
+    with pytest.raises(
+        RazorError, match=r"no PNG files with names that end in _seg in .*/masks; Seg"
+    ):
+        roofs_of(roofs, mask_suffix="_seg").setup("fit")
+    for mask in (roofs / "masks").iterdir():
+        mask.rename(mask.with_suffix(".jpg"))
+    with pytest.raises(RazorError, match=r"no PNG files in .*/masks; SegmentationFolder reads"):
+        roofs_of(roofs).setup("fit")
+
+
 def test_a_suffix_passes_over_files_that_are_no_masks(roofs):
     made_dense.write_mask(roofs / "masks" / "0003_outline.png", np.eye(8))
     assert len(stems(roofs_of(roofs, mask_suffix="_mask"), "train")) == 8

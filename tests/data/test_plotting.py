@@ -70,9 +70,10 @@ def test_a_picture_of_shares_names_classes_and_splits(tmp_path: Path) -> None:
     (axes,) = figure.axes
     assert [bar.get_width() for bar in axes.patches] == [25, 75, 100, 0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
-    many = draw_shares([str(n) for n in range(500)], {"train": [0.002] * 500})
+    many = draw_shares([str(n) for n in range(500)], {"train": [n / 500**2 for n in range(500)]})
     many.savefig(tmp_path / "many.png")
-    assert not many.axes[0].get_yticklabels()
+    (line,) = many.axes[0].lines
+    assert line.get_ydata()[:2].tolist() == pytest.approx([100 * 499 / 500**2, 100 * 498 / 500**2])
 
 
 def test_depths_are_painted_by_their_share_of_the_farthest() -> None:
