@@ -87,7 +87,13 @@ def last_weights():
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--model.schedule={shape: cosine}"]], ids=["no schedule", "schedule"]
+    "options",
+    [
+        [],
+        ["--model.schedule={shape: cosine, warmup: 0.5}"],
+        ["--data.balanced=true", "--model.class_weights=auto"],
+    ],
+    ids=["no schedule", "schedule", "balance"],
 )
 def test_a_run_resumed_at_an_epoch_ends_as_one_that_never_stopped(
     options, interrupt_before, capsys
