@@ -31,7 +31,7 @@ class ConfigFile(ActionConfigFile):
             super().__call__(parser, cfg, path, option_string)
             # a later file may give a required key; an unknown key stays unknown
             parser.validate(cfg, skip_required=True)
-        except (ArgumentError, OmegaConfBaseException, TypeError, KeyError) as error:
+        except (ArgumentError, OmegaConfBaseException, TypeError, KeyError, UnicodeError) as error:
             raise ArgumentError(None, f"{path}: {error}") from error
 
 

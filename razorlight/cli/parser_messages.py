@@ -1,30 +1,33 @@
 """The errors of jsonargparse and omegaconf, in plain words."""
 
 import re
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
+from typing import Any
 
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch import Trainer, callbacks, loggers
 
-from razorlight import callbacks
 from razorlight.cli.configs import NAMESPACES
+from razorlight.cli.extras import install_missing
 from razorlight.cli.help import CALLBACK_KEYS
 
 
 def explain(message: str) -> str:
-    """The key that is wrong and why, and the nearest known name if a name is unknown.
+    """The key that is wrong and why, and the way out, such as the nearest known name.
 
     Args:
         message: message of an error of jsonargparse or omegaconf.
     """
     gist = _gist(message)
-    near = _nearest(gist)
+    if package := install_missing(gist):
+        gist = re.sub("No module named .*", package, gist)
+    way_out = _way_out(gist)
     for pattern, plain in _PLAIN.items():
         gist = re.sub(pattern, plain, gist)
-    if by_key := _by_key(gist):
-        return by_key
-    return f"{gist}; did you mean {near}?" if near else gist
+    return f"{gist}; {way_out}" if way_out else gist
 
 
 _PLAIN = {
@@ -36,24 +39,15 @@ _PLAIN = {
     r"Got value:": "got",
     r"Expected a dot import path string:": "there is no class",
     r"Problems parsing config: ": "",
+    r"No module named '([\w.]+)'": (
+        r"there is no module \1; start in its folder, or put this into PYTHONPATH"
+    ),
+    r"Unexpected config: (.*)": r"these are no keys with values: \1",
     r"arguments are required: (?:fit|validate|test|predict)\.": "arguments are required: ",
     r", (?:fit|validate|test|predict)\.": ", ",
     r' in "<unicode string>",': " in",
 }
 """Wording of jsonargparse, by regular expression, and plainer words for it."""
-
-
-def _by_key(gist: str) -> str | None:
-    """The reason of an error that the key of a callback is the way out of; None for any other."""
-    value = re.fullmatch(r"(\w+): there is no class (.*)", gist)
-    if value and value[1] in CALLBACK_KEYS:
-        key, example = value[1], CALLBACK_KEYS[value[1]].example
-        return f"{key}: give true, false or arguments, as --{key}.{example}; got {value[2]}"
-    option = re.fullmatch(r"trainer\.callbacks: \w+: Option '(\w+)' is not accepted", gist)
-    for key, (name, *_) in CALLBACK_KEYS.items():
-        if option and option[1] in signature(getattr(callbacks, name)).parameters:
-            return f"{gist}; {name} has it: say --{key}.{option[1]}"
-    return None
 
 
 def _gist(message: str) -> str:
@@ -62,30 +56,78 @@ def _gist(message: str) -> str:
     If a value may have several types, jsonargparse lists why each of them refused it, as nested
     bullets. The first of each list is the type that was meant. The first value is the innermost.
     """
-    kept, depth = [], -1
+    kept, depth, types = [], -1, ""
     for line in message.splitlines():
         text = line.lstrip()
-        if text.startswith("- "):
-            indent = len(line) - len(text)
+        bullet, text = text.startswith("- "), text.removeprefix("- ")
+        if text.startswith("Expected a path but"):  # whether a word names a file is tried first
+            continue
+        if bullet:
+            indent = len(line) - len(line.lstrip())
             if indent <= depth:
                 break
             depth = indent
+        types = text if text.startswith("Subtypes:") else types
         if not text.startswith(("Does not validate", "Subtypes:", "Errors:", "Given value")):
-            kept.append(text.removeprefix("- "))
-    value = re.search(r"Given value: (.*)", message)
-    if value and kept[-1].endswith("'>"):  # a type was expected
-        kept.append(f"Got value: {value[1]}")
-    return " ".join(kept)
+            kept.append(text)
+    value = re.search(r"Given value: (.*?)(?:\. Got value.*)?$", message, re.MULTILINE)
+    if value and kept[-1].startswith("Expected a") and kept[-1].endswith(("'>", "]")):
+        kept[-1] = f"{_expected(types) or kept[-1]} Got value: {value[1]}"
+    gist = " ".join(kept)
+    return re.sub(r"Expected a typing\.Literal\[.*?\]\.?", lambda one: _expected(one[0]), gist)
 
 
-def _nearest(gist: str) -> str:
-    """The known name that is nearest to the unknown name in ``gist``; empty if there is none."""
+def _expected(types: str) -> str:
+    """The values or types of a list of types that were tried; empty if there are others."""
+    values = re.findall(r"[\w+-]+", " ".join(re.findall(r"Literal\[(.*?)\]", types)))
+    if values:
+        return f"expected one of {', '.join(dict.fromkeys(values))},"
+    names = [n for n in re.findall(r"<class '(?:\w+\.)*(\w+)'>", types) if n != "NoneType"]
+    return f"expected type {' or '.join(names)}," if names else ""
+
+
+def _way_out(gist: str) -> str:
+    """What to say in place of what is wrong; empty if nobody knows."""
+    key = re.search(r'^(?:\S+: )?Parser key "([\w.]+)"|^\S*?(\w+\.callbacks):', gist)
+    place = next(filter(None, key.groups()), "") if key else ""
+    if place in CALLBACK_KEYS and "dot import path" in gist:
+        return f"give true, false or arguments, as --{place}.{CALLBACK_KEYS[place].example}"
+    if "class_path='torch.optim.Optimizer'" in gist:
+        return "name its class first, such as --model.optimizer torch.optim.AdamW"
+    file = re.search(r"unrecognized arguments: (\S+\.ya?ml)$", gist)
+    if file:
+        return f"did you mean --config {file[1]}?"
     unknown = re.search(r"(?:[Oo]ption '|path string: |no attribute '|arguments: --)([\w.]+)", gist)
     if unknown is None:
         return ""
+    homes = [home for home in _homes(unknown[1]) if home.rpartition(".")[0] != place]
+    if homes and re.search("[Oo]ption |arguments", gist):
+        option = "" if re.match(r"\S+\.ya?ml: ", gist) else "--"
+        return f"did you mean {' or '.join(option + home for home in homes)}?"
     known = _known_names(gist)
     wrong = next((part for part in unknown[1].split(".") if part not in known), "")
-    return "".join(get_close_matches(wrong, known, n=1))
+    near = get_close_matches(wrong, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _homes(name: str) -> Iterator[str]:
+    """The keys that end with a name, whole: ``max_epochs`` is ``trainer.max_epochs``."""
+    name = name.removeprefix("init_args.")
+    for key, kinds in _sections().items():
+        if any(name in signature(kind).parameters for kind in kinds):
+            yield f"{key}.{name}"
+
+
+def _sections() -> dict[str, Iterable[Any]]:
+    ours, data, tasks = NAMESPACES
+    named = {key: [getattr(ours, each.callback)] for key, each in CALLBACK_KEYS.items()}
+    return {
+        "trainer": [Trainer],
+        "model": [getattr(tasks, name) for name in tasks.__all__],
+        "data": [getattr(data, name) for name in data.__all__],
+        **named,
+        "model.optimizer": [torch.optim.AdamW, torch.optim.SGD],
+    }
 
 
 def _known_names(gist: str) -> set[str]:
@@ -93,7 +135,8 @@ def _known_names(gist: str) -> set[str]:
         return set(dir(import_module(module[1])))
     if classes := re.findall(r"class_path[ =]'([\w.]+)\.(\w+)'", gist):
         where, name = classes[-1]
-        return set(signature(getattr(import_module(where), name)).parameters)
-    names = {name for namespace in NAMESPACES for name in namespace.__all__}
-    names.update(signature(Trainer).parameters)
+        if "dot import path" not in gist:
+            return set(signature(getattr(import_module(where), name)).parameters)
+    names = {name for space in (*NAMESPACES, callbacks, loggers) for name in space.__all__}
+    names.update(torch.optim.__all__ if "optimizer" in gist else signature(Trainer).parameters)
     return names | {"trainer", "model", "data", "class_path", "init_args", *CALLBACK_KEYS}

@@ -30,6 +30,8 @@ class RazorCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None, run: bool = True) -> None:
+        if "" not in sys.path:
+            sys.path.append("")  # classes of one's own, in the working directory
         # omegaconf: ${oc.env:...} in configurations; errors are raised, and become a line later
         common = {"parser_mode": "omegaconf", "exit_on_error": False}
         parsers = {
