@@ -41,8 +41,11 @@ def find_config(name: str) -> str:
     for path in (Path(name), shipped_folder() / name):
         if path.is_file():
             return str(path)
-    near = get_close_matches(name, shipped_configs(), n=3, cutoff=0)
-    raise RazorError(f"config: there is no file {name}; shipped are {', '.join(near)}")
+    (near,) = get_close_matches(name, shipped_configs(), n=1, cutoff=0)
+    raise RazorError(
+        f"config: there is no file {name}; the nearest shipped one is {near}, and "
+        "`razorlight list configs` names all"
+    )
 
 
 def copy_config(name: str, target: Path) -> Path:

@@ -137,8 +137,14 @@ def test_other_callbacks_stand_in_the_list():
     ("words", "message"),
     [
         (["--razor.recip=compact"], "razor: BackRazor: Option 'recip' .*; did you mean recipe?"),
-        (["--razor=compact"], "razor: there is no class compact; give true, false or .* as --razor.recipe compact"),
-        (["--profiler=simple"], "profiler: .* simple; give true, false or arguments, as --profiler.steps 4"),
+        (
+            ["--razor=compact"],
+            "razor: there is no class compact; give true, false or .* as --razor.recipe compact",
+        ),
+        (
+            ["--profiler=simple"],
+            "profiler: .* simple; give true, false or arguments, as --profiler.steps 4",
+        ),
         (["--writer.count=many"], "writer: .*count: expected type int, got many"),
         (["--razr=false"], "unrecognized arguments: --razr=false; did you mean razor?"),
         (

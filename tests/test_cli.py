@@ -259,7 +259,10 @@ def test_arguments_that_do_not_parse(capsys, arguments, message):
             ["--trainer.val_check_interval=500"],
             "`val_check_interval` .500. must be less than or equal",
         ),
-        (["--config=seg_adk.yaml"], "no file seg_adk.yaml; shipped are seg_ade.yaml"),
+        (
+            ["--config=seg_adk.yaml"],
+            "no file seg_adk.yaml; the nearest shipped one is seg_ade.yaml",
+        ),
     ],
 )
 def test_mistakes_that_a_run_meets(config, capsys, options, message):
@@ -345,7 +348,9 @@ def test_cp_never_overwrites(folder, capsys):
     assert main(["cp", "quickstart.yaml"]) == 1
     assert "cp: quickstart.yaml exists already" in error_line(capsys)
     assert main(["cp", "quikstart.yaml"]) == 1
-    assert "no file quikstart.yaml; shipped are quickstart.yaml" in error_line(capsys)
+    assert "no file quikstart.yaml; the nearest shipped one is quickstart.yaml" in error_line(
+        capsys
+    )
     assert (folder / "quickstart.yaml").read_text() == "edited"
 
 

@@ -107,7 +107,9 @@ def test_paths_come_before_shipped_names(tmp_path):
 
 
 def test_unknown_config_names_the_nearest():
-    with pytest.raises(RazorError, match=r"no file seg_adk.yaml; shipped are seg_ade.yaml, "):
+    with pytest.raises(
+        RazorError, match=r"no file seg_adk.yaml; the nearest shipped one is seg_ade.yaml"
+    ):
         find_config("seg_adk.yaml")
 
 

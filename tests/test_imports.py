@@ -11,7 +11,7 @@ import razorlight
 
 PACKAGE = Path(razorlight.__file__).parent
 FROM_THE_BOTTOM = [
-    ["errors", "files", "_torch"],
+    ["errors", "files", "protocols", "_torch"],
     ["fields", "patterns", "tensors"],
     ["codecs"],
     ["planning"],

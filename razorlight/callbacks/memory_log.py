@@ -72,7 +72,7 @@ class MemoryLog:
         console = get_console()  # the progress bar's, which prints above itself
         console.print(memory_table(title, mode, compared, self.rows, metrics))
         for line in instants(compared):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False)
         if self.csv is not None:
             for path in (self.csv, self._png):
                 console.print(str(path), soft_wrap=True, highlight=False, markup=False)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from rich import get_console
 from rich.table import Table
+from torch.nn.parameter import is_lazy
 from typing_extensions import override
 
 from razorlight._torch import tree_leaves
@@ -112,7 +113,7 @@ def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
 
 
 def _model_rows(module: LightningModule) -> Iterator[Row]:
-    parameters = list(module.parameters())
+    parameters = [p for p in module.parameters() if not is_lazy(p)]
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     total = sum(p.numel() for p in parameters)
     parts = [type(part).__name__ for part in module.children() if list(part.parameters())]

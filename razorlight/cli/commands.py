@@ -1,8 +1,6 @@
 """The parser of ``razorlight``, and the commands that do not train: list, cp and export."""
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,12 +28,7 @@ def run_command(words: Sequence[str]) -> None:
         RazorError: for a mistake that the command meets.
     """
     options = _parser().parse_args(words)
-    try:
-        options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader of the output has left, as `head` does; Python would complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    options.run(options)
 
 
 class _Parser(argparse.ArgumentParser):

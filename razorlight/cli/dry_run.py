@@ -69,12 +69,18 @@ class DryRun(ParsedRun):
         self.in_backward = any(isinstance(c, OptimizerInBackward) for c in callbacks)
 
     @property
+    def stage(self) -> str | None:
+        """That of ``fit``, if data are read."""
+        return None if self._on_meta else "fit"
+
+    @property
     def settings(self) -> Namespace:
         """The values of all options, objects made."""
         return self.config_init
 
     def before_instantiate_classes(self) -> None:
         """Let the module be made on the device ``meta``."""
+        super().before_instantiate_classes()
         if self._on_meta:
             self.parser.add_instantiator(_make_on_meta, LightningModule, prepend=True)
 

@@ -19,6 +19,7 @@ from razorlight.cli.dry_run import DryRun
 from razorlight.cli.ways import convert, own_way, title, ways_to_show
 from razorlight.comparison import WAYS
 from razorlight.errors import RazorError
+from razorlight.files import replaced
 from razorlight.memory import StepEstimate
 from razorlight.memory.amounts import parse_bytes
 from razorlight.memory.meter import MIB
@@ -73,7 +74,8 @@ def run(args: Sequence[str]) -> None:
         estimate = _estimate(dry, modules[own], dry.in_backward)
         print(f"{own}:\n{estimate.peak(batch)}")
     if path := dry.settings["json"]:
-        Path(path).write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        with replaced(Path(path)) as new:
+            new.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 
 def _converted(dry: DryRun, name: str) -> LightningModule:

@@ -48,6 +48,9 @@ def run(args: Sequence[str]) -> None:
         RazorError: for a mistake in the configuration, or a network that cannot be estimated.
     """
     dry = DryRun("explain", args, OPTIONS)
+    # its data and weights may be missing, which is said before anything slow
+    checks = dry.settings["check_gradients"]
+    real = DryRun("explain", args, OPTIONS, on_meta=False) if checks else None
     own, batch = own_way(dry), dry.batch()
     razor = deepcopy(dry.module)
     plan = convert(dry, razor, own)
@@ -55,18 +58,17 @@ def run(args: Sequence[str]) -> None:
         name: StepEstimate(module, dry.step, device=dry.device).profile(batch).stored_by
         for name, module in (("dense", dry.module), ("razor", razor))
     }
-    cosines = _check_gradients(args, own) if dry.settings["check_gradients"] else {}
+    cosines = _check_gradients(real, own) if real else {}
     print(f"{own}; MiB stored between forward and backward, estimated on {dry.device}")
     print('"nothing": what the layer reads is derived, or recorded by another layer')
     _print(dry.module, plan, stored, cosines)
 
 
-def _check_gradients(args: Sequence[str], own: str) -> dict[str, float]:
+def _check_gradients(real: DryRun, own: str) -> dict[str, float]:
     """By the name of each layer, the lowest cosine of its parameters' gradients to the dense ones.
 
     One batch of data is trained, with the run's weights.
     """
-    real = DryRun("explain", args, OPTIONS, on_meta=False)
     dense, razor = real.module, deepcopy(real.module)
     convert(real, razor, own)
     batch = real.batch()

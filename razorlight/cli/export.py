@@ -35,6 +35,7 @@ def export_network(checkpoint: Path, out: Path) -> str:
         raise RazorError(f"export: {out} exists already; give another --out, or move it away")
     net = _network(checkpoint)
     with replaced(out) as new:
+        new.touch()  # where this fails, the error of safetensors does not say why
         save_file(net, new, metadata={"format": "pt"})
     size = sum(tensor.nbytes for tensor in net.values()) / 2**20
     return f"{out}: {len(net)} tensors, {size:.1f} MiB"

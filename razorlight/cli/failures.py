@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from razorlight.cli.extras import install_missing
 from razorlight.cli.help import PARSED_BY_LIGHTNING
 from razorlight.errors import RazorError, Terminated
 
@@ -60,6 +61,8 @@ def failure_of(error: BaseException, words: Sequence[str]) -> Failure | None:
         return _failure_of_training(error, words)
     if isinstance(error, argparse.ArgumentError):
         return Failure(MISUSED, _one_line(error.message))
+    if isinstance(error, OSError):
+        return Failure(FAILED, f"{error.strerror}: {error.filename}; give another place")
     return None
 
 
@@ -70,6 +73,7 @@ def _failure_of_training(error: BaseException, words: Sequence[str]) -> Failure 
     from omegaconf.errors import OmegaConfBaseException
 
     from razorlight.cli.parser_messages import explain
+    from razorlight.cli.wrong_checkpoint import explain_mismatch
 
     if isinstance(error, argparse.ArgumentError | OmegaConfBaseException):
         message = explain(str(error))
@@ -81,9 +85,10 @@ def _failure_of_training(error: BaseException, words: Sequence[str]) -> Failure 
         return Failure(FAILED, _one_line(str(error)))
     if isinstance(error, SIGTERMException):
         return Failure(TERMINATED)
-    if isinstance(error, OSError | RuntimeError) and (line := _accident(error)):
-        return Failure(FAILED, _one_line(line))
-    return None
+    line = install_missing(str(error)) or explain_mismatch(error, words)
+    if isinstance(error, OSError | RuntimeError):
+        line = line or _accident(error)
+    return Failure(FAILED, _one_line(line)) if line else None
 
 
 def _accident(error: OSError | RuntimeError) -> str | None:
@@ -97,8 +102,8 @@ def _accident(error: OSError | RuntimeError) -> str | None:
         return f"out of memory: {way_out(error)} ({gist})"
     if "DataLoader worker" in gist:
         return f"a process that loads data died; take fewer of them, data.num_workers ({gist})"
-    if gist.startswith("Error(s) in loading state_dict"):
-        return f"ckpt_path: the checkpoint is of another network: {error}"
+    if gist.startswith("Early stopping conditioned on metric"):
+        return gist
     return None
 
 

@@ -3,6 +3,7 @@
 Nothing here imports torch: help, lists and copies come at once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,6 +40,10 @@ def main(args: Sequence[str] | None = None) -> int:
             dry_run.run(commands[words[0]], words)
         else:
             run_command(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader of the output has left, as `head` does; Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BaseException as error:
         failure = failure_of(error, words)
         if failure is None:

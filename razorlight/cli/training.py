@@ -1,25 +1,30 @@
 """``razorlight {fit,validate,test,predict}``: Lightning's command line."""
 
+import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
+from razorlight.cli.agreement import check_agreement
 from razorlight.cli.callback_keys import add_keys, callbacks_of_run
 from razorlight.cli.checkpoint_io import write_whole_checkpoints
 from razorlight.cli.configs import ConfigFile, WholeConfig
+from razorlight.cli.extras import install_missing
 from razorlight.cli.help import CONFIG_HELP, keys_help, usage
 from razorlight.cli.loggers import log_into, write_whole_metrics
 from razorlight.cli.progress import name_epochs_without_end
 from razorlight.cli.resuming import find_checkpoint
 from razorlight.cli.warning_lines import plain_warnings, silence_others
 from razorlight.data import RazorDataModule
-from razorlight.errors import Terminated
+from razorlight.errors import RazorError, Terminated
 
 
 class RazorCLI(LightningCLI):
@@ -67,13 +72,19 @@ class RazorCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Look for the data as soon as they are known, before a network is made or downloaded."""
-        if self.subcommand:
-            self.parser.add_instantiator(self._make_data, RazorDataModule, prepend=True)
+        """Look at the data as soon as they are known, before a network is made or downloaded."""
+        self.parser.add_instantiator(self._make_data, RazorDataModule, prepend=True)
+
+    @property
+    def stage(self) -> str | None:
+        """The command whose data are read; None if none are."""
+        return self.subcommand
 
     def _make_data(self, kind: type[RazorDataModule], *args: Any, **kwargs: Any) -> RazorDataModule:
         data = kind(*args, **kwargs)
-        rank_zero_only(data.find)(str(self.subcommand))  # of several processes one downloads
+        if stage := self.stage:
+            rank_zero_only(data.find)(stage)  # of several processes one downloads
+        check_agreement(self.config.get(str(self.subcommand), self.config)["model"], data)
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -84,7 +95,8 @@ class RazorCLI(LightningCLI):
         for kind in (RandomState, RunSummary, *([LastCheckpoint] if saving else [])):
             if not any(isinstance(each, kind) for each in callbacks):
                 callbacks.append(kind())
-        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        trainer = _made(super().instantiate_trainer, callbacks=callbacks, **kwargs)
+        _warn_of_processes(trainer)
         write_whole_checkpoints(trainer)
         write_whole_metrics(trainer)
         name_epochs_without_end(trainer)
@@ -134,6 +146,27 @@ class RazorCLI(LightningCLI):
         settings["ckpt_path"] = resumed and str(resumed.checkpoint)
         if resumed and command == "fit":
             log_into(resumed.run, self.trainer)
+
+
+def _made(make: Callable[..., Trainer], **kwargs: Any) -> Trainer:
+    """The trainer; what Lightning refuses in its arguments is a mistake in the configuration."""
+    try:
+        return make(**kwargs)
+    except (TypeError, ValueError, RuntimeError, ImportError) as error:
+        if twice := re.search("more than one stateful callback of type `(.*?)`", str(error)):
+            raise RazorError(
+                f"trainer.callbacks: {twice[1]} is given twice; leave one of them out"
+            ) from error
+        raise RazorError(f"trainer: {install_missing(str(error)) or error}") from error
+
+
+def _warn_of_processes(trainer: Trainer) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > (cores or 1):
+        rank_zero_warn(
+            f"trainer.devices: {trainer.num_devices} processes share {cores} cores, and are slower "
+            "than one process; leave --trainer.devices out"
+        )
 
 
 def run(args: Sequence[str] | None = None) -> None:

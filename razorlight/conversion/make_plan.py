@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
 from razorlight._torch import NORMS, PRODUCTS, is_dtensor, is_traceable_wrapper_subclass
@@ -251,6 +252,8 @@ def _describe(
         elif isinstance(layer, relatives):
             relative = next(known for known in dense.__mro__[1:] if known in relatives)
             reason = f"a {relative.__name__} of a class that is not registered"
+            if isinstance(layer, LazyModuleMixin):
+                reason = "it has no weights yet: run a batch through the network first"
             if dense is nn.SyncBatchNorm:
                 reason = "its statistics are of all processes; sync_batchnorm=False converts it"
             yield Line(name, dense.__name__, "near miss", reason)

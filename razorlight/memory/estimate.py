@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from razorlight._torch import FakeTensorMode, TorchDispatchMode, is_fake, tree_map
@@ -231,6 +232,11 @@ def _emptied(model: nn.Module, device: str) -> dict[int, Any]:
     """By id of each parameter and buffer, an empty one like it on ``device``."""
     emptied: dict[int, Any] = {}
     for parameter in model.parameters():
+        if is_lazy(parameter):
+            raise RazorError(
+                f"{type(model).__name__} has layers without weights, which the first batch makes; "
+                "run one through the network, then estimate"
+            )
         empty = torch.empty_like(parameter, device=device)
         emptied[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
     return emptied | {id(b): torch.empty_like(b, device=device) for b in model.buffers()}

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage, nn
+from torch.nn.parameter import is_lazy
 from typing_extensions import Self
 
 from razorlight._torch import (
@@ -178,6 +179,8 @@ def _storages(tree: object) -> Iterator[UntypedStorage]:
 
 def storages_of(tensor: Tensor) -> Iterator[UntypedStorage]:
     """The storages behind a tensor, of which a subclass may have several."""
+    if is_lazy(tensor):  # it has no storage yet
+        return
     if is_traceable_wrapper_subclass(tensor):
         # a DTensor also names attributes that are no tensors
         yield from _storages([getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]])

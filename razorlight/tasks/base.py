@@ -182,8 +182,17 @@ class FineTuningTask(LightningModule, ABC):
         }
 
     def make_optimizer(self) -> Optimizer:
-        """The optimizer over the trainable parameters, without its schedule."""
-        optimizer: Optimizer = self._make_optimizer(self._parameter_groups())
+        """The optimizer over the trainable parameters, without its schedule.
+
+        Raises:
+            RazorError: if the optimizer refuses its arguments, or groups of parameters.
+        """
+        try:
+            optimizer: Optimizer = self._make_optimizer(self._parameter_groups())
+        except (TypeError, ValueError) as error:
+            raise RazorError(
+                f"optimizer: {error}; change its arguments, or take another"
+            ) from error
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * group.pop(LR_SCALE)
         return optimizer

@@ -1,7 +1,7 @@
 """Networks of timm and segmentation_models_pytorch by name, with their first weights."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any
@@ -11,6 +11,7 @@ import timm
 from torch import nn
 
 from razorlight.errors import RazorError
+from razorlight.tasks.hub import hub_or_cache
 from razorlight.tasks.weights import load_weights, read_weights, strip_prefix
 
 NONE = "none"
@@ -36,7 +37,7 @@ def timm_network(
     """
     pretrained = weights == PRETRAINED
     _check_timm_name("model", model, "", pretrained)
-    with _creation_errors(model):
+    with _creation_errors(model, pretrained):
         net: Any = timm.create_model(
             model, pretrained=pretrained, num_classes=num_classes, **model_args
         )
@@ -71,7 +72,7 @@ def smp_network(
     _check_model_args(architecture, encoder, model_args)
     # smp's own encoders name their sets of weights, timm's have one set each
     initial = (encoder.startswith(TIMM_ENCODER) or "imagenet") if pretrained else None
-    with _creation_errors(f"{architecture} with {encoder}"):
+    with _creation_errors(f"{architecture} with {encoder}", pretrained):
         net = smp.create_model(
             architecture, encoder, encoder_weights=initial, classes=num_classes, **model_args
         )
@@ -131,14 +132,17 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> RazorError:
 
 
 @contextmanager
-def _creation_errors(network: str) -> Iterator[None]:
+def _creation_errors(network: str, pretrained: bool) -> Iterator[None]:
     """Name the cause where a library refuses an argument or fails to download."""
+    online = True
     try:
-        yield
+        with hub_or_cache() if pretrained else nullcontext(True) as online:
+            yield
     except TypeError as error:
         raise RazorError(f"model_args: {network} refuses them: {error}") from error
     except OSError as error:
+        reason = str(error) if online else "no network, and they are not in the cache"
         raise RazorError(
-            f"weights: cannot download those of {network} ({error}); connect, give the path of a "
-            ".safetensors or .pth file, or, if they are in the cache, set HF_HUB_OFFLINE=1"
+            f"weights: cannot download those of {network} ({reason}); connect, or give the path "
+            "of a .safetensors or .pth file"
         ) from error

@@ -307,7 +307,7 @@ def test_what_sets_the_peak_is_named(tmp_path, capsys):
         assert sum(step.explained.kinds.values()) == step.explained.nbytes
         assert step.explained.nbytes == pytest.approx(step.peak, rel=0.02)
         assert sum(step.explained.layers.values()) <= step.stored
-        assert f"{mode}: its peak is {step.explained.instant}\n" in said
+        assert f"{mode}: its peak is {step.explained.instant}" in " ".join(said.split())
     assert "at its peak: records" in said
     page = next(tmp_path.rglob("memory.html")).read_text()
     assert page.count("data:image/png;base64,") == 1

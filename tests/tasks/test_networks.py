@@ -1,12 +1,16 @@
 """Names and arguments of networks that must be refused, with the way out."""
 
 import re
+import socket
+import time
 
 import pytest
 import timm
+from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from razorlight.errors import RazorError
+from razorlight.tasks import hub
 from razorlight.tasks.networks import smp_network, timm_network
 
 
@@ -45,9 +49,38 @@ def test_failed_download_offers_a_path(monkeypatch):
     def offline(*args, **kwargs):
         raise LocalEntryNotFoundError("check your connection")
 
+    monkeypatch.setattr(hub, "_answers", lambda url: True)
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(RazorError, match=re.escape("(check your connection); connect, give")):
+    with pytest.raises(RazorError, match=re.escape("(check your connection); connect, or give")):
         timm_network("resnet18", 2, "pretrained", {})
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "https://nowhere.invalid"])
+def test_offline_the_hub_is_asked_once(monkeypatch, url):
+    requests = []
+
+    def asked(*args, **kwargs):
+        requests.append(constants.HF_HUB_OFFLINE)
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(timm, "create_model", asked)
+    begun = time.monotonic()
+    with pytest.raises(RazorError, match=r"[(]no network, and they are not in the cache[)]; conn"):
+        timm_network("resnet18", 2, "pretrained", {})
+    assert time.monotonic() - begun < 5
+    assert (requests, constants.HF_HUB_OFFLINE) == ([True], False)
+
+
+def test_online_the_hub_is_asked(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(hub, "getproxies", dict)
+        with hub.hub_or_cache() as online:
+            assert (online, constants.HF_HUB_OFFLINE) == (True, False)
 
 
 def test_architecture_in_any_case():
