@@ -244,6 +244,7 @@ def test_arguments_that_do_not_parse(capsys, arguments, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--model.schedule={warmup: 12.5}"], "error: schedule: warmup is 12.5; give a whole"),
         (["--model.encoder=tu-resnt18"], "'tu-resnt18'; the nearest are tu-resnet18"),
         (["--model.weights=nowhere.pth"], "'nowhere.pth' is no file"),
         (["--model.freeze=[encodr]"], "pattern 'encodr' matches nothing"),

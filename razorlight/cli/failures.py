@@ -53,10 +53,11 @@ def failure_of(error: BaseException, words: Sequence[str]) -> Failure | None:
         return Failure(INTERRUPTED)
     if isinstance(error, Terminated):
         return Failure(TERMINATED)
-    if isinstance(error, RazorError):
-        return Failure(FAILED, _own_line(error))
-    if isinstance(error, ValueError) and isinstance(error.__cause__, RazorError):
-        return Failure(FAILED, _own_line(error.__cause__))  # jsonargparse wraps what classes raise
+    cause: BaseException | None = error
+    while isinstance(cause, ValueError) and not isinstance(cause, RazorError):
+        cause = cause.__cause__  # jsonargparse wraps what classes raise, once for each class around
+    if isinstance(cause, RazorError):
+        return Failure(FAILED, _own_line(cause))
     if words and words[0] in PARSED_BY_LIGHTNING:
         return _failure_of_training(error, words)
     if isinstance(error, argparse.ArgumentError):
