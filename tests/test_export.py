@@ -1,13 +1,18 @@
 """The network out of a checkpoint, for those without razorlight."""
 
+import json
+import os
 import re
+import sys
 
+import onnxruntime
 import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -89,3 +94,71 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert main(["export", "--ckpt", "any.ckpt", "--out", out]) == 1
     assert f"export: {out} exists already" in capsys.readouterr().err
     assert (tmp_path / "net.safetensors").read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of the command line: its last checkpoint, in its folder."""
+    folder = tmp_path_factory.mktemp("run")
+    options = ["--config=quickstart.yaml", "--model.encoder=tu-test_efficientnet"]
+    options += ["--model.weights=none", "--model.freeze=null", "--data.tile_size=32"]
+    options += ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--profiler=false"]
+    options += [f"--trainer.limit_{each}_batches=1" for each in ("train", "val")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["razorlight"])
+        assert main(["fit", *options]) == 0
+    (checkpoint,) = folder.rglob("last.ckpt")
+    return checkpoint
+
+
+def test_a_card_says_what_the_network_is(run, tmp_path):
+    export(run, tmp_path / "tiles.safetensors")
+    page = (tmp_path / "tiles.md").read_text()
+    assert page.startswith("# tiles\n")
+    assert "| classes | 2: water, land |" in page
+    assert "| network | architecture Unet, encoder tu-test_efficientnet |" in page
+    assert "| image size in training | 32 px |" in page
+    assert "| scores | val/mIoU 0." in page
+    with safe_open(tmp_path / "tiles.safetensors", "pt") as file:
+        card = json.loads(file.metadata()["razorlight"])
+    assert card["class_names"] == ["water", "land"]
+    assert card["task"] == "SegmentationTask"
+    assert card["recipe"] == "balanced"
+    assert len(card["mean"]) == len(card["std"]) == 3
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "tiles.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_onnx(run, tmp_path, capsys):
+    out = tmp_path / "tiles.safetensors"
+    assert main(["export", "--ckpt", str(run), "--out", str(out), "--onnx"]) == 0
+    assert "differ from torch's by" in capsys.readouterr().out
+    net = smp.create_model("Unet", "tu-test_efficientnet", encoder_weights=None, classes=2).eval()
+    net.load_state_dict(load_file(out), strict=True)
+    session = onnxruntime.InferenceSession(str(tmp_path / "tiles.onnx"))
+    for images in (IMAGES, IMAGES[:1]):
+        (outputs,) = session.run(None, {"images": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(outputs), net(images), rtol=1e-3, atol=1e-4)
+
+
+def test_onnx_that_cannot_be_had(run, tmp_path, capsys, monkeypatch):
+    alone = tmp_path / "alone" / "last.ckpt"
+    alone.parent.mkdir()
+    alone.write_bytes(run.read_bytes())
+    out = tmp_path / "net.safetensors"
+    assert main(["export", "--ckpt", str(alone), "--out", str(out), "--onnx"]) == 1
+    assert "no config.yaml of the run lies beside" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    out = tmp_path / "other.safetensors"
+    assert main(["export", "--ckpt", str(run), "--out", str(out), "--onnx"]) == 1
+    assert 'pip install "razorlight[onnx]"' in capsys.readouterr().err
+
+
+def test_a_graph_that_computes_otherwise_is_not_kept(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("razorlight.cli.export._TOLERANCE", -1.0)
+    out = tmp_path / "net.safetensors"
+    assert main(["export", "--ckpt", str(run), "--out", str(out), "--onnx"]) == 1
+    assert "outputs of the ONNX graph differ" in capsys.readouterr().err
+    assert not (tmp_path / "net.onnx").exists()

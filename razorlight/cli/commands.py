@@ -109,9 +109,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="net.safetensors", type=Path, help="the new file (default: %(default)s)"
     )
+    help = 'write the network as ONNX too, beside it; pip install "razorlight[onnx]"'
+    parser.add_argument("--onnx", action="store_true", help=help)
 
 
 def _export(options: argparse.Namespace) -> None:
     from razorlight.cli.export import export_network
 
-    print(export_network(options.ckpt, options.out))
+    for line in export_network(options.ckpt, options.out, options.onnx):
+        print(line)

@@ -117,6 +117,14 @@ class RazorDataModule(LightningDataModule, ABC):
         collate = self.train_collate() or default_collate
         return collate([sample] * self.batch_size)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a network must know of its data. Checkpoints hold it, and ``export`` reads it."""
+        facts: dict[str, Any] = {"mean": [*self.mean], "std": [*self.std]}
+        if isinstance(self, Labelled):
+            facts["class_names"] = [*self.class_names]
+        size = getattr(self, "image_size", getattr(self, "tile_size", None))
+        return facts if size is None else facts | {"image_size": size}
+
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that have labels."""

@@ -1,0 +1,130 @@
+"""What a network that leaves its run should say of itself."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from razorlight.cli.resuming import CONFIG
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a trained network.
+
+    Attributes:
+        task: the class of the task.
+        network: the arguments that make the network, such as ``{"model": "resnet50"}``.
+        class_names: names of the classes, in the order of the outputs.
+        mean: what is subtracted from each channel of an image, of values in 0..1.
+        std: what each channel is divided by after that.
+        image_size: side, or height and width, of the images in training, in pixels.
+        recipe: how the run stored for backward, or "dense".
+        scores: what the run's checkpoints were chosen by, and the score of this one or the best.
+        epoch: the number of the epoch in which the checkpoint was saved.
+    """
+
+    task: str = "unknown"
+    network: Mapping[str, Any] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    image_size: int | Sequence[int] | None = None
+    recipe: str = "unknown"
+    scores: Mapping[str, float] = field(default_factory=dict)
+    epoch: int | None = None
+
+    def json(self) -> str:
+        """The card as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    def markdown(self, name: str) -> str:
+        """The card as a page.
+
+        Args:
+            name: the heading.
+        """
+        size = self.image_size
+        rows = {
+            "task": self.task,
+            "network": ", ".join(f"{key} {value}" for key, value in self.network.items()),
+            "input": f"RGB in 0..1, minus mean {[*self.mean]}, divided by std {[*self.std]}",
+            "image size in training": "" if size is None else f"{size} px",
+            "classes": f"{len(self.class_names)}: {', '.join(self.class_names)}",
+            "recipe": self.recipe,
+            "scores": ", ".join(f"{key} {value:.4f}" for key, value in self.scores.items()),
+            "epoch": self.epoch,
+        }
+        known = {key: value for key, value in rows.items() if value not in (None, "", "0: ")}
+        lines = [f"| {key} | {_cell(value)} |" for key, value in known.items()]
+        return "\n".join([f"# {name}", "", "| | |", "|---|---|", *lines, ""])
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+_OF_NETWORK = ("model", "architecture", "encoder", "model_args")
+
+
+def card_of(checkpoint: Path, content: Mapping[str, Any]) -> ModelCard:
+    """The card of the network in a checkpoint.
+
+    Args:
+        checkpoint: its path. The configuration is looked for in the run's folder.
+        content: what it holds.
+    """
+    config = run_config(checkpoint)
+    model = config.get("model") or {}
+    arguments = model.get("init_args") or {}
+    network = {key: arguments[key] for key in _OF_NETWORK if arguments.get(key)}
+    facts = next(_facts(content), {})
+    return ModelCard(
+        task=str(model.get("class_path", "unknown")).rpartition(".")[2],
+        network=network,
+        class_names=facts.get("class_names", ()),
+        mean=facts.get("mean", ()),
+        std=facts.get("std", ()),
+        image_size=facts.get("image_size"),
+        recipe=_recipe(config.get("razor")),
+        scores=dict(_scores(content)),
+        epoch=content.get("epoch"),
+    )
+
+
+def run_config(checkpoint: Path) -> dict[str, Any]:
+    """The configuration of the run that saved a checkpoint; empty if it lies elsewhere."""
+    for folder in (checkpoint.parent.parent, checkpoint.parent):
+        if (folder / CONFIG).is_file():
+            config = yaml.safe_load((folder / CONFIG).read_text())
+            return config if isinstance(config, dict) else {}
+    return {}
+
+
+def _recipe(razor: Any) -> str:
+    """What the key ``razor`` of a configuration says."""
+    if razor is False:
+        return "dense"
+    arguments = (razor.get("init_args") or razor) if isinstance(razor, dict) else {}
+    if budget := arguments.get("memory_budget"):
+        return f"within {budget}"
+    return str(arguments.get("recipe") or "balanced") if razor is not None else "unknown"
+
+
+def _facts(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What data modules of razorlight say of themselves, as ``RazorDataModule.state_dict``."""
+    for part in content.values():
+        if isinstance(part, Mapping) and {"mean", "std"} <= part.keys():
+            yield part
+
+
+def _scores(content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for state in (content.get("callbacks") or {}).values():
+        if isinstance(state, Mapping) and state.get("monitor"):
+            score = state.get("current_score")
+            score = state.get("best_model_score") if score is None else score
+            if score is not None:
+                yield str(state["monitor"]), float(score)
