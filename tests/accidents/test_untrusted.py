@@ -123,7 +123,8 @@ def test_a_checkpoint_does_not_change_the_configuration(folder, error_line):
     torch.save(content, "other.ckpt")
     assert main(["fit", "--config", "small.yaml", "--ckpt_path", "other.ckpt"]) == 1
     line = error_line()
-    assert "of another network: Error(s) in loading state_dict for ClassificationTask" in line
+    assert "of another network: " in line
+    assert "names of this network are missing" in line
 
 
 @pytest.mark.parametrize(
