@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich import get_console
 from rich.table import Table
@@ -18,6 +19,7 @@ from razorlight.callbacks.back_razor import BackRazor
 from razorlight.callbacks.beside import callbacks_of
 from razorlight.callbacks.last_checkpoint import LastCheckpoint
 from razorlight.callbacks.memory_profiler import MemoryProfiler
+from razorlight.callbacks.metrics_plot import read_metrics, save_metrics_plot
 from razorlight.data.base import RazorDataModule
 from razorlight.files import relative
 from razorlight.memory.meter import MIB
@@ -31,9 +33,9 @@ class RunSummary(Callback):
 
     * At the first batch of fit: network and parameters, the samples of each split, recipe and
       converted layers, and the memory of one step, where :class:`MemoryProfiler` has measured it.
-    * At the end of fit: the best score, the run's folder, and the commands that train on, test and
-      predict, where the command line saved its configuration. At the end of anything else: the
-      folder.
+    * At the end of fit: ``metrics.png``, where a CSV logger wrote the metrics; the best score, the
+      run's folder, and the commands that train on, test and predict, where the command line saved
+      its configuration. At the end of anything else: the folder.
 
     In each hook this callback runs after all others, wherever it stands among them.
 
@@ -74,6 +76,8 @@ class RunSummary(Callback):
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         fit = stage == TrainerFn.FITTING
+        if fit:
+            _draw_metrics(trainer, self._folder)
         _print([*(_best_rows(trainer) if fit else ()), *_file_rows(trainer, self._folder)])
         for command in self._next_commands(trainer) if fit else ():
             get_console().print(command, soft_wrap=True, highlight=False, markup=False)
@@ -157,6 +161,15 @@ def _best_rows(trainer: Trainer) -> Iterator[Row]:
         if checkpoint.best_model_score is not None:
             name = Path(checkpoint.best_model_path).name
             yield f"best {checkpoint.monitor}", f"{checkpoint.best_model_score:.4g}, {name}"
+
+
+def _draw_metrics(trainer: Trainer, folder: Path) -> None:
+    """Draw the metrics that a CSV logger has written."""
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger):
+            logger.save()
+            if (file := folder / "metrics.csv").is_file():
+                save_metrics_plot(read_metrics(file), folder / "metrics.png")
 
 
 def _file_rows(trainer: Trainer, folder: Path) -> Iterator[Row]:

@@ -92,7 +92,7 @@ def test_it_ends_with_the_best_the_folder_and_the_commands(run):
     assert lines[start].endswith(", epoch=0-step=5.ckpt")
     assert lines[start + 1 : start + 3] == [
         f"written        {folder}/",
-        "               checkpoints/, config.yaml, metrics.csv",
+        "               checkpoints/, config.yaml, metrics.csv, metrics.png",
     ]
     assert lines[start + 3 :] == [
         f"razorlight fit --config {folder}/config.yaml --ckpt_path last \\",
