@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -121,18 +122,17 @@ def _draw(rows: Sequence[Compared], path: Path, title: str, memory: int | None) 
     """Time over peak, as a PNG."""
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    for row in rows:
-        if row.peak is not None and row.seconds is not None:
-            axes.plot(row.peak / MIB, row.seconds, "o")
-            axes.annotate(
-                row.way, (row.peak / MIB, row.seconds), (4, 4), textcoords="offset points"
-            )
+    measured = [row for row in rows if row.peak is not None and row.seconds is not None]
+    for row, marker in zip(measured, cycle("os^DvP*X"), strict=False):
+        axes.plot((row.peak or 0) / MIB, row.seconds or 0, marker, label=row.way)
     if memory is not None:
         axes.axvline(memory / MIB, color="grey", linestyle="--", label="--memory")
-        axes.legend()
     axes.set_title(title, fontsize="small")
-    axes.set(xlabel="peak, MiB", ylabel="seconds a step", xlim=(0, None), ylim=(0, None))
-    axes.margins(0.15)
+    axes.set(xlabel="peak, MiB", ylabel="seconds a step")
+    axes.margins(0.1)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
     with replaced(path) as new:
         figure.savefig(new, format="png")
