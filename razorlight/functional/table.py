@@ -25,6 +25,7 @@ from razorlight.functional.attention import scaled_dot_product_attention, softma
 from razorlight.functional.batch_norm import batch_norm, instance_norm
 from razorlight.functional.conv import conv, conv_transpose, pad
 from razorlight.functional.dropout import alpha_dropout, dropout, feature_dropout
+from razorlight.functional.einsum import einsum
 from razorlight.functional.embedding import embedding
 from razorlight.functional.linear import addmm, linear
 from razorlight.functional.matmul import matmul
@@ -47,6 +48,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.linear: linear,
     torch.addmm: addmm,
     torch.matmul: matmul,
+    torch.einsum: einsum,
     torch.mul: multiply,
     F.conv1d: conv,
     F.conv2d: conv,

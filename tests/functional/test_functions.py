@@ -102,7 +102,7 @@ CASES = [
     case(F.scaled_dot_product_attention, HEADS, HEADS, HEADS, attn_mask=(5, 5)),
 ]
 DRAWN = {F.dropout, F.alpha_dropout, F.dropout1d, F.dropout2d, F.dropout3d}
-TABLED = {F.embedding, *DRAWN}
+TABLED = {F.embedding, torch.einsum, *DRAWN}
 
 
 def tensors(shapes, options):
@@ -180,6 +180,43 @@ def test_the_record_behind_a_dropout_gives_the_output(function):
     store(x, EXACT)
     out = FUNCTIONS[function](EXACT, x, 0.4, training=True)
     torch.testing.assert_close(in_backward(find(out, EXACT).read), out.detach())
+
+
+EQUATIONS = [
+    ("bhqd,bhkd->bhqk", HEADS, (2, 3, 6, 4)),
+    ("b h q k, b k h d -> b q h d", (2, 3, 5, 6), (2, 6, 3, 4)),
+    ("...qd,...kd->...qk", HEADS, (1, 3, 6, 4)),  # which repeats the first dim of the second
+    ("bqd,ed->bqe", TOKENS, (5, 8)),
+    ("bqd,bqd->bd", TOKENS, TOKENS),
+    ("bhqd,bhkd", HEADS, (2, 3, 6, 4)),  # the rest is left to torch
+    ("bqd,ked->bqe", TOKENS, (3, 5, 8)),
+    ("bqq,bqd->bqd", (2, 6, 6), TOKENS),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("equation", "shape", "other"), EQUATIONS)
+def test_einsum(equation, shape, other, dtype):
+    def step(function):
+        (a, b), _ = tensors([shape, other], {})
+        with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+            out = function(equation, a * 1, b * 1)
+        out.float().square().sum().backward()
+        return out, a.grad, b.grad
+
+    theirs, ours = step(torch.einsum), step(partial(FUNCTIONS[torch.einsum], EXACT))
+    assert torch.equal(ours[0], theirs[0])
+    assert ours[0].dtype == theirs[0].dtype
+    rtol, atol = (1e-4, 1e-5) if dtype is torch.float32 else (0.03, 0.1)
+    for a, b in zip(ours[1:], theirs[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
+
+
+def test_einsum_of_other_numbers_of_operands():
+    a, b, c = (torch.randn(3, 3, requires_grad=True) for _ in range(3))
+    ours = partial(FUNCTIONS[torch.einsum], EXACT)
+    assert torch.equal(ours("ij->ji", a), a.T)
+    torch.testing.assert_close(ours("ij,jk,kl->il", a, b, c), a @ b @ c)
 
 
 def test_an_outer_product_is_left_to_torch():
