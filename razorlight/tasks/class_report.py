@@ -46,25 +46,37 @@ class ClassReport:
         hits, of = self.confusion.diag(), self.confusion.sum(1)
         if self.score == "IoU":
             of = of + self.confusion.sum(0) - hits
-        pairs = zip(hits.tolist(), of.tolist(), strict=True)
-        return [hit / total if total else None for hit, total in pairs]
+        return _shares(hits, of)
+
+    @property
+    def precisions(self) -> list[float | None]:
+        """Of each class, the share of its predictions that are true; None where there are none."""
+        return _shares(self.confusion.diag(), self.confusion.sum(0))
+
+    @property
+    def f1(self) -> list[float | None]:
+        """Of each class, the harmonic mean of precision and recall; None if it never occurs."""
+        occurrences = self.confusion.sum(0) + self.confusion.sum(1)
+        return _shares(2 * self.confusion.diag(), occurrences)
 
     def table(self) -> Table:
-        """At most 80 columns: name, score and share of the truth in percent, by class.
+        """At most 80 columns: name, score, precision, F1, share of the truth in percent, by class.
 
         Of more than 40 classes the ten worst and the ten best.
         """
         scores, counts = self.scores, self.confusion.sum(1)
         shares = (100 * counts / counts.sum()).tolist()
         table = Table(title=f"{self.score} by class")
-        table.add_column("class", max_width=40, no_wrap=True, overflow="ellipsis")
-        table.add_column(self.score, justify="right")
+        table.add_column("class", max_width=30, no_wrap=True, overflow="ellipsis")
+        rates = (scores, self.precisions, self.f1)
+        for heading in (self.score, "precision", "F1"):
+            table.add_column(heading, justify="right")
         table.add_column(f"% of {COUNTED[self.score]}", justify="right")
 
         def add(label: int) -> None:
-            score = scores[label]
-            shown = "-" if score is None else f"{score:.3f}"
-            table.add_row(self.names[label], shown, f"{shares[label]:.2f}")
+            of_class = [each[label] for each in rates]
+            shown = ["-" if rate is None else f"{rate:.3f}" for rate in of_class]
+            table.add_row(self.names[label], *shown, f"{shares[label]:.2f}")
 
         if len(scores) <= SHOWN_WHOLE:
             for label in range(len(scores)):
@@ -83,16 +95,17 @@ class ClassReport:
         """Write ``<stage>_classes.csv`` and ``<stage>_confusion.png``.
 
         Returns:
-            The two paths. The table has a line for each class: name, score (empty where there is
-            none), true and predicted count.
+            The two paths. The table has a line for each class: name, score, precision and F1 (empty
+            where there is none), true and predicted count.
         """
         folder.mkdir(parents=True, exist_ok=True)
         table, picture = folder / f"{stage}_classes.csv", folder / f"{stage}_confusion.png"
         counts = self.confusion.sum(1).tolist(), self.confusion.sum(0).tolist()
         with table.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["class", self.score, "true", "predicted"])
-            writer.writerows(zip(self.names, self.scores, *counts, strict=True))
+            writer.writerow(["class", self.score, "precision", "F1", "true", "predicted"])
+            rates = self.scores, self.precisions, self.f1
+            writer.writerows(zip(self.names, *rates, *counts, strict=True))
         self.plot().savefig(picture, format="png", bbox_inches="tight")
         return table, picture
 
@@ -112,6 +125,11 @@ class ClassReport:
         if classes <= FIGURED:
             _write_figures(axes, percent)
         return figure
+
+
+def _shares(parts: Tensor, of: Tensor) -> list[float | None]:
+    pairs = zip(parts.tolist(), of.tolist(), strict=True)
+    return [part / total if total else None for part, total in pairs]
 
 
 def _write_figures(axes: Axes, percent: Tensor) -> None:

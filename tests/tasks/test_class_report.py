@@ -37,6 +37,17 @@ def test_scores_by_class(score, expected):
     assert ClassReport(CONFUSION, "abc", score).scores == expected
 
 
+def test_precision_and_f1_by_class(tmp_path):
+    report = ClassReport(CONFUSION, "abc", "accuracy")
+    assert report.precisions == [1.0, 0.8, None]
+    assert report.f1 == [pytest.approx(6 / 7), pytest.approx(8 / 9), None]
+    table, _ = report.save(tmp_path, "test")
+    rows = read(table)
+    assert [row["precision"] for row in rows] == ["1.0", "0.8", ""]
+    assert float(rows[0]["F1"]) == pytest.approx(6 / 7)
+    assert any("precision" in line and "F1" in line for line in printed(report.table()))
+
+
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_segmentation_leaves_table_csv_and_picture(trainer, masks, capsys, tmp_path, stage):
     run = trainer()
