@@ -99,7 +99,7 @@ def _facts(facts: SplitFacts) -> dict[str, str]:
     if facts.turned:
         rows["turned by EXIF"] = str(facts.turned)
     if facts.repeated:
-        rows["same file as another"] = str(facts.repeated)
+        rows["same content as another"] = str(facts.repeated)
     if facts.labels[IGNORE_INDEX]:
         rows["pixels to ignore"] = f"{facts.ignored:.1%}"
     if facts.depths:

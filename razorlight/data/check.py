@@ -29,7 +29,7 @@ class SplitFacts:
         sizes: height and width of the images, with their numbers.
         modes: kinds of the image files, with their numbers.
         turned: images that their EXIF data turn.
-        repeated: images whose file has the content of another one of the split.
+        repeated: images with the content of another one of the split.
         names: a name by the content of the image.
         doubtful: pairs of images of one content with unlike targets.
         labels: images of each class, or pixels.
