@@ -173,8 +173,8 @@ def test_later_config_and_options_win(config, folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("max_epochs", "max_epohs", "'trainer' .* option 'max_epohs'; did you mean max_epochs?"),
-        ("model:", "modle:", "'modle.init_args.architecture'.*; did you mean model?"),
+        ("max_epochs", "max_epohs", "trainer: Option 'max_epohs' .*; did you mean max_epochs?"),
+        ("model:", "modle:", "Option 'modle' is not accepted; did you mean model?"),
         (
             "encoder:",
             "encodr:",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from razorlight.cli.extras import install_missing
 from razorlight.cli.help import PARSED_BY_LIGHTNING
+from razorlight.cli.parser_messages import explain
+from razorlight.cli.wrong_checkpoint import explain_mismatch
 from razorlight.errors import RazorError, Terminated
 
 FAILED, MISUSED = 1, 2
@@ -51,6 +53,8 @@ def failure_of(error: BaseException, words: Sequence[str]) -> Failure | None:
     """
     if isinstance(error, KeyboardInterrupt) or _left_by_ctrl_c(error):
         return Failure(INTERRUPTED)
+    if isinstance(error, SystemExit):
+        return None
     if isinstance(error, Terminated):
         return Failure(TERMINATED)
     cause: BaseException | None = error
@@ -68,19 +72,16 @@ def failure_of(error: BaseException, words: Sequence[str]) -> Failure | None:
 
 
 def _failure_of_training(error: BaseException, words: Sequence[str]) -> Failure | None:
+    if isinstance(error, argparse.ArgumentError):
+        return _misuse(error, words)
+
     # a command that trains has imported all of these
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.utilities.exceptions import SIGTERMException
     from omegaconf.errors import OmegaConfBaseException
 
-    from razorlight.cli.parser_messages import explain
-    from razorlight.cli.wrong_checkpoint import explain_mismatch
-
-    if isinstance(error, argparse.ArgumentError | OmegaConfBaseException):
-        message = explain(str(error))
-        # a missing key may belong into any of the files
-        files = _config_files(words) if "required" in message else ""
-        return Failure(MISUSED, _one_line(files + message))
+    if isinstance(error, OmegaConfBaseException):
+        return _misuse(error, words)
     never_judged = isinstance(error, ValueError) and "`val_check_interval`" in str(error)
     if isinstance(error, MisconfigurationException) or never_judged:
         return Failure(FAILED, _one_line(str(error)))
@@ -90,6 +91,13 @@ def _failure_of_training(error: BaseException, words: Sequence[str]) -> Failure 
     if isinstance(error, OSError | RuntimeError):
         line = line or _accident(error)
     return Failure(FAILED, _one_line(line)) if line else None
+
+
+def _misuse(error: Exception, words: Sequence[str]) -> Failure:
+    message = explain(str(error))
+    # a missing key may belong into any of the files
+    files = _config_files(words) if "required" in message else ""
+    return Failure(MISUSED, _one_line(files + message))
 
 
 def _accident(error: OSError | RuntimeError) -> str | None:

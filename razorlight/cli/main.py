@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from razorlight.cli import first_look, long_help
 from razorlight.cli.commands import run_command
 from razorlight.cli.failures import failure_of
-from razorlight.cli.help import DRY_RUNS, TRAINING
+from razorlight.cli.help import DRY_RUNS, PARSED_BY_LIGHTNING, TRAINING
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -28,6 +29,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if args is None else list(args)
     try:
+        if words and words[0] in PARSED_BY_LIGHTNING:
+            if long_help.show(words[0], words[1:]):
+                raise SystemExit(0)
+            first_look.look(words[1:])
         if words and words[0] in TRAINING and words[1:] != ["-h"]:
             from razorlight.cli import training
 

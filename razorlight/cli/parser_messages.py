@@ -1,18 +1,16 @@
 """The errors of jsonargparse and omegaconf, in plain words."""
 
+import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
-from typing import Any
 
-import torch
-from lightning.pytorch import Trainer, callbacks, loggers
-
-from razorlight.cli.configs import NAMESPACES
+from razorlight.cli import sources
 from razorlight.cli.extras import install_missing
 from razorlight.cli.help import CALLBACK_KEYS
+from razorlight.cli.signatures import arguments_of, own_classes, sections
 
 
 def explain(message: str) -> str:
@@ -113,21 +111,14 @@ def _way_out(gist: str) -> str:
 def _homes(name: str) -> Iterator[str]:
     """The keys that end with a name, whole: ``max_epochs`` is ``trainer.max_epochs``."""
     name = name.removeprefix("init_args.")
-    for key, kinds in _sections().items():
-        if any(name in signature(kind).parameters for kind in kinds):
+    for key, kinds in sections().items():
+        if any(name in arguments_of(kind) for kind in kinds):
             yield f"{key}.{name}"
+    if name in _OF_OPTIMIZERS:
+        yield f"model.optimizer.{name}"
 
 
-def _sections() -> dict[str, Iterable[Any]]:
-    ours, data, tasks = NAMESPACES
-    named = {key: [getattr(ours, each.callback)] for key, each in CALLBACK_KEYS.items()}
-    return {
-        "trainer": [Trainer],
-        "model": [getattr(tasks, name) for name in tasks.__all__],
-        "data": [getattr(data, name) for name in data.__all__],
-        **named,
-        "model.optimizer": [torch.optim.AdamW, torch.optim.SGD],
-    }
+_OF_OPTIMIZERS = {"lr", "weight_decay", "momentum", "betas", "nesterov"}
 
 
 def _known_names(gist: str) -> set[str]:
@@ -136,7 +127,16 @@ def _known_names(gist: str) -> set[str]:
     if classes := re.findall(r"class_path[ =]'([\w.]+)\.(\w+)'", gist):
         where, name = classes[-1]
         if "dot import path" not in gist:
-            return set(signature(getattr(import_module(where), name)).parameters)
-    names = {name for space in (*NAMESPACES, callbacks, loggers) for name in space.__all__}
-    names.update(torch.optim.__all__ if "optimizer" in gist else signature(Trainer).parameters)
+            ours = name in own_classes() and where.startswith("razorlight")
+            kind = None if ours else getattr(import_module(where), name)
+            return set(signature(kind).parameters if kind else arguments_of(name))
+    names = {*own_classes(), *_all("lightning", "pytorch/callbacks"), "Trainer"}
+    names.update(_all("lightning", "pytorch/loggers"))
+    names.update(_all("torch", "optim") if "optimizer" in gist else arguments_of("Trainer"))
     return names | {"trainer", "model", "data", "class_path", "init_args", *CALLBACK_KEYS}
+
+
+def _all(package: str, folder: str) -> list[str]:
+    """The public names of a package's folder."""
+    listed = sources.assigned(sources.package(package) / folder / "__init__.py", "__all__")
+    return [ast.literal_eval(each) for each in listed.elts] if isinstance(listed, ast.List) else []

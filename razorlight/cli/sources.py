@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,12 +31,18 @@ def definitions(file: Path) -> dict[str, Definition]:
 
 def imported(file: Path) -> dict[str, Definition]:
     """The classes and functions that a file imports from modules of razorlight, by name."""
+    found = {name: definitions(module).get(name) for name, module in modules(file).items()}
+    return {name: node for name, node in found.items() if node is not None}
+
+
+def modules(file: Path) -> dict[str, Path]:
+    """The files of razorlight from which a file imports, by the imported name."""
     found = {}
     for node in _parse(file):
         if isinstance(node, ast.ImportFrom) and node.module:
             path = package("razorlight").parent.joinpath(*node.module.split("."))
-            known = definitions(module) if (module := path.with_suffix(".py")).is_file() else {}
-            found.update({a.name: known[a.name] for a in node.names if a.name in known})
+            if (module := path.with_suffix(".py")).is_file():
+                found.update({alias.name: module for alias in node.names})
     return found
 
 
@@ -95,5 +102,6 @@ def smp_encoders() -> dict[str, str]:
     return found
 
 
+@cache
 def _parse(file: Path) -> list[ast.stmt]:
     return ast.parse(file.read_text(encoding="utf-8")).body
