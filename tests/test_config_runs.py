@@ -11,7 +11,7 @@ from small_runs import make_data, small, text
 from razorlight.cli.training import RazorCLI
 from razorlight.config_files import shipped_configs
 
-LAYERS = {"ema.yaml", "tensorboard.yaml", "debug/fast.yaml"}
+LAYERS = {"ema.yaml", "tensorboard.yaml", "wandb.yaml", "mlflow.yaml", "debug/fast.yaml"}
 SHORT = [
     "--data.predict_folder=photographs",
     "--trainer.max_steps=2",

@@ -35,6 +35,16 @@ trainer:
 LAST = "runs/small/version_0/checkpoints/last.ckpt"
 
 
+class Missing(str):
+    """What Lightning knows of a package that is not there."""
+
+    def __bool__(self):
+        return False
+
+    def __str__(self):
+        return f"Requirement '{self[:]}>=1' not met."
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -131,6 +141,15 @@ STOPPING = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=v
 )
 def test_in_a_run(capsys, words, message):
     assert re.search(message, error(capsys, 1, "fit", "--config=small.yaml", *words))
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_layer_whose_logger_is_missing(capsys, monkeypatch, name):
+    monkeypatch.setattr(
+        f"lightning.pytorch.loggers.{name}._{name.upper()}_AVAILABLE", Missing(name)
+    )
+    line = error(capsys, 1, "fit", "--config=small.yaml", f"--config={name}.yaml")
+    assert line.endswith(f'{name} is missing; pip install "razorlight[{name}]"')
 
 
 def test_tensorboard_is_missing(capsys, monkeypatch):
