@@ -63,6 +63,7 @@ def _parser() -> _Parser:
             "--razor.memory_budget", metavar="8GiB", help="the most that a step may take"
         )
     _add(commands, "list", _list, "show what there is to choose from", _list_arguments)
+    _add(commands, "runs", _runs, "compare the runs of a folder", _runs_arguments)
     _add(commands, "cp", _copy, "copy a shipped configuration, to edit it", _copy_arguments)
     _add(commands, "export", _export, "take the network out of a checkpoint", _export_arguments)
     return parser
@@ -89,6 +90,16 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     listing.show(options.kind, options.pattern)
+
+
+def _runs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="?", default="runs", type=Path, help="(default: runs)")
+
+
+def _runs(options: argparse.Namespace) -> None:
+    from razorlight.cli import runs
+
+    runs.show(options.folder)
 
 
 def _copy_arguments(parser: argparse.ArgumentParser) -> None:
