@@ -11,8 +11,8 @@ TRAINING = {
 """The commands that Lightning's command line runs, and what each does."""
 
 DRY_RUNS = {
-    "check": "read all its data once, and say what is wrong with them",
-    "preview": "draw batches of its training data as a picture",
+    "check": "read all data of a run once, and say what is wrong with them",
+    "preview": "draw training images of a run, augmented, as a picture",
     "estimate": "say what memory a step of training would need, without running it",
     "compare": "train some steps in each way, and say which to take",
     "explain": "say how each layer would store, what it stores, and why",
