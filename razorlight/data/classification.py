@@ -27,7 +27,7 @@ class ClassificationData(RazorDataModule):
     Args:
         root: the folder that holds the data.
         image_size: side of the square images, in pixels.
-        augment: variation of the training images.
+        augment: variation of the training images; None varies them no more than by default.
         balanced: Whether training draws images so that all classes come alike, with replacement. An
             epoch has as many images as ever.
         **kwargs: see :class:`RazorDataModule`.
@@ -45,7 +45,7 @@ class ClassificationData(RazorDataModule):
         self,
         root: str = "data",
         image_size: int = 224,
-        augment: Augmentation = BASIC,
+        augment: Augmentation | None = None,
         balanced: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -53,7 +53,7 @@ class ClassificationData(RazorDataModule):
         require_at_least("image_size", image_size, 1)
         self.root = Path(root)
         self.image_size = image_size
-        self.augment = augment
+        self.augment = augment or BASIC
         self.balanced = balanced
 
     @property

@@ -3,6 +3,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
+from razorlight.data import CIFAR10
 from razorlight.data.augmentation import Augmentation, MixingCollate, classification, small_images
 from razorlight.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from razorlight.errors import RazorError
@@ -114,3 +115,7 @@ def test_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(RazorError, match=f"augment: {name} is {value}; ") as caught:
         Augmentation(**wrong)
     assert "\n" not in str(caught.value)
+
+
+def test_null_in_a_configuration_is_the_basic_augmentation() -> None:
+    assert CIFAR10("nowhere", augment=None).augment == Augmentation()
