@@ -152,6 +152,9 @@ def test_command(folder, capsys):
     ("options", "line"),
     [
         (["--steps=0"], "--steps must be at least 1, got 0"),
+        (["--recipes="], "recipes: '' is none of dense, checkpointing, balanced"),
+        (["--plot=/proc/x.png"], "--plot: cannot write /proc/x.png ("),
+        (["--json=/proc/x.json"], "--json: cannot write /proc/x.json ("),
         (["--recipes=smaller"], "recipes: 'smaller' is none of dense, checkpointing, balanced"),
         (["--device=cuda"], "there is no CUDA device here; give --device cpu"),
     ],

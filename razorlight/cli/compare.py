@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from razorlight.cli.dry_run import DryRun
-from razorlight.cli.ways import convert, own_way, title, ways_to_show
+from razorlight.cli.ways import convert, file_to_write, own_way, title, ways_to_show
 from razorlight.comparison import WAYS, Compared, compare, recommendation
 from razorlight.errors import RazorError
 from razorlight.files import replaced
@@ -50,6 +50,7 @@ def run(args: Sequence[str]) -> None:
         raise RazorError(f"compare: --steps must be at least 1, got {dry.settings['steps']}")
     memory = parse_bytes(given) if (given := dry.settings["memory"]) else None
     names, own = ways_to_show(dry), own_way(dry)
+    plot, figures = file_to_write(dry, "plot"), file_to_write(dry, "json")
     module, batch = _on_device(dry)
     compared = compare(
         module,
@@ -62,14 +63,16 @@ def run(args: Sequence[str]) -> None:
         lambda model, way: convert(dry, model, way),  # type: ignore[arg-type]
     )
     rows = [*track(compared, "comparing", len(names), transient=True)]
-    heading, plot = title("Measured", dry, batch), Path(dry.settings["plot"])
+    heading = title("Measured", dry, batch)
     _print(rows, own, heading)
     _CONSOLE.print(recommendation(rows, memory), markup=False)
-    _draw(rows, plot, heading, memory)
-    print(plot)
-    if path := dry.settings["json"]:
-        with replaced(Path(path)) as new:
+    if plot:
+        _draw(rows, plot, heading, memory)
+        print(plot)
+    if figures:
+        with replaced(figures) as new:
             new.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+        print(figures)
 
 
 def _on_device(dry: DryRun) -> tuple[Any, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import inf
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from razorlight._torch import tree_leaves, tree_map
 from razorlight.cli.dry_run import DryRun
-from razorlight.cli.ways import convert, own_way, title, ways_to_show
+from razorlight.cli.ways import convert, file_to_write, own_way, title, ways_to_show
 from razorlight.comparison import WAYS
 from razorlight.errors import RazorError
 from razorlight.files import replaced
@@ -64,7 +63,7 @@ def run(args: Sequence[str]) -> None:
     """
     dry = DryRun("estimate", args, OPTIONS)
     memory = parse_bytes(given) if (given := dry.settings["memory"]) else None
-    names = ways_to_show(dry)
+    names, figures = ways_to_show(dry), file_to_write(dry, "json")
     batch = dry.batch()
     modules = {name: _converted(dry, name) for name in names}
     rows = [_row(dry, name, module, batch, memory) for name, module in modules.items()]
@@ -73,8 +72,8 @@ def run(args: Sequence[str]) -> None:
     if own in modules:
         estimate = _estimate(dry, modules[own], dry.in_backward)
         print(f"{own}:\n{estimate.peak(batch)}")
-    if path := dry.settings["json"]:
-        with replaced(Path(path)) as new:
+    if figures:
+        with replaced(figures) as new:
             new.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 
 

@@ -1,5 +1,6 @@
 """The ways in which the run of a configuration can be trained: dense, and by recipes."""
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
@@ -27,13 +28,34 @@ def ways_to_show(dry: DryRun) -> list[str]:
     """
     known = [*dict.fromkeys([*WAYS, own_way(dry)])]
     given = dry.settings["recipes"]
-    if not given or given == "all":
+    if given is None or given == "all":
         return known
     names = [name.strip() for name in given.split(",")]
     for name in names:
         if name not in known:
             raise RazorError(f"recipes: {name!r} is none of {', '.join(known)}")
     return names
+
+
+def file_to_write(dry: DryRun, option: str) -> Path | None:
+    """The path that an option gives; None if it gives none.
+
+    Raises:
+        RazorError: if the file cannot be written, which is said before any work is done.
+    """
+    if not (given := dry.settings[option]):
+        return None
+    path = Path(given)
+    trial = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise RazorError(
+            f"--{option}: cannot write {path} ({error.strerror}); give another"
+        ) from error
+    return path
 
 
 def convert(dry: DryRun, module: LightningModule, way: str) -> Plan | None:

@@ -81,9 +81,14 @@ def loss_of(step: Callable[[], Tensor]) -> Tensor:
         RazorError: if it is not.
     """
     loss = step()
-    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+    if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.requires_grad:
+        raise RazorError(
+            "the loss requires no gradient: no parameter of the model is trained, or the step runs "
+            "where gradients are off"
+        )
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-        raise RazorError(f"step() must return a scalar loss that requires grad, got {got}")
+        raise RazorError(f"step() must return a scalar loss, got {got}")
     return loss
 
 

@@ -55,7 +55,7 @@ def test_restores_after_a_failure():
 
 @pytest.mark.parametrize("wrong", [None, torch.zeros(()), torch.zeros(3, requires_grad=True)])
 def test_refuses_what_is_no_loss(wrong):
-    with pytest.raises(RazorError, match="scalar loss that requires grad"):
+    with pytest.raises(RazorError, match=r"scalar loss, got|requires no gradient"):
         measure_step(nn.Linear(1, 1), lambda: wrong)
 
 
