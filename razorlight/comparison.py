@@ -202,6 +202,27 @@ def _peak(row: Compared) -> int:
     return row.peak or 0
 
 
+def gradients(model: nn.Module, step: Step, batch: Any) -> dict[str, Tensor]:
+    """The gradients of one batch, by the name of their parameter. The model keeps none.
+
+    Args:
+        model: the model that runs.
+        step: runs forward, and returns the loss. Random numbers are the same in each call.
+        batch: what it reads.
+    """
+    _loss(model, step, batch).backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def _loss(model: nn.Module, step: Step, batch: Any) -> Tensor:
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        return loss_of(lambda: step(model, batch))
+
+
 def compare_gradients(
     found: Mapping[str, Tensor], reference: Mapping[str, Tensor]
 ) -> dict[str, Any]:
@@ -263,11 +284,7 @@ class _Trainee:
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradient of each parameter that has one."""
-        self._loss().backward()
-        named = self.model.named_parameters()
-        found = {name: p.grad for name, p in named if p.grad is not None}
-        self.model.zero_grad()
-        return found
+        return gradients(self.model, self.step, self.batch)
 
     def begin(self, optimizer: Callable[[nn.Module], Optimizer], in_backward: bool) -> None:
         """Make the optimizer that :meth:`seconds` and :meth:`memory` run."""
@@ -317,15 +334,10 @@ class _Trainee:
         note_stored: Callable[[], None] = lambda: None,
         stepping: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        loss = self._loss()
+        loss = _loss(self.model, self.step, self.batch)
         note_stored()
         self.optimizer.zero_grad()  # where Lightning does it
         with step_in_backward(self.optimizer) if self.in_backward else nullcontext():
             loss.backward()
         with stepping():
             self.optimizer.step()
-
-    def _loss(self) -> Tensor:
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(0)
-            return loss_of(lambda: self.step(self.model, self.batch))

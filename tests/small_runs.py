@@ -15,6 +15,26 @@ CLASSIFIERS = {
 }
 """Small ones, in place of others of their kind."""
 
+RUN = """\
+model:
+  class_path: SegmentationTask
+  init_args: {architecture: Unet, encoder: tu-resnet10t, weights: none}
+data:
+  class_path: BlueMarble
+  init_args: {tile_size: 32, batch_size: 2}
+trainer:
+  max_epochs: 1
+  accelerator: cpu
+  limit_train_batches: 1
+  limit_val_batches: 1
+  num_sanity_val_steps: 0
+  enable_progress_bar: false
+  logger:
+    class_path: lightning.pytorch.loggers.CSVLogger
+    init_args: {save_dir: runs, name: small}
+"""
+"""A configuration of one batch."""
+
 
 def text(name):
     return Path(find_config(name)).read_text()

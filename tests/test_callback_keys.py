@@ -6,6 +6,7 @@ import sys
 import pytest
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping
+from small_runs import RUN as SMALL
 
 from razorlight.callbacks import (
     BackRazor,
@@ -18,24 +19,6 @@ from razorlight.callbacks import (
 from razorlight.cli import main
 from razorlight.cli.training import RazorCLI
 
-SMALL = """
-model:
-  class_path: SegmentationTask
-  init_args: {architecture: Unet, encoder: tu-resnet10t, weights: none}
-data:
-  class_path: BlueMarble
-  init_args: {tile_size: 32, batch_size: 2}
-trainer:
-  max_epochs: 1
-  accelerator: cpu
-  limit_train_batches: 1
-  limit_val_batches: 1
-  num_sanity_val_steps: 0
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.CSVLogger
-    init_args: {save_dir: runs, name: small}
-"""
 FOREIGN = """
 model: {class_path: lightning.pytorch.demos.boring_classes.BoringModel}
 data: {class_path: lightning.pytorch.demos.boring_classes.BoringDataModule}

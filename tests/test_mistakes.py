@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from lightning.fabric.loggers import tensorboard
+from small_runs import RUN
 
 from razorlight.cli import main
 from razorlight.cli.extras import EXTRAS
@@ -12,26 +13,7 @@ from razorlight.cli.failures import failure_of
 from razorlight.cli.training import RazorCLI
 from razorlight.cli.wrong_checkpoint import explain_mismatch
 
-SMALL = """
-model:
-  class_path: SegmentationTask
-  init_args: {architecture: Unet, encoder: tu-resnet10t, weights: none}
-data:
-  class_path: BlueMarble
-  init_args: {tile_size: 32, batch_size: 2}
-profiler: false
-writer: false
-trainer:
-  max_epochs: 1
-  accelerator: cpu
-  limit_train_batches: 1
-  limit_val_batches: 1
-  num_sanity_val_steps: 0
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.CSVLogger
-    init_args: {save_dir: runs, name: small}
-"""
+SMALL = f"{RUN}profiler: false\nwriter: false\n"
 LAST = "runs/small/version_0/checkpoints/last.ckpt"
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from razorlight.cli.dry_run import DryRun
+from razorlight.cli.parsed_run import Options
 from razorlight.cli.ways import convert, file_to_write, own_way, title, ways_to_show
 from razorlight.comparison import WAYS, Compared, compare, recommendation
 from razorlight.errors import RazorError
@@ -24,7 +26,7 @@ from razorlight.memory.amounts import parse_bytes
 from razorlight.memory.budget import DENSE
 from razorlight.memory.meter import MIB
 
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: Options = {
     "--memory": {"type": str, "help": "recommend a way whose peak fits, such as into 8GiB"},
     "--recipes": {"type": str, "help": f"of {', '.join(WAYS)}: a,b,... (default: all)"},
     "--steps": {"type": int, "default": 3, "help": "timed steps of each (default: 3)"},
@@ -60,7 +62,7 @@ def run(args: Sequence[str]) -> None:
         names,
         dry.settings["steps"],
         dry.in_backward,
-        lambda model, way: convert(dry, model, way),  # type: ignore[arg-type]
+        partial(convert, dry),
     )
     rows = [*track(compared, "comparing", len(names), transient=True)]
     heading = title("Measured", dry, batch)

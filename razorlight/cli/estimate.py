@@ -15,6 +15,7 @@ from torch import Tensor
 
 from razorlight._torch import tree_leaves, tree_map
 from razorlight.cli.dry_run import DryRun
+from razorlight.cli.parsed_run import Options
 from razorlight.cli.ways import convert, file_to_write, own_way, title, ways_to_show
 from razorlight.comparison import WAYS
 from razorlight.errors import RazorError
@@ -23,7 +24,7 @@ from razorlight.memory import StepEstimate
 from razorlight.memory.amounts import parse_bytes
 from razorlight.memory.meter import MIB
 
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: Options = {
     "--memory": {"type": str, "help": "find the largest batch that fits, such as in 8GiB"},
     "--recipes": {"type": str, "help": f"of {', '.join(WAYS)}: a,b,... (default: all)"},
     "--json": {"type": str, "help": "write the figures there too"},

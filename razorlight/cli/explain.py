@@ -4,23 +4,23 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from razorlight.cli.dry_run import DryRun
+from razorlight.cli.parsed_run import Options
 from razorlight.cli.ways import convert, own_way
 from razorlight.codecs import Dense
+from razorlight.comparison import cosine, gradients
 from razorlight.conversion import Line, Plan
 from razorlight.memory import StepEstimate
 from razorlight.memory.meter import MIB
 from razorlight.patterns import without_numbers
 
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: Options = {
     "--check_gradients": {
         "action": "store_true",
         "help": "run one batch dense and razor, with weights, and compare the gradients",
@@ -72,22 +72,14 @@ def _check_gradients(real: DryRun, own: str) -> dict[str, float]:
     dense, razor = real.module, deepcopy(real.module)
     convert(real, razor, own)
     batch = real.batch()
-    found = [_gradients(real, module, batch) for module in (dense, razor)]
+    found = [gradients(module, real.step, batch) for module in (dense, razor)]
     lowest: dict[str, float] = {}
     for name, gradient in found[0].items():
         layer = name.rpartition(".")[0]
-        pair = gradient.flatten().double(), found[1][name].flatten().double()
-        if pair[0].any():
-            cosine = float(nn.functional.cosine_similarity(*pair, dim=0, eps=0))
-            lowest[layer] = min(lowest.get(layer, 1.0), cosine)
+        if gradient.any():
+            one = cosine([found[1][name]], [gradient])
+            lowest[layer] = min(lowest.get(layer, 1.0), one)
     return lowest
-
-
-def _gradients(real: DryRun, module: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)  # both draw the same random numbers
-    real.step(module, batch).backward()
-    named = module.named_parameters()
-    return {name: p.grad for name, p in named if p.grad is not None}
 
 
 def _print(

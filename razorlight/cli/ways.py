@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from razorlight._torch import tree_leaves
 from razorlight.cli.dry_run import DryRun
@@ -58,7 +57,7 @@ def file_to_write(dry: DryRun, option: str) -> Path | None:
     return path
 
 
-def convert(dry: DryRun, module: LightningModule, way: str) -> Plan | None:
+def convert(dry: DryRun, module: nn.Module, way: str) -> Plan | None:
     """Convert a module as a way trains it, with the other arguments of the run's BackRazor.
 
     Args:

@@ -5,27 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_runs import RUN as SMALL
 
 from razorlight.cli import main
 
 pytestmark = pytest.mark.clients
-SMALL = """
-model:
-  class_path: SegmentationTask
-  init_args: {architecture: Unet, encoder: tu-resnet10t, weights: none}
-data:
-  class_path: BlueMarble
-  init_args: {tile_size: 32, batch_size: 2}
-trainer:
-  max_epochs: 1
-  accelerator: cpu
-  limit_train_batches: 1
-  limit_val_batches: 1
-  enable_progress_bar: false
-  logger:
-    class_path: lightning.pytorch.loggers.CSVLogger
-    init_args: {save_dir: runs, name: small}
-"""
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
