@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
 from razorlight.cli.agreement import check_agreement
+from razorlight.cli.batch_size import find_batch_size
 from razorlight.cli.callback_keys import add_keys, callbacks_of_run
 from razorlight.cli.checkpoint_io import write_whole_checkpoints
 from razorlight.cli.configs import ConfigFile, WholeConfig
@@ -117,6 +118,7 @@ class RazorCLI(LightningCLI):
         Raises:
             Terminated: after SIGTERM.
         """
+        self._find_batch_size()
         try:
             self.trainer.fit(**kwargs)
         # Lightning leaves an interrupted run by SystemExit; a worker of a loader may fail at once
@@ -132,6 +134,13 @@ class RazorCLI(LightningCLI):
             if terminated:
                 raise Terminated from leaving
             raise
+
+    def _find_batch_size(self) -> None:
+        data = self.datamodule
+        trial = self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if isinstance(data, RazorDataModule) and data.is_batch_size_auto and not trial:
+            settings = self.config_init[str(self.subcommand)]["trainer"].as_dict()
+            find_batch_size(settings, self.trainer, self.model, data)
 
     def after_instantiate_classes(self) -> None:
         """Find the file that ``--ckpt_path last`` or ``best`` speaks of; ``fit`` goes on there.

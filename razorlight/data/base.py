@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from lightning import LightningDataModule
@@ -31,6 +31,9 @@ from razorlight.data.transforms import (
 from razorlight.errors import RazorError
 from razorlight.protocols import Coloured, Labelled
 
+BatchSize: TypeAlias = int | Literal["auto"]
+DEFAULT_BATCH_SIZE = 16
+
 
 class RazorDataModule(LightningDataModule, ABC):
     """A data set with its splits, augmentation and loaders.
@@ -40,7 +43,8 @@ class RazorDataModule(LightningDataModule, ABC):
     targets one number per image (B,) or per pixel (B, H, W).
 
     Args:
-        batch_size: samples per batch and process.
+        batch_size: samples per batch and process. ``auto`` lets ``razorlight fit`` find the largest
+            batch that fits into the memory of a GPU; other commands take 16.
         num_workers: loader processes; 0 loads in the training process.
         mean: mean of each channel that the normalisation subtracts, for values in 0..1; the
             encoder's own.
@@ -72,16 +76,17 @@ class RazorDataModule(LightningDataModule, ABC):
 
     def __init__(
         self,
-        batch_size: int = 16,
+        batch_size: BatchSize = DEFAULT_BATCH_SIZE,
         num_workers: int = 2,
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
         predict_folder: str | None = None,
     ) -> None:
         super().__init__()
-        require_at_least("batch_size", batch_size, 1)
+        self.is_batch_size_auto = batch_size == "auto"
+        self.batch_size = DEFAULT_BATCH_SIZE if batch_size == "auto" else batch_size
+        require_at_least("batch_size", self.batch_size, 1)
         require_at_least("num_workers", num_workers, 0)
-        self.batch_size = batch_size
         self.num_workers = num_workers
         self.mean = mean
         self.std = std

@@ -13,7 +13,12 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from razorlight.data.base import RazorDataModule, require_at_least
+from razorlight.data.base import (
+    DEFAULT_BATCH_SIZE,
+    BatchSize,
+    RazorDataModule,
+    require_at_least,
+)
 from razorlight.data.held_out import Split
 from razorlight.data.palette import voc_palette
 from razorlight.data.pictures import colour_labels
@@ -86,7 +91,7 @@ class BlueMarble(RazorDataModule):
     def __init__(
         self,
         tile_size: int = 128,
-        batch_size: int = 16,
+        batch_size: BatchSize = DEFAULT_BATCH_SIZE,
         num_workers: int = 0,
         mean: Channels = (0.5, 0.5, 0.5),
         std: Channels = (0.5, 0.5, 0.5),
