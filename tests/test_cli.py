@@ -187,7 +187,11 @@ def test_later_config_and_options_win(config, folder):
             "trainer.callbacks: BackRazor: Option 'sparsty'.*; did you mean sparsity?",
         ),
         ("max_epochs: 1", "max_epochs: one", "trainer.max_epochs: expected type int, got one$"),
-        ("size: 2", "size: two", "data: BlueMarble: batch_size: expected type int, got two$"),
+        (
+            "size: 2",
+            "size: two",
+            "data: BlueMarble: batch_size: expected type int or auto, got two$",
+        ),
         (
             "resnet10t",
             "resnet10t, freeze: 3",

@@ -22,6 +22,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["razorlight"])
     (tmp_path / "part.yaml").write_text(PART)
+    (tmp_path / "wrong.yaml").write_text(PART.replace("e}", "e, init_args: {batch_size: many}}"))
     (tmp_path / "parts.yaml").write_text("model: my/model.yaml\ntrainer: t.yaml\nrazor: true\n")
     return tmp_path
 
@@ -65,6 +66,8 @@ def test_options_of_every_command_pass(command):
         "--model part.yaml --model.anything 1",
         "--config parts.yaml --model.anything 1 --trainer.max_steps 3",
         "-c quickstart.yaml --model.freeze+ [a]",
+        "--trainer.precision 16 --data.batch_size auto --model.window null --trainer.fast_dev_run",
+        "--trainer.limit_train_batches 1e-1 --data.num_workers ${oc.env:WORKERS}",
     ],
 )
 def test_what_is_right_passes(words):
@@ -82,6 +85,7 @@ def test_what_is_right_passes(words):
         ("--razr false", "unrecognized arguments: --razr false"),
         ("--razor compact", "dot import path string: compact"),
         ("--model SegmentatonTask", "dot import path string: SegmentatonTask"),
+        ("--model.aux_weight much", "expected type float, got much"),
         ("extra", "unrecognized arguments: extra"),
     ],
 )
@@ -101,7 +105,12 @@ def test_what_is_wrong_is_refused(words, message):
         (["fit", "--help"], "--trainer.max_epochs"),
         (["compare", "--help"], "timed steps of each"),
         (["fit", "--razor.help"], "--razor.memory_budget: str | float | None = None"),
-        (["fit", "--data.help", "ImageFolder"], "--data.batch_size: int = 16"),
+        (["fit", "--data.help", "ImageFolder"], "--data.batch_size: int | Literal['auto'] = 16"),
+        (["fit", "--config", "part.yaml", "--trainer.precision", "fp16"], "expected one of 64, 32"),
+        (
+            ["fit", "--config", "wrong.yaml"],
+            "wrong.yaml: data: BlueMarble: batch_size: expec",
+        ),
         (["fit", "--model.help=SegmentationTask"], "--model.aux_weight"),
     ],
 )

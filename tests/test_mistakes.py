@@ -76,6 +76,23 @@ def test_in_arguments(capsys, monkeypatch, words, message):
 
 
 @pytest.mark.parametrize(
+    "option",
+    [
+        "--trainer.precision=fp16",
+        "--trainer.max_epochs=many",
+        "--trainer.fast_dev_run=maybe",
+        "--trainer.limit_train_batches=half",
+        "--model.loss=cee",
+        "--data.batch_size=many",
+    ],
+)
+def test_a_first_look_says_what_the_parser_would(capsys, monkeypatch, option):
+    first = error(capsys, 2, "fit", "--config=small.yaml", option)
+    monkeypatch.setattr("razorlight.cli.first_look.look", lambda words: None)
+    assert error(capsys, 2, "fit", "--config=small.yaml", option) == first
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("max_epochs: 3", "Option 'max_epochs' is not accepted; did you mean trainer.max_epochs?"),

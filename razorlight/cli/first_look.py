@@ -17,6 +17,7 @@ import yaml
 from razorlight.cli import sources
 from razorlight.cli.help import CALLBACK_KEYS
 from razorlight.cli.signatures import arguments_of, own_classes, sections
+from razorlight.cli.values import refusal
 from razorlight.config_files import find_config
 
 _STRUCTURE = {"class_path", "init_args", "dict_kwargs", "help"}
@@ -51,6 +52,8 @@ def look(words: Sequence[str]) -> None:
                 kinds[key] = _named(key, value)
             elif key in kinds and (wrong := _unknown(kinds[key], rest)):
                 raise ArgumentError(None, _refusal(key, kinds[key], wrong, typed))
+            elif key in kinds:
+                _check_value(key, kinds[key], rest, value)
     if not any(re.match("-c|--(config|model|data)", word) for word in words):
         raise ArgumentError(None, f"the following arguments are required: data, model; {_START}")
 
@@ -102,9 +105,10 @@ def _look_at(key: str, value: Any, kinds: dict[str, str | None]) -> None:
     if given := value.get("class_path"):
         kinds[key] = _named(key, str(given))
     arguments = value.get("init_args") if "class_path" in value else value
-    for name in arguments if isinstance(arguments, Mapping) else ():
+    for name, given in arguments.items() if isinstance(arguments, Mapping) else ():
         if wrong := _unknown(kinds[key], str(name)):
             raise ArgumentError(None, _refusal(key, kinds[key], wrong))
+        _check_value(key, kinds[key], str(name), given)
 
 
 def _is_misplaced(key: str) -> bool:
@@ -149,6 +153,15 @@ def _unknown(kind: str | None, key: str) -> str | None:
     names = [part for part in key.rstrip("+").split(".") if part not in _STRUCTURE]
     known = arguments_of(kind) if kind else {}
     return names[0] if known and names and names[0] not in known else None
+
+
+def _check_value(key: str, kind: str | None, name: str, value: Any) -> None:
+    """Refuse a value that the annotation of an argument tells to be wrong."""
+    name = name.removeprefix("init_args.")
+    argument = arguments_of(kind).get(name) if kind else None
+    if argument and value != "" and (why := refusal(argument.type, value)):
+        place = f"{key}." if kind == "Trainer" else f"{key}: {kind}: "
+        raise ArgumentError(None, f"{place}{name}: {why}")
 
 
 def _refusal(key: str, kind: str | None, wrong: str, typed: str = "") -> str:

@@ -11,6 +11,7 @@ from razorlight.cli import sources
 from razorlight.cli.extras import install_missing
 from razorlight.cli.help import CALLBACK_KEYS
 from razorlight.cli.signatures import arguments_of, own_classes, sections
+from razorlight.cli.values import expected
 
 
 def explain(message: str) -> str:
@@ -77,11 +78,9 @@ def _gist(message: str) -> str:
 
 def _expected(types: str) -> str:
     """The values or types of a list of types that were tried; empty if there are others."""
-    values = re.findall(r"[\w+-]+", " ".join(re.findall(r"Literal\[(.*?)\]", types)))
-    if values:
-        return f"expected one of {', '.join(dict.fromkeys(values))},"
+    words = re.findall(r"[\w+-]+", " ".join(re.findall(r"Literal\[(.*?)\]", types)))
     names = [n for n in re.findall(r"<class '(?:\w+\.)*(\w+)'>", types) if n != "NoneType"]
-    return f"expected type {' or '.join(names)}," if names else ""
+    return expected(names, [*dict.fromkeys(words)]) if words or names else ""
 
 
 def _way_out(gist: str) -> str:

@@ -76,7 +76,7 @@ def _arguments(name: str, file: Path) -> Arguments:
             inherited |= _arguments(base, file)
     if init is None:
         return _fields(node) | inherited
-    own, fixed = _own(init, node), _passed_on(init, [*inherited])
+    own, fixed = _own(init, node, file), _passed_on(init, [*inherited])
     return own | {k: a for k, a in inherited.items() if k not in fixed and k not in own}
 
 
@@ -112,15 +112,25 @@ def _fields(node: ast.ClassDef) -> Arguments:
     }
 
 
-def _own(init: ast.FunctionDef, node: ast.ClassDef) -> Arguments:
+def _own(init: ast.FunctionDef, node: ast.ClassDef, file: Path) -> Arguments:
     given, texts = init.args, _texts(ast.get_docstring(node) or ast.get_docstring(init) or "")
     defaults = [None] * (len(given.args) - len(given.defaults)) + [*given.defaults]
     pairs = [*zip(given.args, defaults, strict=True)][1:]  # without self
     pairs += zip(given.kwonlyargs, given.kw_defaults, strict=True)
     return {
-        arg.arg: Argument(_unparse(arg.annotation), _unparse(default), texts.get(arg.arg, ""))
+        arg.arg: Argument(_type(arg.annotation, file), _unparse(default), texts.get(arg.arg, ""))
         for arg, default in pairs
     }
+
+
+def _type(annotation: ast.expr | None, file: Path) -> str:
+    """An annotation, with its aliases written out."""
+
+    def written_out(name: re.Match[str]) -> str:
+        meant = sources.alias(file, name[0])
+        return _type(*meant) if meant else name[0]
+
+    return re.sub(r"\b_?[A-Z]\w+\b", written_out, _unparse(annotation))
 
 
 def _unparse(node: ast.expr | None) -> str:
@@ -131,7 +141,7 @@ def _texts(docstring: str) -> dict[str, str]:
     """What a docstring in Google style says of each argument."""
     _, _, rest = inspect.cleandoc(docstring).partition("\nArgs:\n")
     block = re.split(r"\n(?=\S)", rest)[0]
-    entries = re.split(r"^ {4}(\w+)(?: \(.*?\))?: *", block, flags=re.MULTILINE)[1:]
+    entries = re.split(r"^ {4}\**(\w+)(?: \(.*?\))?: *", block, flags=re.MULTILINE)[1:]
     return {name: _plain(text) for name, text in zip(entries[::2], entries[1::2], strict=True)}
 
 

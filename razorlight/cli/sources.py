@@ -35,12 +35,12 @@ def imported(file: Path) -> dict[str, Definition]:
     return {name: node for name, node in found.items() if node is not None}
 
 
-def modules(file: Path) -> dict[str, Path]:
-    """The files of razorlight from which a file imports, by the imported name."""
+def modules(file: Path, of: str = "razorlight") -> dict[str, Path]:
+    """The files of a package from which a file imports, by the imported name."""
     found = {}
     for node in _parse(file):
         if isinstance(node, ast.ImportFrom) and node.module:
-            path = package("razorlight").parent.joinpath(*node.module.split("."))
+            path = package(of).parent.joinpath(*node.module.split("."))
             if (module := path.with_suffix(".py")).is_file():
                 found.update({alias.name: module for alias in node.names})
     return found
@@ -54,6 +54,14 @@ def assigned(file: Path, name: str) -> ast.expr | None:
             if re.fullmatch(name, ast.unparse(target)):
                 return node.value
     return None
+
+
+def alias(file: Path, name: str) -> tuple[ast.expr, Path] | None:
+    """What a name stands for that a file assigns or imports, and the file that assigns it."""
+    if value := assigned(file, name):
+        return value, file
+    module = modules(file).get(name) or modules(file, of="lightning").get(name)
+    return alias(module, name) if module else None
 
 
 def table(value: ast.expr | None) -> dict[str, ast.expr]:

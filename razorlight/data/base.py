@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -30,9 +30,6 @@ from razorlight.data.transforms import (
 )
 from razorlight.errors import RazorError
 from razorlight.protocols import Coloured, Labelled
-
-BatchSize: TypeAlias = int | Literal["auto"]
-DEFAULT_BATCH_SIZE = 16
 
 
 class RazorDataModule(LightningDataModule, ABC):
@@ -76,7 +73,7 @@ class RazorDataModule(LightningDataModule, ABC):
 
     def __init__(
         self,
-        batch_size: BatchSize = DEFAULT_BATCH_SIZE,
+        batch_size: int | Literal["auto"] = 16,
         num_workers: int = 2,
         mean: Channels = IMAGENET_MEAN,
         std: Channels = IMAGENET_STD,
@@ -84,7 +81,7 @@ class RazorDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         self.is_batch_size_auto = batch_size == "auto"
-        self.batch_size = DEFAULT_BATCH_SIZE if batch_size == "auto" else batch_size
+        self.batch_size = 16 if batch_size == "auto" else batch_size
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("num_workers", num_workers, 0)
         self.num_workers = num_workers

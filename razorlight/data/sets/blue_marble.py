@@ -3,7 +3,7 @@
 import gzip
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,12 +13,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from razorlight.data.base import (
-    DEFAULT_BATCH_SIZE,
-    BatchSize,
-    RazorDataModule,
-    require_at_least,
-)
+from razorlight.data.base import RazorDataModule, require_at_least
 from razorlight.data.held_out import Split
 from razorlight.data.palette import voc_palette
 from razorlight.data.pictures import colour_labels
@@ -91,7 +86,7 @@ class BlueMarble(RazorDataModule):
     def __init__(
         self,
         tile_size: int = 128,
-        batch_size: BatchSize = DEFAULT_BATCH_SIZE,
+        batch_size: int | Literal["auto"] = 16,
         num_workers: int = 0,
         mean: Channels = (0.5, 0.5, 0.5),
         std: Channels = (0.5, 0.5, 0.5),
