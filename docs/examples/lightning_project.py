@@ -1,7 +1,7 @@
 """A Lightning project of its own: two callbacks, and nothing else changes."""
 
+import timm
 import torch
-import torchvision
 from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -11,7 +11,7 @@ from razorlight import BackRazor, MemoryProfiler
 class Classifier(LightningModule):
     def __init__(self):
         super().__init__()
-        self.net = torchvision.models.resnet18(num_classes=10)
+        self.net = timm.create_model("vit_tiny_patch16_224", num_classes=10)
 
     def training_step(self, batch, _):
         images, labels = batch
@@ -22,11 +22,11 @@ class Classifier(LightningModule):
 
 
 if __name__ == "__main__":
-    data = TensorDataset(torch.randn(32, 3, 64, 64), torch.randint(10, (32,)))
+    data = TensorDataset(torch.randn(16, 3, 224, 224), torch.randint(10, (16,)))
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
         log_every_n_steps=1,
-        callbacks=[BackRazor(recipe="balanced"), MemoryProfiler()],
+        callbacks=[BackRazor(recipe="compact"), MemoryProfiler()],
     )
-    trainer.fit(Classifier(), DataLoader(data, batch_size=16))
+    trainer.fit(Classifier(), DataLoader(data, batch_size=8))
