@@ -12,6 +12,7 @@ import razorlight
 PACKAGE = Path(razorlight.__file__).parent
 FROM_THE_BOTTOM = [
     ["errors", "files", "protocols", "_torch"],
+    ["html"],
     ["fields", "patterns", "tensors"],
     ["codecs"],
     ["planning"],

@@ -2,6 +2,7 @@
 
 import os
 import re
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -78,3 +79,25 @@ def test_one_run_differs_from_none(write, capsys):
 def test_no_run_is_a_line(write, capsys):
     assert main(["runs", "nowhere"]) == 1
     assert capsys.readouterr().err.startswith("error: runs: no run in nowhere: none of its folders")
+
+
+def test_a_page_with_curves(write, tmp_path, capsys):
+    write("a&b/version_0", 1, score=0.625)
+    write("c/version_0", 2, peak=120.25, razor=False)
+    (tmp_path / "runs/c/version_0/memory.html").write_text("page")
+    assert main(["runs", "--html", "out/runs.html"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "out/runs.html"
+    page = (tmp_path / "out/runs.html").read_text()
+    assert "<td>a&amp;b/version_0</td>" in page
+    assert "razor=true<br>razor.recipe=balanced</div></td><td>0.625</td><td>80.0</td>" in page
+    links = re.findall(r'href="(.*?)"', page)
+    files = [(tmp_path / "out" / unquote(link)).resolve() for link in links]
+    assert [file.name for file in files] == ["config.yaml", "memory.html", "config.yaml"]
+    assert all(file.is_file() for file in files)
+    # scores over peaks, and the curves of mIoU and loss
+    words = re.findall(r'<img alt="(.*?)" src="data:image/png;base64,', page)
+    assert words == [
+        "val/mIoU of each run over the peak of its training",
+        "val/mIoU of each run by step",
+        "val/loss of each run by step",
+    ]

@@ -94,12 +94,19 @@ def _list(options: argparse.Namespace) -> None:
 
 def _runs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", default="runs", type=Path, help="(default: runs)")
+    parser.add_argument("--html", type=Path, help="write a page with curves there too")
 
 
 def _runs(options: argparse.Namespace) -> None:
     from razorlight.cli import runs
 
-    runs.show(options.folder)
+    found = runs.read_runs(options.folder)
+    runs.show(found)
+    if options.html:
+        from razorlight.cli.runs_page import write_runs
+
+        write_runs(found, options.html)
+        print(options.html)
 
 
 def _copy_arguments(parser: argparse.ArgumentParser) -> None:

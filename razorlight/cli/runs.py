@@ -28,20 +28,54 @@ class Run:
     """A run, as its folder tells.
 
     Attributes:
-        name: its folder, below the one that was asked for.
+        folder: its folder.
+        name: that folder, below the one that was asked for.
         settings: its configuration, by whole key, without what is null.
         scores: the last value of each validation or test metric.
         peak: the highest peak of training, in MiB; None if none was measured.
     """
 
+    folder: Path
     name: str
     settings: dict[str, str]
     scores: dict[str, float]
     peak: float | None
 
 
-def show(folder: Path) -> None:
-    """Print a table of the runs below a folder, the newest last.
+@dataclass(frozen=True)
+class RunsTable:
+    """Runs side by side.
+
+    Attributes:
+        runs: the runs, the newest last.
+        usual: the most frequent value of each key whose values differ.
+        scores: the names of the scores to show.
+    """
+
+    runs: list[Run]
+    usual: dict[str, str]
+    scores: list[str]
+
+    def head(self) -> list[str]:
+        """The columns."""
+        return ["run", "what differs", *self.scores, "peak MiB"]
+
+    def rows(self) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Of each run its name, its settings that are not the usual ones, and its figures."""
+        for run in self.runs:
+            scores = (run.scores.get(name) for name in self.scores)
+            shown = ["" if score is None else f"{score:.4g}" for score in scores]
+            peak = "" if run.peak is None else f"{run.peak:.1f}"
+            yield run.name, [*_differing(run, self.usual)], [*shown, peak]
+
+    def others(self) -> str:
+        """The usual settings, in a sentence; empty if all runs are alike."""
+        alike = ", ".join(f"{key}={value}" for key, value in self.usual.items() if value)
+        return f"the others: {alike}" if alike else ""
+
+
+def read_runs(folder: Path) -> RunsTable:
+    """Find the runs below a folder.
 
     Args:
         folder: where runs are, at any depth.
@@ -54,21 +88,22 @@ def show(folder: Path) -> None:
         raise RazorError(
             f"runs: no run in {folder}: none of its folders has a config.yaml of `razorlight fit`"
         )
-    usual = _usual(runs)
-    names = _score_names(runs)
+    return RunsTable(runs, _usual(runs), _score_names(runs))
+
+
+def show(runs: RunsTable) -> None:
+    """Print the runs as a table of 80 columns or the terminal's."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
     table.add_column("what differs", overflow="fold")
-    for name in [*names, "peak MiB"]:
+    for name in runs.head()[2:]:
         table.add_column(name, justify="right")
-    for run in runs:
-        scores = [f"{run.scores[name]:.4g}" if name in run.scores else "" for name in names]
-        peak = f"{run.peak:.1f}" if run.peak is not None else ""
-        table.add_row(run.name, "\n".join(_differing(run, usual)), *scores, peak)
+    for name, differing, figures in runs.rows():
+        table.add_row(name, "\n".join(differing), *figures)
     console = Console(highlight=False)
     console.print(table)
-    if alike := ", ".join(f"{key}={value}" for key, value in usual.items() if value):
-        console.print(f"the others: {alike}", markup=False)
+    if others := runs.others():
+        console.print(others, markup=False)
 
 
 def _runs_below(folder: Path) -> Iterator[Run]:
@@ -81,7 +116,7 @@ def _runs_below(folder: Path) -> Iterator[Run]:
                 trained["razor"] = {"class_path": "BackRazor", "init_args": {"recipe": "balanced"}}
             settings = {k: v for k, v in _flat("", trained) if not k.startswith(_WRITTEN)}
             run = config.parent
-            yield Run(str(run.relative_to(folder)), settings, _scores(run), _peak(run))
+            yield Run(run, str(run.relative_to(folder)), settings, _scores(run), _peak(run))
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:

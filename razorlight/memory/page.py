@@ -1,11 +1,10 @@
 """Measured memory as one HTML page, which needs nothing beside it."""
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from razorlight.files import replaced
+from razorlight.html import picture, table, write_html
 from razorlight.memory.history import PhaseMemory
 from razorlight.memory.look import KINDS, Peak
 from razorlight.memory.meter import MIB
@@ -19,20 +18,6 @@ _COLORS = dict(
     )
 )
 _MOST_LAYERS = 20
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 56rem; padding: 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .8rem .25rem 0; text-align: right; }
-th:first-child, td:first-child { overflow-wrap: anywhere; text-align: left; }
-.bar { display: flex; height: 1.6rem; margin: .2rem 0 .8rem; }
-.key { border-radius: .2rem; display: inline-block; height: .8rem; width: .8rem; }
-.key { margin-right: .5rem; }
-.wide { overflow-x: auto; }
-img { background: white; border-radius: .4rem; height: auto; max-width: 100%; }
-"""
 
 
 def write_page(
@@ -52,14 +37,7 @@ def write_page(
         for mode, step in sorted(steps.items())  # dense, razor
         if step is not None and step.explained is not None
     }
-    parts = [f"<h1>{escape(title)}</h1>", *_step(peaks, steps), *_layers(peaks), *_run(rows, plot)]
-    head = (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
-    )
-    with replaced(path) as new:
-        new.write_text("\n".join([head, *parts, "</html>"]), encoding="utf-8")
+    write_html(path, title, [*_step(peaks, steps), *_layers(peaks), *_run(rows, plot)])
 
 
 def _step(peaks: Mapping[str, Peak], steps: Steps) -> Iterator[str]:
@@ -76,7 +54,7 @@ def _step(peaks: Mapping[str, Peak], steps: Steps) -> Iterator[str]:
         )
         yield f'<div class="bar">{parts}</div>'
     met = [kind for kind in KINDS if any(peak.kinds[kind] for peak in peaks.values())]
-    yield _table(
+    yield table(
         ["MiB", *peaks],
         [
             [_key(kind), *(f"{peak.kinds[kind] / MIB:.2f}" for peak in peaks.values())]
@@ -106,18 +84,11 @@ def _layers(peaks: Mapping[str, Peak]) -> Iterator[str]:
         sizes = [sum(peak.layers.get(name, 0) for name in rest) for peak in peaks.values()]
         shown.append([f"{len(rest)} more", *(f"{size / MIB:.2f}" for size in sizes)])
     yield "<h2>What each layer stores between forward and backward</h2>"
-    yield _table(["MiB", *peaks], shown)
+    yield table(["MiB", *peaks], shown)
 
 
 def _run(rows: Sequence[PhaseMemory], plot: Path) -> Iterator[str]:
     yield "<h2>The run</h2>"
     sizes = [[escape(label), f"{size:.2f}"] for label, size in run_sizes(rows).items()]
-    yield _table(["highest of all epochs", "MiB"], sizes)
-    picture = b64encode(plot.read_bytes()).decode()
-    yield f'<p><img alt="Peaks by phase and epoch" src="data:image/png;base64,{picture}"></p>'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    first = "".join(f"<th>{cell}</th>" for cell in head)
-    others = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{first}</tr>{others}</table></div>'
+    yield table(["highest of all epochs", "MiB"], sizes)
+    yield picture(plot.read_bytes(), "Peaks by phase and epoch")
