@@ -6,6 +6,8 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from razorlight.tasks.base import Batch
+from razorlight.tasks.certainty import Certainty, CertaintyMetric
 from razorlight.tasks.class_weights import ClassWeights, cross_entropy
 from razorlight.tasks.labels import LabelTask
 from razorlight.tasks.networks import timm_network
@@ -16,7 +18,9 @@ class ClassificationTask(LabelTask):
 
     Logs ``train/loss``, and for val and test ``loss`` and top-1 ``accuracy``; in training, targets
     may also be probabilities, float (B, classes). ``validate`` and ``test`` end with the classes'
-    accuracy (see :class:`LabelTask`). ``predict`` gives probabilities, float32 (B, classes).
+    accuracy (see :class:`LabelTask`), the calibration error, curves of precision over recall in
+    ``{val,test}_precision_recall.png`` and, for two classes, the threshold with the best F1.
+    ``predict`` gives probabilities, float32 (B, classes).
 
     Args:
         model: a name of ``timm.list_models()``, such as ``vit_tiny_patch16_224``.
@@ -62,6 +66,7 @@ class ClassificationTask(LabelTask):
             **kwargs,
         )
         self._loss = loss
+        self._certainty: CertaintyMetric | None = None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits (B, classes) and class ids (B,) or probabilities (B, classes)."""
@@ -71,3 +76,14 @@ class ClassificationTask(LabelTask):
     def predictions(self, outputs: Tensor) -> Tensor:
         """Probabilities, float32 (B, classes)."""
         return outputs.float().softmax(dim=1)
+
+    def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> Tensor:
+        predictions = super()._evaluate(batch, stage, metrics)
+        if not self._fitting:
+            if self._certainty is None:  # not before, because a fit has no use for its memory
+                self._certainty = CertaintyMetric(self.num_classes).to(self.device)
+            self._certainty.update(predictions, batch[1])
+        return predictions
+
+    def _computed_certainty(self) -> Certainty | None:
+        return self._certainty.compute() if self._certainty else None

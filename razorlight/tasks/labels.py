@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from razorlight.protocols import Labelled
 from razorlight.tasks.base import Batch, FineTuningTask
+from razorlight.tasks.certainty import Certainty
 from razorlight.tasks.class_report import ClassReport, Score
 from razorlight.tasks.class_weights import ClassWeights, weigh, weights_of_data
 
@@ -93,13 +94,25 @@ class LabelTask(FineTuningTask):
     def _report_classes(self, stage: str) -> None:
         confusion = self.confusion.compute().cpu()
         self.confusion.reset()
+        certainty = self._computed_certainty()  # every process takes part
         folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)  # every rank must ask
         if not self.trainer.is_global_zero:
             return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        names = data.class_names if isinstance(data, Labelled) else range(len(confusion))
-        report = ClassReport(confusion, [str(name) for name in names], self._class_score)
+        report = ClassReport(confusion, self._names, self._class_score)
         console = Console()
         console.print(report.table())
-        for path in report.save(folder, stage):
-            console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+        lines: list[object] = [*report.save(folder, stage)]
+        if certainty is not None:
+            lines += [certainty.save(folder, stage, self._names), *certainty.lines(self._names)]
+        for line in lines:
+            console.print(str(line), soft_wrap=True, highlight=False, markup=False)
+
+    def _computed_certainty(self) -> Certainty | None:
+        """How far the evaluated probabilities can be trusted; None if a task predicts none."""
+        return None
+
+    @property
+    def _names(self) -> list[str]:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        names = data.class_names if isinstance(data, Labelled) else range(self.num_classes)
+        return [str(name) for name in names]
