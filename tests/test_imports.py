@@ -22,7 +22,7 @@ FROM_THE_BOTTOM = [
     ["conversion"],
     ["memory"],
     ["comparison"],
-    ["config_files", "checkpoints"],
+    ["config_files", "checkpoints", "logged_pictures"],
     ["callbacks", "tasks", "data"],
     ["cli"],
 ]

@@ -38,7 +38,7 @@ class MemoryLog:
         if self.csv is not None:
             append_history(self.csv, rows)
 
-    def save(self, title: str, compared: Steps) -> None:
+    def save(self, title: str, compared: Steps) -> Path | None:
         """Write all rows of the file, and the steps compared, into files beside it.
 
         ``memory.png`` shows them, and so does ``memory.html``, with what sets the peaks of the
@@ -47,9 +47,12 @@ class MemoryLog:
         Args:
             title: heading of the page.
             compared: the steps compared.
+
+        Returns:
+            The path of ``memory.png``; None if no files are written.
         """
         if self.csv is None:
-            return
+            return None
         rows = read_history(self.csv)
         save_memory_plot(self._png, rows, compared)
         write_page(self.csv.with_suffix(".html"), title, rows, compared, self._png)
@@ -57,6 +60,7 @@ class MemoryLog:
         if measured:
             with replaced(self.csv.with_name("step.json")) as new:
                 new.write_text(json.dumps(measured, indent=1))
+        return self._png
 
     def print_table(
         self, title: str, mode: str, compared: Steps, metrics: Mapping[str, float]

@@ -19,6 +19,7 @@ from razorlight.callbacks.memory_log import MemoryLog
 from razorlight.callbacks.step_comparison import compare_step, obstacle
 from razorlight.conversion import is_converted
 from razorlight.errors import RazorError
+from razorlight.logged_pictures import log_picture
 from razorlight.memory.history import PhaseMemory
 from razorlight.memory.meter import MIB, model_tensors, storage_bytes
 from razorlight.memory.phases import PhaseMeter
@@ -115,7 +116,8 @@ class MemoryProfiler(Callback):
         self._phases.leave()
         if not trainer.is_global_zero or not self._log.rows:
             return
-        self._log.save(self._title or "Memory in MiB, measured", self.compared)
+        if picture := self._log.save(self._title or "Memory in MiB, measured", self.compared):
+            log_picture(trainer, picture)
         if stage == TrainerFn.FITTING:
             metrics = trainer.callback_metrics.items()
             scores = {k: float(v) for k, v in metrics if k.startswith(("val/", "val_"))}

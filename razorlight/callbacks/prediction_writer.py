@@ -27,6 +27,7 @@ from razorlight.data.pictures import (
 )
 from razorlight.data.reading import read_image
 from razorlight.errors import RazorError
+from razorlight.logged_pictures import log_picture
 from razorlight.protocols import Coloured, Labelled, Normalised, Palette
 
 Kind = Literal["classes", "masks", "depth"]
@@ -50,7 +51,8 @@ class PredictionWriter(BasePredictionWriter):
     network's input.
 
     At each validation it also writes ``pictures/val_<n>.png``, over those of the validation before:
-    image, truth and prediction of the first images, where these are masks or depths.
+    image, truth and prediction of the first images, where these are masks or depths. TensorBoard,
+    Weights & Biases and MLflow show them too, if they are loggers of the run.
 
     Args:
         count: pictures per validation; 0 for none.
@@ -173,7 +175,9 @@ class PredictionWriter(BasePredictionWriter):
         for image, *maps in list(zip(*batch, outputs, strict=True))[:missing]:
             coloured = _coloured(kind, maps, data)
             picture = side_by_side([_photograph(image, data), *coloured])
-            to_pil_image(picture).save(folder / f"val_{self._drawn}.png")
+            file = folder / f"val_{self._drawn}.png"
+            to_pil_image(picture).save(file)
+            log_picture(trainer, file)
             self._drawn += 1
 
 

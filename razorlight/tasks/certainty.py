@@ -98,7 +98,9 @@ class Certainty:
                 if not recall.isnan().any():
                     axes.plot(recall, precision, label=name)
         else:
-            axes.plot(self.recall.nanmean(0), self.precision.nanmean(0), label="mean of the classes")
+            axes.plot(
+                self.recall.nanmean(0), self.precision.nanmean(0), label="mean of the classes"
+            )
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from razorlight.logged_pictures import log_picture
 from razorlight.protocols import Labelled
 from razorlight.tasks.base import Batch, FineTuningTask
 from razorlight.tasks.certainty import Certainty
@@ -101,11 +102,15 @@ class LabelTask(FineTuningTask):
         report = ClassReport(confusion, self._names, self._class_score)
         console = Console()
         console.print(report.table())
-        lines: list[object] = [*report.save(folder, stage)]
+        files = [*report.save(folder, stage)]
         if certainty is not None:
-            lines += [certainty.save(folder, stage, self._names), *certainty.lines(self._names)]
-        for line in lines:
+            files.append(certainty.save(folder, stage, self._names))
+        lines = certainty.lines(self._names) if certainty is not None else ()
+        for line in (*files, *lines):
             console.print(str(line), soft_wrap=True, highlight=False, markup=False)
+        for file in files:
+            if file.suffix == ".png":
+                log_picture(self.trainer, file)
 
     def _computed_certainty(self) -> Certainty | None:
         """How far the evaluated probabilities can be trusted; None if a task predicts none."""
