@@ -17,6 +17,7 @@ from razorlight.callbacks.prediction_files import (
     save_depth,
     save_mask,
 )
+from razorlight.callbacks.raster_mask import RasterMask
 from razorlight.data.base import RazorDataModule
 from razorlight.data.pictures import (
     colour_depths,
@@ -25,7 +26,7 @@ from razorlight.data.pictures import (
     overlay,
     side_by_side,
 )
-from razorlight.data.reading import read_image
+from razorlight.data.raster_samples import PredictWindows
 from razorlight.errors import RazorError
 from razorlight.logged_pictures import log_picture
 from razorlight.protocols import Coloured, Labelled, Normalised, Palette
@@ -44,6 +45,9 @@ class PredictionWriter(BasePredictionWriter):
       ``palette``; for files also ``overlays/<name>.jpg``, these colours over the photograph,
       which stays as it is where the class is called background.
     * Depth in metres, float (B, H, W): ``depth/<name>.png``, grey of 16 bits, in millimetres.
+
+    * Class ids of windows of a GeoTIFF: ``masks/<name>.tif``, of the whole image and with its place
+      on the earth, its colours as above, 255 where the image has no data.
 
     Where a :class:`razorlight.data.RazorDataModule` has a ``predict_folder``, names follow its
     files (see :class:`razorlight.data.predict_folder.PredictFolder`), and masks and depths have the
@@ -83,6 +87,7 @@ class PredictionWriter(BasePredictionWriter):
         self.count = count
         self._drawn = 0
         self._folder = Path()
+        self._raster: RasterMask | None = None
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -93,6 +98,12 @@ class PredictionWriter(BasePredictionWriter):
 
     @override
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        images = data.predict_images if isinstance(data, RazorDataModule) else None
+        if isinstance(images, PredictWindows) and trainer.world_size > 1:
+            raise RazorError(
+                "PredictionWriter: one process writes a GeoTIFF; predict with --trainer.devices 1"
+            )
         self._table(trainer).unlink(missing_ok=True)
 
     @override
@@ -109,6 +120,9 @@ class PredictionWriter(BasePredictionWriter):
         data, indices = trainer.datamodule, batch_indices or ()  # type: ignore[attr-defined]
         kind, prediction = kind_of(prediction), prediction.cpu()
         images = data.predict_images if isinstance(data, RazorDataModule) else None
+        if isinstance(images, PredictWindows):
+            self._write_windows(images, indices, prediction, batch[1].cpu(), _palette(data))
+            return
         if kind == "classes":
             files = [images.files[index] if images else index for index in indices]
             labels = range(prediction.shape[1])
@@ -119,7 +133,7 @@ class PredictionWriter(BasePredictionWriter):
             if images is None:
                 self._write(kind, f"{index:05}", values, data)
                 continue
-            name, photograph = images.names[index], read_image(images.files[index])
+            name, photograph = images.names[index], images.images.read(images.files[index])
             values = at_own_size(values, region, photograph.shape[-2:])
             self._write(kind, name, values, data)
             if kind == "masks":
@@ -129,7 +143,29 @@ class PredictionWriter(BasePredictionWriter):
 
     @override
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._raster:
+            self._raster.close()
+            self._raster = None
         rank_zero_info(f"PredictionWriter: {self._folder / 'predictions'}")
+
+    def _write_windows(
+        self,
+        images: PredictWindows,
+        indices: Sequence[int],
+        prediction: Tensor,
+        regions: Tensor,
+        palette: Palette,
+    ) -> None:
+        """Write the cores of windows, which come image by image."""
+        for index, labels, region in zip(indices, prediction, regions, strict=True):
+            number, core = images.tiling[index]
+            source = images.folder.files[number]
+            if self._raster is None or self._raster.source != source:
+                if self._raster:
+                    self._raster.close()
+                path = self._path("masks", f"{images.folder.names[number]}.tif")
+                self._raster = RasterMask(path, source, images.tiling.step, palette)
+            self._raster.write(core, labels, region)
 
     def _write(self, kind: Kind, name: str, values: Tensor, data: object) -> None:
         path = self._path(kind, f"{name}.png")
@@ -219,6 +255,8 @@ def _coloured(kind: Kind, maps: Sequence[Tensor], data: object) -> list[Tensor]:
 
 
 def _photograph(image: Tensor, data: object) -> Tensor:
+    if isinstance(data, RazorDataModule):
+        return data.imagery.picture(image)
     if not isinstance(data, Normalised):
         raise RazorError(
             "PredictionWriter: the data module has no mean and std, which turn its images back "

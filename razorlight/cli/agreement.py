@@ -1,14 +1,16 @@
 """Whether the task and the data of a configuration go together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from razorlight.data import DepthFolder, RazorDataModule
 from razorlight.data.classification import ClassificationData
+from razorlight.data.imagery import FolderImagery
 from razorlight.errors import RazorError
 from razorlight.protocols import Coloured
 from razorlight.tasks import ClassificationTask, DepthTask, SegmentationTask
+from razorlight.tasks.networks import RGB
 
 _READS = {
     ClassificationTask: "a class for each image",
@@ -27,7 +29,7 @@ def check_agreement(model: Mapping[str, Any], data: RazorDataModule) -> None:
 
     Raises:
         RazorError: if the targets are of another kind than the task learns, or a number of classes
-            is given that is not that of the data.
+            or of channels is given that is not that of the data.
     """
     module, _, name = model["class_path"].rpartition(".")
     kind = getattr(import_module(module), name)
@@ -38,13 +40,29 @@ def check_agreement(model: Mapping[str, Any], data: RazorDataModule) -> None:
         raise RazorError(
             f"model: {name} learns {reads}, and {type(data).__name__} has {gives}; take {fitting}"
         )
-    given = (model.get("init_args") or {}).get("num_classes")
+    arguments = model.get("init_args") or {}
+    given = arguments.get("num_classes")
     known = getattr(data, "num_classes", None)
     if given is not None and known is not None and given != known:
         raise RazorError(
             f"model.num_classes: {type(data).__name__} has {known} classes, not {given}; leave the "
             "number out, it is taken from the data"
         )
+    for key, given in _channels(arguments) if isinstance(data.imagery, FolderImagery) else ():
+        if given != data.num_bands:
+            raise RazorError(
+                f"{key}: the images of {type(data).__name__} are read with {data.num_bands} bands, "
+                f"not {given}; leave the number out, it is taken from the data, or set data.bands"
+            )
+
+
+def _channels(arguments: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The numbers of channels that a task is given."""
+    if arguments.get("in_channels") not in (None, RGB):
+        yield "model.in_channels", arguments["in_channels"]
+    for name in ("in_channels", "in_chans"):
+        if name in (arguments.get("model_args") or {}):
+            yield f"model.model_args.{name}", arguments["model_args"][name]
 
 
 def _targets(data: RazorDataModule) -> str | None:

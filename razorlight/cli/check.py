@@ -53,7 +53,10 @@ def run(args: Sequence[str]) -> None:
             print(f"class_weights: {_numbers(found.class_weights)}")
     for key in ("mean", "std") if found.splits else ():
         own = _numbers(getattr(found.splits.get("train", SplitFacts()), key))
-        print(f"{key:4} {own}; the configuration has {_numbers(getattr(run.data, key))}")
+        if run.data.images.are_colours:
+            print(f"{key:4} {own}; the configuration has {_numbers(getattr(run.data, key))}")
+        elif "train" in found.splits:
+            print(f"{key:4} of each band in training: {_numbers(getattr(run.data, key))}")
     for line in _some(found.warnings):
         print(f"warning: {line}")
     if faults := found.faults:

@@ -9,6 +9,7 @@ EXTRAS = {
     "mlflow": "mlflow",
     "bitsandbytes": "lowbit",
     "torchao": "lowbit",
+    "rasterio": "geo",
 }
 """The extra that brings a package, by the name of its module."""
 

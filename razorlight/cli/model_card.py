@@ -19,8 +19,12 @@ class ModelCard:
         task: the class of the task.
         network: the arguments that make the network, such as ``{"model": "resnet50"}``.
         class_names: names of the classes, in the order of the outputs.
-        mean: what is subtracted from each channel of an image, of values in 0..1.
+        mean: what is subtracted from each channel of an image, of values in 0..1 where images are
+            of 8 bits.
         std: what each channel is divided by after that.
+        bands: numbers of the bands of the images, from 1, in the order of the inputs; empty for
+            pictures.
+        dtype: dtype of these bands. Those of 8 bits are divided by 255 before all else.
         image_size: side, or height and width, of the images in training, in pixels.
         recipe: how the run stored for backward, or "dense".
         scores: what the run's checkpoints were chosen by, and the score of this one or the best.
@@ -32,6 +36,8 @@ class ModelCard:
     class_names: Sequence[str] = ()
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
+    bands: Sequence[int] = ()
+    dtype: str = ""
     image_size: int | Sequence[int] | None = None
     recipe: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -40,6 +46,14 @@ class ModelCard:
     def json(self) -> str:
         """The card as one line of JSON."""
         return json.dumps(asdict(self))
+
+    @property
+    def _values(self) -> str:
+        """What the numbers of an image are, before they are normalised."""
+        if not self.bands:
+            return "RGB in 0..1"
+        scale = "in 0..1" if self.dtype == "uint8" else "as stored"
+        return f"bands {', '.join(map(str, self.bands))} of {self.dtype} {scale}"
 
     def markdown(self, name: str) -> str:
         """The card as a page.
@@ -51,7 +65,7 @@ class ModelCard:
         rows = {
             "task": self.task,
             "network": ", ".join(f"{key} {value}" for key, value in self.network.items()),
-            "input": f"RGB in 0..1, minus mean {[*self.mean]}, divided by std {[*self.std]}",
+            "input": f"{self._values}, minus mean {[*self.mean]}, divided by std {[*self.std]}",
             "image size in training": "" if size is None else f"{size} px",
             "classes": f"{len(self.class_names)}: {', '.join(self.class_names)}",
             "recipe": self.recipe,
@@ -88,6 +102,8 @@ def card_of(checkpoint: Path, content: Mapping[str, Any]) -> ModelCard:
         class_names=facts.get("class_names", ()),
         mean=facts.get("mean", ()),
         std=facts.get("std", ()),
+        bands=facts.get("bands", ()),
+        dtype=facts.get("dtype", ""),
         image_size=facts.get("image_size"),
         recipe=_recipe(config.get("razor")),
         scores=dict(_scores(content)),

@@ -72,11 +72,12 @@ class RazorCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the keys of callbacks, and give the number of classes of the data to the model."""
+        """Add the keys of callbacks; the data say how many classes and channels the model has."""
         add_keys(parser)
-        parser.link_arguments(
-            "data.num_classes", "model.init_args.num_classes", apply_on="instantiate"
-        )
+        for known, wanted in (("num_classes", "num_classes"), ("num_bands", "in_channels")):
+            parser.link_arguments(
+                f"data.{known}", f"model.init_args.{wanted}", apply_on="instantiate"
+            )
 
     def before_instantiate_classes(self) -> None:
         """Look at the data as soon as they are known, before a network is made or downloaded."""

@@ -1,5 +1,6 @@
 """Augmentation for classification: of each image, and of a whole batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch.utils.data import default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from razorlight.data.transforms import Channels, Pipelines, pipeline
+from razorlight.data.transforms import Pipelines, pipeline
 from razorlight.errors import RazorError
 
 
@@ -58,7 +59,11 @@ BASIC = Augmentation()
 
 
 def classification(
-    size: int, mean: Channels, std: Channels, augment: Augmentation = BASIC
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augmentation = BASIC,
+    after_crop: Sequence[v2.Transform] = (),
 ) -> Pipelines:
     """Training: random resized crop and flip. Evaluation: shorter side to 8/7 of ``size``, centre.
 
@@ -67,16 +72,21 @@ def classification(
         mean: mean of each channel that the normalisation subtracts, for values in 0..1.
         std: standard deviation of each channel, likewise.
         augment: further augmentation in training.
+        after_crop: steps that follow the crop, before colours are changed.
     """
-    crop = v2.RandomResizedCrop(size, scale=(augment.min_area or 0.08, 1.0))
-    judge = [v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size)]
+    crop = [v2.RandomResizedCrop(size, scale=(augment.min_area or 0.08, 1.0)), *after_crop]
+    judge = [v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size), *after_crop]
     return Pipelines(
-        pipeline(_train_steps([crop], mean, augment), mean, std), pipeline(judge, mean, std)
+        pipeline(_train_steps(crop, mean, augment), mean, std), pipeline(judge, mean, std)
     )
 
 
 def small_images(
-    native: int, size: int, mean: Channels, std: Channels, augment: Augmentation = BASIC
+    native: int,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augmentation = BASIC,
 ) -> Pipelines:
     """For images of few pixels. Training: shift by up to an eighth, and flip. Evaluation: whole.
 
@@ -116,7 +126,7 @@ class MixingCollate:
 
 
 def _train_steps(
-    crop: list[v2.Transform], mean: Channels, augment: Augmentation
+    crop: list[v2.Transform], mean: Sequence[float], augment: Augmentation
 ) -> list[v2.Transform]:
     steps = [*crop, v2.RandomHorizontalFlip()]
     if augment.randaugment:
@@ -124,5 +134,5 @@ def _train_steps(
     return steps
 
 
-def _mean_colour(mean: Channels) -> dict[type, list[int]]:
+def _mean_colour(mean: Sequence[float]) -> dict[type, list[int]]:
     return {tv_tensors.Image: [round(255 * channel) for channel in mean]}

@@ -16,10 +16,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from torchvision.transforms import v2
 
 from razorlight.data.held_out import Split
-from razorlight.data.pictures import colours_of, denormalise, overlay
+from razorlight.data.image_readers import ImageReader
+from razorlight.data.imagery import Imagery
+from razorlight.data.normalisation import Normalisation
+from razorlight.data.pictures import colours_of, overlay
 from razorlight.data.plotting import draw_samples
 from razorlight.data.predict_folder import PredictFolder
 from razorlight.data.quick_look import look_at_some, warn_of_unseen_classes
+from razorlight.data.raster_samples import PredictWindows
 from razorlight.data.samples import Samples
 from razorlight.data.targets import count_labels
 from razorlight.data.transforms import (
@@ -37,7 +41,8 @@ class RazorDataModule(LightningDataModule, ABC):
 
     A subclass says how to find the samples of a split (:meth:`samples`) and what to do to them
     (:meth:`pipelines`). Batches are ``(images, targets)``: images float32 (B, 3, H, W), normalised;
-    targets one number per image (B,) or per pixel (B, H, W).
+    targets one number per image (B,) or per pixel (B, H, W). Images in folders of one's own may
+    have any number of bands.
 
     Args:
         batch_size: samples per batch and process. ``auto`` lets ``razorlight fit`` find the largest
@@ -85,10 +90,9 @@ class RazorDataModule(LightningDataModule, ABC):
         require_at_least("batch_size", self.batch_size, 1)
         require_at_least("num_workers", num_workers, 0)
         self.num_workers = num_workers
-        self.mean = mean
-        self.std = std
+        self.imagery = Imagery(Normalisation(mean, std))
         self.predict_folder = predict_folder
-        self._datasets: dict[Split, _Transformed] = {}
+        self._samples: dict[Split, Samples] = {}
 
     @abstractmethod
     def samples(self, split: Split) -> Samples:
@@ -121,11 +125,39 @@ class RazorDataModule(LightningDataModule, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """What a network must know of its data. Checkpoints hold it, and ``export`` reads it."""
-        facts: dict[str, Any] = {"mean": [*self.mean], "std": [*self.std]}
+        facts = self.imagery.facts()
         if isinstance(self, Labelled):
             facts["class_names"] = [*self.class_names]
         size = getattr(self, "image_size", getattr(self, "tile_size", None))
         return facts if size is None else facts | {"image_size": size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take from a checkpoint what the configuration does not say of the images.
+
+        Raises:
+            RazorError: if the network was trained on images of another kind.
+        """
+        self.imagery.take(state_dict)
+
+    @property
+    def images(self) -> ImageReader:
+        """The reader of the images."""
+        return self.imagery.reader
+
+    @property
+    def num_bands(self) -> int:
+        """How many channels the images have."""
+        return self.images.num_bands
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """What is subtracted from each channel, of values in 0..1 where images are of 8 bits."""
+        return self.imagery.normalisation.mean
+
+    @property
+    def std(self) -> Sequence[float]:
+        """What each channel is divided by after that."""
+        return self.imagery.normalisation.std
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -154,7 +186,7 @@ class RazorDataModule(LightningDataModule, ABC):
             >>> data.plot(next(iter(data.train_dataloader()))).savefig("batch.png")
         """
         images, targets = (part[:count] for part in batch)
-        pictures = [denormalise(image, self.mean, self.std) for image in images]
+        pictures = [self.imagery.picture(image) for image in images]
         if not isinstance(self, Coloured) or targets.ndim != 3:
             return draw_samples(pictures, [self.show_target(target) for target in targets])
         names = self.class_names if isinstance(self, Labelled) else ()
@@ -183,15 +215,15 @@ class RazorDataModule(LightningDataModule, ABC):
             "test": ("test",),
             "predict": () if self.predict_folder else (self._predict_split,),
         }
-        new = [split for split in needed[stage] if split not in self._datasets]
-        self._datasets |= {split: self._dataset(split) for split in new}
+        new = [split for split in needed[stage] if split not in self._samples]
+        self._samples |= {split: self._find_split(split) for split in new}
         if stage == "fit":
             self._look_quickly(new)
 
     @rank_zero_only
     def _look_quickly(self, splits: Sequence[Split]) -> None:
         for split in splits:
-            samples = self._datasets[split].source
+            samples = self._samples[split]
             found = look_at_some(samples)
             if split == "train" and isinstance(self, Labelled):
                 warn_of_unseen_classes(type(self).__name__, samples, found, self.class_names)
@@ -218,8 +250,8 @@ class RazorDataModule(LightningDataModule, ABC):
         Raises:
             RazorError: if the data are missing or cannot be used.
         """
-        held = self._datasets.get("train")
-        return count_labels(held.source if held else self.samples("train"), self.num_workers)
+        held = self._samples.get("train")
+        return count_labels(held or self.samples("train"), self.num_workers)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled, augmented; an incomplete last batch is left out, unless it is the only one."""
@@ -242,12 +274,21 @@ class RazorDataModule(LightningDataModule, ABC):
         if self.predict_images is None:
             return self._loader(self._predict_split)
         images = _Transformed(self.predict_images, self.pipelines().eval)
-        return DataLoader(images, num_workers=self.num_workers)
+        are_alike = isinstance(self.predict_images, PredictWindows)
+        size = self.eval_batch_size if are_alike else 1
+        return DataLoader(images, batch_size=size, num_workers=self.num_workers)
 
     @cached_property
-    def predict_images(self) -> PredictFolder | None:
+    def predict_images(self) -> PredictFolder | PredictWindows | None:
         """The images of ``predict_folder``, each with the mask of that class as its target."""
-        return PredictFolder(Path(self.predict_folder)) if self.predict_folder else None
+        if not self.predict_folder:
+            return None
+        folder = Path(self.predict_folder)
+        return self.to_predict(PredictFolder(folder, self.imagery.reader_to_predict(folder)))
+
+    def to_predict(self, folder: PredictFolder) -> PredictFolder | PredictWindows:
+        """How the images of a folder are taken: here one by one, whole."""
+        return folder
 
     def train_sampler(self, samples: Samples) -> Sampler[int] | None:
         """What draws the training samples; None to take each once, in random order."""
@@ -261,20 +302,21 @@ class RazorDataModule(LightningDataModule, ABC):
     def _predict_split(self) -> Split:
         return "test" if "test" in self.splits else "val"
 
-    def _dataset(self, split: Split) -> "_Transformed":
+    def _find_split(self, split: Split) -> Samples:
         if split not in self.splits:
             raise RazorError(
                 f"{type(self).__name__} has no {split} split, only {', '.join(self.splits)}; "
                 "use `validate` in place of `test`"
             )
-        pipelines = self.pipelines()
-        transform = pipelines.train if split == "train" else pipelines.eval
-        return _Transformed(self.samples(split), transform)
+        return self.samples(split)
 
     def _loader(self, split: Split) -> DataLoader[Any]:
-        dataset = self._datasets[split]
         train = split == "train"
-        sampler = self.train_sampler(dataset.source) if train else None
+        # a checkpoint that is loaded after setup may say mean and std
+        pipelines = self.pipelines()
+        samples, transform = self._samples[split], pipelines.train if train else pipelines.eval
+        dataset = _Transformed(samples, transform)
+        sampler = self.train_sampler(samples) if train else None
         return DataLoader(
             dataset,
             batch_size=self.batch_size if train else self.eval_batch_size,

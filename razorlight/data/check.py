@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, zip_longest
 from math import sqrt
 
 from razorlight.data.base import RazorDataModule
 from razorlight.data.class_balance import balancing_weights
 from razorlight.data.held_out import Split
-from razorlight.data.looks import Look, Three, looks
+from razorlight.data.looks import Look, PerBand, looks
 from razorlight.data.samples import Samples
 from razorlight.data.transforms import IGNORE_INDEX
 from razorlight.errors import RazorError
@@ -49,8 +49,8 @@ class SplitFacts:
     images_with: Counter[int] = field(default_factory=Counter)
     depths: tuple[float, float] | None = None
     _labels_of: dict[bytes, dict[int, int]] = field(default_factory=dict)
-    _mean: list[float] = field(default_factory=lambda: [0.0] * 3)
-    _square: list[float] = field(default_factory=lambda: [0.0] * 3)
+    _mean: list[float] = field(default_factory=list)
+    _square: list[float] = field(default_factory=list)
     _measured: float = 0
 
     def add(self, look: Look) -> None:
@@ -70,9 +70,8 @@ class SplitFacts:
         self._labels_of.setdefault(look.digest, look.labels)
         self.labels.update(look.labels)
         self.images_with.update(look.labels.keys())
-        for channel in range(3):
-            self._mean[channel] += look.mean[channel]
-            self._square[channel] += look.square[channel]
+        self._mean = _added(self._mean, look.mean)
+        self._square = _added(self._square, look.square)
         self._measured += look.measured
         if look.depths:
             near, far = self.depths or look.depths
@@ -94,18 +93,20 @@ class SplitFacts:
         return self.labels[IGNORE_INDEX] / max(1, self.labels.total())
 
     @property
-    def mean(self) -> Three:
-        """Mean of each channel in 0..1, each image alike."""
-        red, green, blue = (total / max(1, self.usable) for total in self._mean)
-        return red, green, blue
+    def mean(self) -> PerBand:
+        """Mean of each channel, in 0..1 where images are of 8 bits, each image alike."""
+        return tuple(total / max(1, self.usable) for total in self._mean)
 
     @property
-    def std(self) -> Three:
+    def std(self) -> PerBand:
         """Standard deviation of each channel, likewise."""
         squares = (total / max(1, self.usable) for total in self._square)
         pairs = zip(squares, self.mean, strict=True)
-        red, green, blue = (sqrt(max(0.0, square - mean**2)) for square, mean in pairs)
-        return red, green, blue
+        return tuple(sqrt(max(0.0, square - mean**2)) for square, mean in pairs)
+
+
+def _added(totals: Sequence[float], values: PerBand) -> list[float]:
+    return [total + value for total, value in zip_longest(totals, values, fillvalue=0.0)]
 
 
 @dataclass

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
-from torchvision import tv_tensors
 
 from razorlight.data.augmentation import BASIC, Augmentation, MixingCollate, classification
 from razorlight.data.base import RazorDataModule, require_at_least
@@ -66,8 +64,8 @@ class ClassificationData(RazorDataModule):
         return classification(self.image_size, self.mean, self.std, self.augment)
 
     def blank_sample(self) -> tuple[Tensor, int]:
-        """A black image, uint8, of the first class."""
-        return tv_tensors.Image(torch.zeros(3, 256, 256, dtype=torch.uint8)), 0
+        """A black image of the first class."""
+        return self.images.blank((256, 256)), 0
 
     def train_sampler(self, samples: Samples) -> Sampler[int] | None:
         """Draws images by weights that are inverse to the shares of their classes, if asked to."""

@@ -4,13 +4,14 @@ Pipelines as in :mod:`razorlight.data.transforms`; the target is a ``tv_tensors.
 moves with the image, by nearest neighbours, and has a void value where an image is padded.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from razorlight.data.transforms import IGNORE_INDEX, Channels, Pipelines, pipeline
+from razorlight.data.transforms import IGNORE_INDEX, Pipelines, pipeline
 
 Size = int | tuple[int, int]
 """Size of an image in pixels: height and width, or the side of a square."""
@@ -20,7 +21,7 @@ Fill = dict[type, Any]
 
 
 def segmentation(
-    size: Size, mean: Channels, std: Channels, full_resolution: bool = False
+    size: Size, mean: Sequence[float], std: Sequence[float], full_resolution: bool = False
 ) -> Pipelines:
     """Training: the usual recipe of scene parsing. Evaluation: whole images.
 
@@ -40,7 +41,7 @@ def segmentation(
         full_resolution: Whether to work at the images' own scale.
     """
     fill = _fill(mean, IGNORE_INDEX)
-    crop = _height_width(size)
+    crop = height_width(size)
     about_crop = v2.RandomShortestSize(list(range(min(crop) // 2, 2 * min(crop) + 1)))
     train = [
         RandomScale((0.5, 2)) if full_resolution else about_crop,
@@ -52,7 +53,7 @@ def segmentation(
     return Pipelines(pipeline(train, mean, std), pipeline(judge, mean, std))
 
 
-def depth(size: Size, mean: Channels, std: Channels) -> Pipelines:
+def depth(size: Size, mean: Sequence[float], std: Sequence[float]) -> Pipelines:
     """Training: shifts, flips and photometric distortion. Evaluation: whole images.
 
     Both resize the image to fit into ``size``. There is no scale jitter: a camera that magnifies
@@ -66,7 +67,7 @@ def depth(size: Size, mean: Channels, std: Channels) -> Pipelines:
         std: standard deviation of each channel, likewise.
     """
     fill = _fill(mean, 0)
-    height, width = _height_width(size)
+    height, width = height_width(size)
     train = [
         Letterbox(size, fill),
         v2.RandomCrop((height, width), padding=[width // 8, height // 8], fill=fill),
@@ -89,7 +90,7 @@ class Letterbox(v2.Transform):
 
     def __init__(self, size: Size, fill: Fill) -> None:
         super().__init__()
-        self.size = _height_width(size)
+        self.size = height_width(size)
         self.fill = fill
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -134,10 +135,11 @@ class PhotometricDistort(v2.RandomPhotometricDistort):
         return {**super().make_params(flat_inputs), "channel_permutation": None}
 
 
-def _fill(mean: Channels, void: int) -> Fill:
+def _fill(mean: Sequence[float], void: int) -> Fill:
     """The mean colour, 0 once normalised, and ``void`` in the target."""
     return {tv_tensors.Image: [round(255 * c) for c in mean], tv_tensors.Mask: void}
 
 
-def _height_width(size: Size) -> tuple[int, int]:
+def height_width(size: Size) -> tuple[int, int]:
+    """Height and width that a size stands for."""
     return (size, size) if isinstance(size, int) else size

@@ -15,7 +15,7 @@ from razorlight.data.held_out import HeldOut, Split
 from razorlight.data.pictures import colour_depths
 from razorlight.data.reading import open_image, read_numbers, readable
 from razorlight.data.samples import PairedImages
-from razorlight.data.segmentation import blank_pair, require_size
+from razorlight.data.segmentation import require_size
 from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
 
@@ -101,7 +101,8 @@ class DepthFolder(RazorDataModule):
 
     def blank_sample(self) -> tuple[Tensor, Tensor]:
         """A black image, uint8, and depths of 0 metres, float32."""
-        return blank_pair(torch.float32)
+        side = (256, 256)
+        return self.images.blank(side), tv_tensors.Mask(torch.zeros(side))
 
     def show_target(self, target: Tensor) -> Tensor:
         """The depths in colours, red near to blue far."""

@@ -67,6 +67,21 @@ def images_below(folder: Path, follow_links: bool = False) -> list[Path]:
     return sorted(found)
 
 
+def first_image(*folders: Path | None) -> Path | None:
+    """One of the user's own image files in the first folder that has any, always the same.
+
+    Args:
+        folders: folders to look in, at any depth; None is passed over.
+    """
+    for folder in folders:
+        for place, below, files in os.walk(folder or "", followlinks=True):
+            below[:] = sorted(name for name in below if not is_left_behind(name))
+            for name in sorted(files):
+                if name.lower().endswith(IMG_EXTENSIONS) and not is_left_behind(name):
+                    return Path(place, name)
+    return None
+
+
 def _own(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         own = [entry for entry in entries if not is_left_behind(entry.name)]
@@ -78,9 +93,13 @@ def _ends(entry: os.DirEntry[str], suffixes: Sequence[str]) -> bool:
 
 
 def pair_by_stem(
-    images: Path, maps: Path, remedy: str, mask_suffix: str | None = None
+    images: Path,
+    maps: Path,
+    remedy: str,
+    mask_suffix: str | None = None,
+    formats: Sequence[str] = (".png",),
 ) -> list[tuple[Path, Path]]:
-    """Match each image with the PNG of the same stem.
+    """Match each image with the map of the same stem.
 
     Args:
         images: folder of image files.
@@ -88,6 +107,7 @@ def pair_by_stem(
         remedy: way to get the two folders, for the message.
         mask_suffix: end of the stems of masks, after the stem of the image. Files without it are no
             masks. None for maps whose names have none.
+        formats: ends of the names of maps, in lower case.
 
     Returns:
         Pairs ``(image, map)``, sorted by the image's name.
@@ -101,10 +121,10 @@ def pair_by_stem(
     image_files = files_in(images)
     require_images(image_files, images, remedy)
     suffix = mask_suffix or ""
-    map_files = [f for f in files_in(maps, (".png",)) if f.stem.endswith(suffix)]
+    map_files = [f for f in files_in(maps, formats) if f.stem.endswith(suffix)]
     if not map_files:
         ending = f" with names that end in {suffix}" if suffix else ""
-        raise RazorError(f"no PNG files{ending} in {maps}; {remedy}")
+        raise RazorError(f"no {' '.join(formats)} files{ending} in {maps}; {remedy}")
     map_of = {f.stem.removesuffix(suffix): f for f in map_files}
     twice = [f for f in map_files if map_of[f.stem.removesuffix(suffix)] != f]
     if twice:

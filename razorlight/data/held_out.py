@@ -128,7 +128,13 @@ class HeldOut:
         return [index for index in range(len(files)) if (index in held_out) == (split == "val")]
 
     def pairs(
-        self, root: Path, maps: str, split: Split, remedy: str, suffix: str | None = None
+        self,
+        root: Path,
+        maps: str,
+        split: Split,
+        remedy: str,
+        suffix: str | None = None,
+        formats: Sequence[str] = (".png",),
     ) -> list[tuple[Path, Path]]:
         """The images of a split in ``root/images``, each with its map in a folder beside it.
 
@@ -138,13 +144,15 @@ class HeldOut:
             split: the split that is wanted.
             remedy: way to get the two folders, for messages.
             suffix: end of the stems of masks; None for maps whose names have none.
+            formats: ends of the names of maps, in lower case.
 
         Raises:
             RazorError: as :func:`pair_by_stem` and :meth:`part` do.
         """
         images = root / "images"
         source = self.source(images, split)
-        pairs = pair_by_stem(source, root / maps / source.relative_to(images), remedy, suffix)
+        of_source = root / maps / source.relative_to(images)
+        pairs = pair_by_stem(source, of_source, remedy, suffix, formats)
         if not self.divides(images, split):
             return pairs
         files = [image for image, _ in pairs]

@@ -8,7 +8,11 @@ from typing import Any, ClassVar
 from razorlight.data.classification import ClassificationData
 from razorlight.data.files import images_below, require_folder, subfolders
 from razorlight.data.held_out import HeldOut, Split
+from razorlight.data.imagery import FolderImagery
+from razorlight.data.raster_transforms import classification_of_bands
+from razorlight.data.rasters import Rasters
 from razorlight.data.samples import LabelledImages
+from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
 
 
@@ -26,12 +30,17 @@ class ImageFolder(ClassificationData):
 
     The classes are those of ``train``, sorted; another split may lack some, but not add any.
 
+    GeoTIFFs and other TIFFs that are no pictures may have any number of bands, of whole numbers or
+    floats (``pip install "razorlight[geo]"``; see :class:`SegmentationFolder`).
+
     Args:
         root: the folder that holds the data.
         image_size: side of the square images, in pixels.
         val_fraction: share of the images that is held out where there is no ``val``, in (0, 1);
             None to refuse such a folder.
         split_seed: seed of that division.
+        bands: numbers of the bands to read, counted from 1 as GDAL does, such as ``[4, 3, 2]``;
+            None for all. Given, every image is read by rasterio, pictures too.
         **kwargs: see :class:`ClassificationData`.
 
     Raises:
@@ -55,9 +64,11 @@ class ImageFolder(ClassificationData):
         image_size: int = 224,
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
+        bands: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, image_size, **kwargs)
+        self.imagery = FolderImagery(self.imagery.given, self, self.root, bands)
         self.held_out = HeldOut(val_fraction, split_seed)
 
     @property
@@ -97,7 +108,16 @@ class ImageFolder(ClassificationData):
             files, labels = zip(*found, strict=True)
             chosen = self.held_out.part(files, self.folder(split), split, labels)
             found = [found[index] for index in chosen]
-        return LabelledImages(found, self.class_names)
+        return LabelledImages(found, self.class_names, self.images)
+
+    def pipelines(self) -> Pipelines:
+        """Those of :class:`ClassificationData`; of rasters, missing values are filled."""
+        images = self.images
+        if not isinstance(images, Rasters):
+            return super().pipelines()
+        return classification_of_bands(
+            self.image_size, self.imagery.normalisation, images.are_colours, self.augment
+        )
 
     def _found(self, split: Split) -> list[tuple[Path, int]]:
         """The images and classes of the folder of a split."""

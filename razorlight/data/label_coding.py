@@ -51,7 +51,22 @@ class LabelCoding:
             RazorError: if the file cannot be read, has colour channels, or holds a number that is
                 neither a class nor ignored.
         """
-        numbers = self.decode(path)
+        return self.labels(self.decode(path), path)
+
+    def labels(
+        self, numbers: NDArray[Any], path: Path, absent: NDArray[np.bool_] | None = None
+    ) -> tv_tensors.Mask:
+        """The class ids of numbers from a mask, uint8 (H, W).
+
+        Args:
+            numbers: whole numbers, (H, W).
+            path: the file, for messages.
+            absent: bool (H, W), True where the file has no number; it is ignored, unless
+                ``label_map`` says otherwise of that number.
+
+        Raises:
+            RazorError: as :meth:`read` does.
+        """
         if numbers.ndim != 2:
             raise RazorError(
                 f"mask {path} has {numbers.shape[2]} channels; "
@@ -59,7 +74,12 @@ class LabelCoding:
             )
         inside = numbers.astype(np.uint16)  # a number beyond 16 bits changes, and is found below
         labels = self._labels[inside]
-        stray = numbers[(labels == _STRAY) | (inside != numbers)]
+        is_stray = (labels == _STRAY) | (inside != numbers)
+        if absent is not None:
+            is_ignored = absent & ~np.isin(numbers, [*(self.label_map or {})])
+            labels[is_ignored] = IGNORE_INDEX
+            is_stray &= ~is_ignored
+        stray = numbers[is_stray]
         if stray.size:
             ignored = ", ".join(map(str, np.flatnonzero(self._labels == IGNORE_INDEX)))
             way_out = "" if self.label_map is None else f", or set label_map: {{{stray[0]}: CLASS}}"

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tvf
 
-from razorlight.data.reading import AS_IT_IS, open_image, read_orientation, readable
+from razorlight.data.image_readers import PICTURES
+from razorlight.data.raster_samples import RasterWindows
+from razorlight.data.reading import AS_IT_IS, read_orientation
 from razorlight.data.samples import Samples
-from razorlight.data.targets import files_of, labels_in, read_in_parallel
+from razorlight.data.targets import files_of, labels_in, read_in_parallel, reader_behind
 from razorlight.errors import RazorError
 
-Three = tuple[float, float, float]
+PerBand = tuple[float, ...]
 """A value for each channel."""
 
 
@@ -24,13 +26,14 @@ class Look:
     """What was seen of one sample.
 
     Attributes:
-        name: the image's file, or its place in the split.
+        name: the image's file, or its place in the split; of a window also the place of its corner.
         problem: why the sample cannot be used; empty if it can.
         size: height and width in pixels, as a viewer shows the image.
-        mode: Pillow's name of the kind of the file, such as ``RGB``; empty without a file.
+        mode: the kind of the file, such as ``RGB``; empty without a file.
         turned: Whether its EXIF data turn the image.
-        digest: a hash of the image file's content, or of the image without a file.
-        mean: mean of each channel, in 0..1. Of a large image a grid of its pixels is taken.
+        digest: a hash of the image file's content, or of the image without a file, or of a window.
+        mean: mean of each channel, in 0..1 where images are of 8 bits. Of a large image a grid of
+            its pixels is taken.
         square: mean of the squares of each channel, likewise.
         labels: how often each label occurs: once for the class of an image, or in pixels.
         depths: the nearest and the farthest depth in metres; None where there are none.
@@ -43,34 +46,43 @@ class Look:
     mode: str = ""
     turned: bool = False
     digest: bytes = b""
-    mean: Three = (0, 0, 0)
-    square: Three = (0, 0, 0)
+    mean: PerBand = ()
+    square: PerBand = ()
     labels: dict[int, int] = field(default_factory=dict)
     depths: tuple[float, float] | None = None
     measured: float = 0
 
 
 def looks(samples: Samples, num_workers: int) -> Iterator[Look]:
-    """Look at each sample, in order, by processes."""
-    return read_in_parallel(_Looks(samples), num_workers)
+    """Look at each sample, in order, by processes. Windows lie side by side."""
+    in_order = samples.in_order() if isinstance(samples, RasterWindows) else samples
+    return read_in_parallel(_Looks(in_order), num_workers)
 
 
 def look_at(samples: Samples, index: int) -> Look:
     """Read a sample as training would, and say what it is."""
     files = files_of(samples, index)
     look = Look(str(files[0]) if files else f"sample {index}")
+    if isinstance(samples, RasterWindows):
+        window = samples.tiling[index][1]
+        look.name += f" from row {window.top} and column {window.left}"
     try:
         image, target = samples[index]
         if files:
-            with readable("image", files[0]), open_image(files[0]) as file:
-                look.mode = file.mode
+            look.mode = reader_behind(samples, index).describe(files[0])
     except RazorError as error:
         look.problem = str(error)
         return look
     pixels = tvf.to_image(image)
-    look.turned = bool(files) and read_orientation(files[0]) != AS_IT_IS
+    is_picture = files and reader_behind(samples, index) is PICTURES
+    look.turned = bool(is_picture) and read_orientation(files[0]) != AS_IT_IS
     look.size = (pixels.shape[-2], pixels.shape[-1])
-    content = files[0].read_bytes() if files else pixels.contiguous().numpy().tobytes()
+    if isinstance(samples, RasterWindows):
+        # two windows of nothing but sea are no copies
+        is_plain = bool((pixels.isnan() | (pixels == pixels[:, :1, :1])).all())
+        content = look.name.encode() if is_plain else pixels.numpy().tobytes()
+    else:
+        content = files[0].read_bytes() if files else pixels.contiguous().numpy().tobytes()
     look.digest = blake2b(content, digest_size=16).digest()
     look.mean, look.square = _moments(pixels)
     if isinstance(target, Tensor) and target.is_floating_point():
@@ -91,11 +103,13 @@ class _Looks(Dataset[Look]):
         return look_at(self.samples, index)
 
 
-def _moments(image: Tensor) -> tuple[Three, Three]:
-    """Means of the values of each channel and of their squares; a grey image has three alike."""
+def _moments(image: Tensor) -> tuple[PerBand, PerBand]:
+    """Means of the values of each channel and of their squares; a grey picture has three alike."""
     step = max(1, max(image.shape[-2:]) // _GRID)
-    values = image[..., ::step, ::step].double().flatten(1) / 255
-    first, second = (part.mean(1).expand(3).tolist() for part in (values, values**2))
+    values = image[..., ::step, ::step].double().flatten(1)
+    if not image.is_floating_point():
+        values = (values / 255).expand(3, -1)
+    first, second = (part.nanmean(1).nan_to_num(0).tolist() for part in (values, values**2))
     return tuple(first), tuple(second)
 
 

@@ -32,6 +32,21 @@ def denormalise(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
     return ((image.float().cpu() * scale + shift) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
+def stretch(image: Tensor) -> Tensor:
+    """Three bands as a picture, each from its 2nd to its 98th percentile.
+
+    Args:
+        image: float (bands, H, W). Of two bands the second is green and blue, one alone is grey.
+    """
+    values = image.float().cpu()
+    values = values[[min(band, len(values) - 1) for band in range(3)]]
+    # a sample of a large image is enough; torch.quantile takes 16 million values at most
+    sample = values.flatten(1)[:, :: max(1, values[0].numel() // 2**16)]
+    low, high = torch.quantile(sample, torch.tensor([0.02, 0.98]), dim=1).view(2, 3, 1, 1)
+    shares = (values - low) / (high - low).clamp(min=1e-6)
+    return (shares * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def full_palette(palette: Palette) -> Tensor:
     """The colours of 256 labels, uint8 (256, 3): those of the classes, then void."""
     return torch.tensor([*palette, *[VOID] * (256 - len(palette))], dtype=torch.uint8)

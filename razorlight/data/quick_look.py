@@ -8,9 +8,15 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from razorlight.data.label_coding import LabelCoding
-from razorlight.data.reading import open_image, readable
+from razorlight.data.raster_samples import RasterWindows
 from razorlight.data.samples import PairedImages, Samples
-from razorlight.data.targets import class_of_each, files_of, labels_in, target_alone
+from razorlight.data.targets import (
+    class_of_each,
+    files_of,
+    labels_in,
+    reader_behind,
+    target_alone,
+)
 from razorlight.data.transforms import IGNORE_INDEX
 
 FILES = 300
@@ -36,8 +42,7 @@ def look_at_some(samples: Samples) -> Counter[int]:
     for number, index in enumerate(_chosen(samples)):
         target = target_alone(samples, index)
         for image in files_of(samples, index)[:1]:
-            with readable("image", image), open_image(image):
-                pass
+            reader_behind(samples, index).size(image)
             if number < WHOLE:
                 samples[index]
         if isinstance(target, torch.Tensor) and not target.is_floating_point():
@@ -67,8 +72,9 @@ def warn_of_unseen_classes(
         return
     looked, total, void = min(FILES, len(samples)), len(samples), labels[IGNORE_INDEX]
     share = f"{looked} of the {total}" if looked < total else f"the {total}"
-    known = isinstance(samples, PairedImages) and isinstance(samples.reader, LabelCoding)
-    may_map = known and samples.reader.label_map is not None and void
+    paired = isinstance(samples, PairedImages | RasterWindows)
+    coding = samples.reader if paired else None
+    may_map = isinstance(coding, LabelCoding) and coding.label_map is not None and void
     way_out = f"; to read {IGNORE_INDEX} as a class, set label_map: {{{IGNORE_INDEX}: CLASS}}"
     rank_zero_warn(
         f"{what}: no pixel of {share} training masks is of {missing}; "

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from razorlight.data.image_readers import PICTURES, ImageReader
 from razorlight.data.reading import AS_IT_IS, read_image, read_orientation, upright
 from razorlight.errors import RazorError
 
@@ -40,23 +41,30 @@ class MapReader(Protocol):
 
 
 class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
-    """Image files with a class each; gives ``(image uint8 (3, H, W), class)``.
+    """Image files with a class each; gives ``(image (bands, H, W), class)``.
 
     Args:
         samples: the files and their classes.
         classes: the names of the classes.
+        images: reader of the images, by default that of pictures: uint8 (3, H, W).
     """
 
-    def __init__(self, samples: Sequence[tuple[Path, int]], classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        samples: Sequence[tuple[Path, int]],
+        classes: Sequence[str],
+        images: ImageReader = PICTURES,
+    ) -> None:
         self.samples = samples
         self.classes = classes
+        self.images = images
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, int]:
         path, label = self.samples[index]
-        return read_image(path), label
+        return self.images.read(path), label
 
     def target(self, index: int) -> int:
         """The class of a sample, without its image."""

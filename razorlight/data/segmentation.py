@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from razorlight.data.base import RazorDataModule, require_at_least
-from razorlight.data.dense_transforms import Size, segmentation
+from razorlight.data.dense_transforms import Size, height_width, segmentation
 from razorlight.data.palette import voc_palette
 from razorlight.data.pictures import colour_labels
 from razorlight.data.transforms import IGNORE_INDEX, Pipelines
@@ -73,18 +73,18 @@ class SegmentationData(RazorDataModule):
         return segmentation(self.image_size, self.mean, self.std, self.full_resolution)
 
     def blank_sample(self) -> tuple[Tensor, Tensor]:
-        """A black image, uint8, and a mask of the first class."""
-        return blank_pair(torch.uint8)
+        """A black image, and a mask of the first class."""
+        mask = torch.zeros(self.side, dtype=torch.uint8)
+        return self.images.blank(self.side), tv_tensors.Mask(mask)
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Height and width that ``image_size`` stands for."""
+        return height_width(self.image_size)
 
     def show_target(self, target: Tensor) -> Tensor:
         """A mask, integer (H, W), in the colours of :attr:`palette`."""
         return colour_labels(target, self.palette)
-
-
-def blank_pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A black image, uint8 (3, 256, 256), and a map of zeros (256, 256) in ``dtype``."""
-    black = torch.zeros(3, 256, 256, dtype=torch.uint8)
-    return tv_tensors.Image(black), tv_tensors.Mask(torch.zeros(256, 256, dtype=dtype))
 
 
 def require_size(image_size: Size) -> None:

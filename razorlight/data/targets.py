@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
+from razorlight.data.image_readers import PICTURES, ImageReader
+from razorlight.data.raster_samples import RasterWindows
 from razorlight.data.samples import LabelledImages, PairedImages, Samples
 from razorlight.data.transforms import IGNORE_INDEX
 
@@ -30,7 +32,15 @@ def files_of(samples: Samples, index: int) -> tuple[Path, ...]:
     source, place = located(samples, index)
     if isinstance(source, LabelledImages):
         return (source.samples[place][0],)
+    if isinstance(source, RasterWindows):
+        return source.files(place)
     return source.pairs[place] if isinstance(source, PairedImages) else ()
+
+
+def reader_behind(samples: Samples, index: int) -> ImageReader:
+    """The reader of the image of a sample."""
+    reader: ImageReader = getattr(located(samples, index)[0], "images", PICTURES)
+    return reader
 
 
 def target_alone(samples: Samples, index: int) -> Any:
@@ -40,7 +50,7 @@ def target_alone(samples: Samples, index: int) -> Any:
         RazorError: if a map cannot be read.
     """
     source, place = located(samples, index)
-    known = isinstance(source, LabelledImages | PairedImages)
+    known = isinstance(source, LabelledImages | PairedImages | RasterWindows)
     return source.target(place) if known else None
 
 

@@ -6,6 +6,7 @@ tensors: the image float32 and normalised, a mask of class ids int64. Whatever a
 padding is the mean colour there (0 once normalised) and :data:`IGNORE_INDEX` in the mask.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,11 +34,11 @@ class Pipelines(NamedTuple):
 
 def pipeline(
     steps: list[v2.Transform],
-    mean: Channels,
-    std: Channels,
+    mean: Sequence[float],
+    std: Sequence[float],
     mask_dtype: torch.dtype = torch.int64,
 ) -> v2.Transform:
-    """Put ``steps``, which work on uint8 images, between decoding and normalisation."""
+    """Put ``steps``, which work on decoded images, between decoding and normalisation."""
     dtypes = {tv_tensors.Image: torch.float32, tv_tensors.Mask: mask_dtype, "others": None}
     return v2.Compose(
         [

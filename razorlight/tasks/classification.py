@@ -32,6 +32,8 @@ class ClassificationTask(LabelTask):
         class_weights: one weight per class in the loss, or ``auto`` for weights inverse to the
             shares of the training images, under which all classes count alike.
         label_smoothing: share of the target spread evenly over all classes, in [0, 1].
+        in_channels: number of channels of the images; the command line takes it from the data.
+            Weights for three channels are adapted to others.
         **kwargs: see :class:`FineTuningTask`.
 
     Raises:
@@ -54,11 +56,12 @@ class ClassificationTask(LabelTask):
         model_args: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = None,
+        in_channels: int = 3,
         **kwargs: Any,
     ) -> None:
         loss = cross_entropy(class_weights, num_classes, label_smoothing=label_smoothing)
         super().__init__(
-            timm_network(model, num_classes, weights, model_args or {}),
+            timm_network(model, num_classes, weights, model_args or {}, in_channels),
             MetricCollection({"accuracy": MulticlassAccuracy(num_classes, average="micro")}),
             num_classes,
             "accuracy",

@@ -16,12 +16,15 @@ from razorlight.tasks.weights import load_weights, read_weights, strip_prefix
 
 NONE = "none"
 PRETRAINED = "pretrained"
+RGB = 3
+"""The channels that the libraries' networks have by default."""
+
 TIMM_ENCODER = "tu-"
 """What smp puts before timm's names."""
 
 
 def timm_network(
-    model: str, num_classes: int, weights: str, model_args: dict[str, Any]
+    model: str, num_classes: int, weights: str, model_args: dict[str, Any], in_channels: int = 3
 ) -> nn.Module:
     """Make a network of timm that classifies.
 
@@ -31,15 +34,17 @@ def timm_network(
         weights: ``none``, ``pretrained``, or a source of :func:`read_weights`. A head with another
             number of classes stays as initialised.
         model_args: further arguments of ``timm.create_model``.
+        in_channels: number of channels of the images. Weights for three are adapted to others.
 
     Raises:
         RazorError: for an unknown model or argument, or weights that cannot be had or do not fit.
     """
     pretrained = weights == PRETRAINED
+    channels = {} if in_channels == RGB else {"in_chans": in_channels}
     _check_timm_name("model", model, "", pretrained)
     with _creation_errors(model, pretrained):
         net: Any = timm.create_model(
-            model, pretrained=pretrained, num_classes=num_classes, **model_args
+            model, pretrained=pretrained, num_classes=num_classes, **model_args | channels
         )
     if weights not in (NONE, PRETRAINED):
         state = strip_prefix(read_weights(weights), net)
@@ -48,7 +53,12 @@ def timm_network(
 
 
 def smp_network(
-    architecture: str, encoder: str, num_classes: int, weights: str, model_args: dict[str, Any]
+    architecture: str,
+    encoder: str,
+    num_classes: int,
+    weights: str,
+    model_args: dict[str, Any],
+    in_channels: int = 3,
 ) -> nn.Module:
     """Make a network of segmentation_models_pytorch.
 
@@ -60,11 +70,13 @@ def smp_network(
             :func:`read_weights`, either of the whole network (the head is left as initialised if
             its number of classes differs) or of the encoder alone.
         model_args: further arguments of ``smp.create_model``.
+        in_channels: number of channels of the images. Weights for three are adapted to others.
 
     Raises:
         RazorError: for an unknown name or argument, or weights that cannot be had or do not fit.
     """
     pretrained = weights == PRETRAINED
+    channels = {} if in_channels == RGB else {"in_channels": in_channels}
     known = [kind.__name__ for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()]
     if architecture.lower() not in smp.MODEL_ARCHITECTURES_MAPPING:
         raise _unknown("architecture", architecture, known)
@@ -74,7 +86,11 @@ def smp_network(
     initial = (encoder.startswith(TIMM_ENCODER) or "imagenet") if pretrained else None
     with _creation_errors(f"{architecture} with {encoder}", pretrained):
         net = smp.create_model(
-            architecture, encoder, encoder_weights=initial, classes=num_classes, **model_args
+            architecture,
+            encoder,
+            encoder_weights=initial,
+            classes=num_classes,
+            **model_args | channels,
         )
     if weights not in (NONE, PRETRAINED):
         _load_segmentation(net, weights)

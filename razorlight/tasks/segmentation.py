@@ -48,6 +48,8 @@ class SegmentationTask(LabelTask):
             says which classes are in an image and is trained by binary cross-entropy.
         window: side in pixels of the square windows by which images are evaluated and predicted
             (see :func:`slide`), at best the side of the training crops; None takes images whole.
+        in_channels: number of channels of the images; the command line takes it from the data.
+            Weights for three channels are adapted to others.
         **kwargs: see :class:`FineTuningTask`.
 
     Raises:
@@ -75,6 +77,7 @@ class SegmentationTask(LabelTask):
         ignore_index: int = 255,
         aux_weight: float | None = None,
         window: int | None = None,
+        in_channels: int = 3,
         **kwargs: Any,
     ) -> None:
         if class_weights is not None and "ce" not in loss.split("+"):
@@ -86,8 +89,9 @@ class SegmentationTask(LabelTask):
         entropy = cross_entropy(class_weights, num_classes, ignore_index=ignore_index)
         counted: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index}
         aux = {} if aux_weight is None else {"aux_params": {"classes": num_classes}}
+        given = (model_args or {}) | aux
         super().__init__(
-            smp_network(architecture, encoder, num_classes, weights, (model_args or {}) | aux),
+            smp_network(architecture, encoder, num_classes, weights, given, in_channels),
             MetricCollection(
                 {
                     "mIoU": MulticlassJaccardIndex(average="macro", **counted),

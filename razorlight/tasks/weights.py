@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from razorlight.checkpoints import read_checkpoint
@@ -129,6 +130,8 @@ def load_weights(module: nn.Module, state: State, source: str, heads: Iterable[s
             module's tensors are missing from ``state``. The message names the first.
     """
     own = module.state_dict()
+    given, state = state, {n: _adapted(tensor, own.get(n)) for n, tensor in state.items()}
+    adapted = [name for name in state if state[name] is not given[name]]
     unlike = {name for name in state.keys() & own if state[name].shape != own[name].shape}
     fresh = {name for name in own.keys() - state.keys() | unlike if matches_any(name, heads)}
     fitting = {name: tensor for name, tensor in state.items() if name not in unlike}
@@ -145,7 +148,17 @@ def load_weights(module: nn.Module, state: State, source: str, heads: Iterable[s
     if found:
         rank_zero_warn(f"weights: {source} does not fit the network in all: {found}")
     filled = len(fitting.keys() & own)
-    rank_zero_info(f"weights: {filled} tensors from {source}; {_some(fresh)} left fresh")
+    channels = f"; {_some(adapted)} adapted from 3 channels" if adapted else ""
+    rank_zero_info(f"weights: {filled} tensors from {source}; {_some(fresh)} left fresh{channels}")
+
+
+def _adapted(tensor: Tensor, own: Tensor | None) -> Tensor:
+    """The kernels of a first convolution over three channels, for as many as the network has."""
+    if own is None or own.ndim != 4 or own.shape == tensor.shape:
+        return tensor
+    outputs, channels, *sides = own.shape
+    fits = tensor.shape == (outputs, 3, *sides)
+    return adapt_input_conv(channels, tensor) if fits else tensor
 
 
 def _some(names: Iterable[str]) -> str:

@@ -72,7 +72,7 @@ def test_every_stage_and_every_run_holds_out_the_same(photos, tmp_path):
     runs = [folder_of(photos) for _ in range(3)]
     for data, stage in zip(runs, ("fit", "validate", "predict"), strict=True):
         data.setup(stage)
-    assert {tuple(data._datasets["val"].source.samples) for data in runs} == {
+    assert {tuple(data._samples["val"].samples) for data in runs} == {
         tuple(runs[0].samples("val").samples)
     }
     assert names(folder_of(photos, split_seed=1), "val") != names(runs[0], "val")
@@ -175,12 +175,14 @@ def test_the_suffix_of_masks_is_found_where_it_is_missing(roofs):
 
 def test_masks_that_are_no_png(roofs):
     with pytest.raises(
-        RazorError, match=r"no PNG files with names that end in _seg in .*/masks; Seg"
+        RazorError, match=r"no .png .tif .tiff files with names that end in _seg in .*/masks; Seg"
     ):
         roofs_of(roofs, mask_suffix="_seg").setup("fit")
     for mask in (roofs / "masks").iterdir():
         mask.rename(mask.with_suffix(".jpg"))
-    with pytest.raises(RazorError, match=r"no PNG files in .*/masks; SegmentationFolder reads"):
+    with pytest.raises(
+        RazorError, match=r"no .png .tif .tiff files in .*/masks; SegmentationFolder reads"
+    ):
         roofs_of(roofs).setup("fit")
 
 
