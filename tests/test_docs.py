@@ -6,12 +6,15 @@ import re
 import shlex
 import shutil
 import sys
+from copy import deepcopy
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import pytest
 from data.made_classification import accept_made_files
+from nbclient import NotebookClient
 from pages import PAGES, README, ROOT, blocks, run_apart, run_python, shell
 from small_runs import MAKERS, make_data, small, text
 
@@ -54,6 +57,20 @@ def test_examples(example, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_python((DOCS / f"examples/{example}.py").read_text())
     assert "dense" in capsys.readouterr().out
+
+
+def test_notebook(tmp_path):
+    shipped = nbformat.read(DOCS / "examples/notebook.ipynb", as_version=4)
+    ran = deepcopy(shipped)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(ran, timeout=300, resources=resources).execute()  # raises what a cell raises
+
+    def compared(notebook):
+        texts = [out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", [])]
+        return re.findall(r"^(\w+) +([\d.]+) MiB stored", "".join(texts), re.MULTILINE)
+
+    assert len(compared(ran)) == 5
+    assert compared(ran) == compared(shipped)
 
 
 @pytest.mark.clients
