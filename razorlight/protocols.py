@@ -11,6 +11,10 @@ Palette = Sequence[tuple[int, int, int]]
 """One RGB colour per class, 0..255."""
 
 
+THRESHOLD = 0.5
+"""The probability from which on a class counts as predicted, where images have several."""
+
+
 @runtime_checkable
 class Labelled(Protocol):
     """A data module whose targets are classes."""
@@ -18,6 +22,33 @@ class Labelled(Protocol):
     @property
     def class_names(self) -> Sequence[str]:
         """One name per class."""
+
+
+@runtime_checkable
+class MultiLabelled(Protocol):
+    """A data module whose images have any number of classes each."""
+
+    def class_shares(self) -> Sequence[float]:
+        """The share of the training images that have each class, in 0..1."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A data module whose targets are numbers, one or several for each image."""
+
+    @property
+    def target_names(self) -> Sequence[str]:
+        """One name per number."""
+
+    def target_moments(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and standard deviation of each target over the training images."""
+
+
+def output_names(data: object) -> Sequence[str]:
+    """The names of the classes or numbers that a data module has; empty if it has none."""
+    if isinstance(data, Measured):
+        return data.target_names
+    return data.class_names if isinstance(data, Labelled) else ()
 
 
 @runtime_checkable

@@ -22,6 +22,15 @@ PREDICTED = {
     "ClassificationTask": ["classes.csv"],
     "SegmentationTask": ["masks/photograph.png", "overlays/photograph.jpg"],
     "DepthTask": ["depth/photograph.png"],
+    "MultiLabelClassificationTask": ["labels.csv"],
+    "RegressionTask": ["numbers.csv"],
+}
+REPORTED = {
+    "ClassificationTask": ["classes.csv", "confusion.png"],
+    "SegmentationTask": ["classes.csv", "confusion.png"],
+    "DepthTask": [],
+    "MultiLabelClassificationTask": ["classes.csv"],
+    "RegressionTask": ["targets.csv"],
 }
 
 
@@ -32,7 +41,10 @@ def stack(name):
 
 
 STACKS = [stack(name) for name in shipped_configs() if name not in LAYERS]
-DENSE = ("cls_dtd.yaml", "seg_camvid.yaml", "depth_folder.yaml")
+DENSE = (
+    *("cls_dtd.yaml", "seg_camvid.yaml", "depth_folder.yaml"),
+    *("multilabel_csv.yaml", "regression_csv.yaml"),
+)
 RUNS = [*((names, ()) for names in STACKS), *(([name], ("--razor=false",)) for name in DENSE)]
 
 
@@ -57,7 +69,6 @@ def test_two_steps_and_what_is_written(names, options, tmp_path, monkeypatch):
     task = type(cli.model).__name__
     expected = ["config.yaml", "metrics.csv", "checkpoints/last.ckpt", "memory.csv"]
     expected += [f"predictions/{name}" for name in PREDICTED[task]]
-    if task != "DepthTask":
-        judged = {"val", "test"} & {*data.splits}
-        expected += [f"{s}_{name}" for s in judged for name in ("classes.csv", "confusion.png")]
+    judged = {"val", "test"} & {*data.splits}
+    expected += [f"{stage}_{name}" for stage in judged for name in REPORTED[task]]
     assert [name for name in expected if not (run / name).is_file()] == []

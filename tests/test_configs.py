@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
-from data.made_classification import make_image_folder
+from data.made_classification import make_csv, make_image_folder
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -38,6 +38,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["razorlight"])
     make_image_folder(tmp_path / "data")  # its classes are the folders it has
+    make_csv(tmp_path / "data")  # its classes are in the cells it has
 
 
 def instantiate(*names, overrides=()):

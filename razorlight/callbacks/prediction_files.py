@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from razorlight.data.pictures import full_palette
 from razorlight.data.predict_folder import COVERED
-from razorlight.protocols import Palette
+from razorlight.protocols import THRESHOLD, Palette
 
 TOP = 5
 """The most classes that are named for each image."""
@@ -34,17 +34,61 @@ def append_classes(
         names: names of the classes.
     """
     top = probabilities.topk(min(TOP, len(names)))
+    ranks = ["", *(f"_{rank}" for rank in range(2, top.values.shape[1] + 1))]
+    columns = [f"{column}{rank}" for rank in ranks for column in ("class", "probability")]
+    rows: list[list[object]] = []
+    for source, chances, labels in zip(files, top.values, top.indices, strict=True):
+        pairs = zip(labels.tolist(), chances.tolist(), strict=True)
+        cells = [cell for label, chance in pairs for cell in (names[label], f"{chance:.4f}")]
+        rows.append([source, *cells])
+    _append(path, ["file", *columns], rows)
+
+
+def append_labels(
+    path: Path, files: Sequence[object], probabilities: Tensor, names: Sequence[object]
+) -> None:
+    """Add a line to a CSV for each image: its file, its classes, and the chance of every class.
+
+    Args:
+        path: the CSV; where there is none yet it begins with the names of the columns: ``file``,
+            ``labels``, and the names of the classes.
+        files: files of the images, one for each row of ``probabilities``.
+        probabilities: float (B, classes). From .5 on, the image has the class.
+        names: names of the classes.
+    """
+    rows: list[list[object]] = []
+    for source, chances in zip(files, probabilities.tolist(), strict=True):
+        pairs = zip(names, chances, strict=True)
+        present = ";".join(str(name) for name, chance in pairs if chance >= THRESHOLD)
+        rows.append([source, present, *(f"{chance:.4f}" for chance in chances)])
+    _append(path, ["file", "labels", *names], rows)
+
+
+def append_numbers(
+    path: Path, files: Sequence[object], numbers: Tensor, names: Sequence[object]
+) -> None:
+    """Add a line to a CSV for each image: its file, and its numbers.
+
+    Args:
+        path: the CSV; where there is none yet it begins with the names of the columns: ``file``,
+            and the names of the numbers.
+        files: files of the images, one for each row of ``numbers``.
+        numbers: float (B, targets).
+        names: names of the numbers.
+    """
+    rows: list[list[object]] = []
+    for source, values in zip(files, numbers.tolist(), strict=True):
+        rows.append([source, *(f"{value:.7g}" for value in values)])
+    _append(path, ["file", *names], rows)
+
+
+def _append(path: Path, columns: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
     begins = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if begins:
-            ranks = ["", *(f"_{rank}" for rank in range(2, top.values.shape[1] + 1))]
-            columns = [f"{column}{rank}" for rank in ranks for column in ("class", "probability")]
-            writer.writerow(["file", *columns])
-        for source, chances, labels in zip(files, top.values, top.indices, strict=True):
-            pairs = zip(labels.tolist(), chances.tolist(), strict=True)
-            cells = [cell for label, chance in pairs for cell in (names[label], f"{chance:.4f}")]
-            writer.writerow([source, *cells])
+            writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def save_mask(path: Path, labels: Tensor, palette: Palette) -> None:

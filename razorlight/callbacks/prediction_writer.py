@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from razorlight.callbacks.prediction_files import (
     append_classes,
+    append_labels,
+    append_numbers,
     at_own_size,
     save_depth,
     save_mask,
@@ -29,18 +31,32 @@ from razorlight.data.pictures import (
 from razorlight.data.raster_samples import PredictWindows
 from razorlight.errors import RazorError
 from razorlight.logged_pictures import log_picture
-from razorlight.protocols import Coloured, Labelled, Normalised, Palette
+from razorlight.protocols import (
+    Coloured,
+    Labelled,
+    Measured,
+    MultiLabelled,
+    Normalised,
+    Palette,
+    output_names,
+)
 
-Kind = Literal["classes", "masks", "depth"]
-"""What a prediction is: probabilities, class ids, or metres."""
+Kind = Literal["classes", "labels", "numbers", "masks", "depth"]
+"""What a prediction is: probabilities of one class or of several, numbers, class ids, or metres."""
+
+TABLES = {"classes": append_classes, "labels": append_labels, "numbers": append_numbers}
+"""What writes the kinds of which an image has a line in a CSV."""
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes predictions into ``predictions/`` in the run's folder, by shape and dtype.
+    """Writes predictions into ``predictions/`` in the run's folder, by shape, dtype and data.
 
     * Probabilities, float (B, classes): ``classes.csv``, a line for each image with its file, its
       class and that class's probability, and the next likeliest up to five. Of several processes
-      each writes its own, ``classes_rank<n>.csv``.
+      each writes its own, ``classes_rank<n>.csv``. Where the data say that an image may have
+      several classes, it is ``labels.csv``, with the classes of probability .5 or more and the
+      probability of every class.
+    * Numbers, float (B, targets), where the data say so: ``numbers.csv``, a line for each image.
     * Class ids, integer (B, H, W): ``masks/<name>.png``, indexed by class id, with the data's
       ``palette``; for files also ``overlays/<name>.jpg``, these colours over the photograph,
       which stays as it is where the class is called background.
@@ -51,8 +67,8 @@ class PredictionWriter(BasePredictionWriter):
 
     Where a :class:`razorlight.data.RazorDataModule` has a ``predict_folder``, names follow its
     files (see :class:`razorlight.data.predict_folder.PredictFolder`), and masks and depths have the
-    size of the image. Elsewhere the name is the place in the data set, and the size is that of the
-    network's input.
+    size of the image. Elsewhere the name is the place in the data set (in a CSV the file, if there
+    is one), and the size is that of the network's input.
 
     At each validation it also writes ``pictures/val_<n>.png``, over those of the validation before:
     image, truth and prediction of the first images, where these are masks or depths. TensorBoard,
@@ -104,7 +120,8 @@ class PredictionWriter(BasePredictionWriter):
             raise RazorError(
                 "PredictionWriter: one process writes a GeoTIFF; predict with --trainer.devices 1"
             )
-        self._table(trainer).unlink(missing_ok=True)
+        for kind in TABLES:
+            self._table(trainer, kind).unlink(missing_ok=True)
 
     @override
     def write_on_batch_end(
@@ -118,16 +135,16 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         data, indices = trainer.datamodule, batch_indices or ()  # type: ignore[attr-defined]
-        kind, prediction = kind_of(prediction), prediction.cpu()
-        images = data.predict_images if isinstance(data, RazorDataModule) else None
+        kind, prediction = kind_of(prediction, data), prediction.cpu()
+        is_ours = isinstance(data, RazorDataModule)
+        images = data.predict_images if is_ours else None
         if isinstance(images, PredictWindows):
             self._write_windows(images, indices, prediction, batch[1].cpu(), _palette(data))
             return
-        if kind == "classes":
-            files = [images.files[index] if images else index for index in indices]
-            labels = range(prediction.shape[1])
-            names = data.class_names if isinstance(data, Labelled) else labels
-            append_classes(self._table(trainer), files, prediction, names)
+        if kind in TABLES:
+            files = [data.predicted(index) if is_ours else index for index in indices]
+            names = output_names(data) or range(prediction.shape[1])
+            TABLES[kind](self._table(trainer, kind), files, prediction, names)
             return
         for index, values, region in zip(indices, prediction, batch[1].cpu(), strict=True):
             if images is None:
@@ -174,9 +191,9 @@ class PredictionWriter(BasePredictionWriter):
         else:
             save_depth(path, values)
 
-    def _table(self, trainer: Trainer) -> Path:
+    def _table(self, trainer: Trainer, kind: str) -> Path:
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        return self._path(f"classes{rank}.csv")
+        return self._path(f"{kind}{rank}.csv")
 
     def _path(self, *parts: str) -> Path:
         """A place among the predictions; its folder is made."""
@@ -203,8 +220,8 @@ class PredictionWriter(BasePredictionWriter):
         missing = self.count - self._drawn
         if trainer.sanity_checking or not trainer.is_global_zero or missing <= 0:
             return
-        kind, data = kind_of(outputs), trainer.datamodule  # type: ignore[attr-defined]
-        if kind == "classes":
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if (kind := kind_of(outputs, data)) in TABLES:
             return
         folder = self._folder / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
@@ -217,14 +234,15 @@ class PredictionWriter(BasePredictionWriter):
             self._drawn += 1
 
 
-def kind_of(prediction: object) -> Kind:
-    """What a prediction is, by its shape and dtype.
+def kind_of(prediction: object, data: object) -> Kind:
+    """What a prediction is, by its shape and dtype, and by the targets of the data.
 
     Raises:
-        RazorError: if the prediction is none of the three kinds.
+        RazorError: if the prediction is of none of the kinds.
     """
+    of_images: Kind = "labels" if isinstance(data, MultiLabelled) else "classes"
     kinds: dict[tuple[int, bool], Kind] = {
-        (2, True): "classes",
+        (2, True): "numbers" if isinstance(data, Measured) else of_images,
         (3, False): "masks",
         (3, True): "depth",
     }

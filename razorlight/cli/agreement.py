@@ -8,12 +8,20 @@ from razorlight.data import DepthFolder, RazorDataModule
 from razorlight.data.classification import ClassificationData
 from razorlight.data.imagery import FolderImagery
 from razorlight.errors import RazorError
-from razorlight.protocols import Coloured
-from razorlight.tasks import ClassificationTask, DepthTask, SegmentationTask
+from razorlight.protocols import Coloured, Measured, MultiLabelled
+from razorlight.tasks import (
+    ClassificationTask,
+    DepthTask,
+    MultiLabelClassificationTask,
+    RegressionTask,
+    SegmentationTask,
+)
 from razorlight.tasks.networks import RGB
 
 _READS = {
     ClassificationTask: "a class for each image",
+    MultiLabelClassificationTask: "any number of classes for each image",
+    RegressionTask: "numbers for each image",
     SegmentationTask: "a class for each pixel",
     DepthTask: "metres for each pixel",
 }
@@ -29,7 +37,7 @@ def check_agreement(model: Mapping[str, Any], data: RazorDataModule) -> None:
 
     Raises:
         RazorError: if the targets are of another kind than the task learns, or a number of classes
-            or of channels is given that is not that of the data.
+            of targets or of channels is given that is not that of the data.
     """
     module, _, name = model["class_path"].rpartition(".")
     kind = getattr(import_module(module), name)
@@ -41,13 +49,13 @@ def check_agreement(model: Mapping[str, Any], data: RazorDataModule) -> None:
             f"model: {name} learns {reads}, and {type(data).__name__} has {gives}; take {fitting}"
         )
     arguments = model.get("init_args") or {}
-    given = arguments.get("num_classes")
-    known = getattr(data, "num_classes", None)
-    if given is not None and known is not None and given != known:
-        raise RazorError(
-            f"model.num_classes: {type(data).__name__} has {known} classes, not {given}; leave the "
-            "number out, it is taken from the data"
-        )
+    for what in ("classes", "targets"):
+        given, known = arguments.get(f"num_{what}"), getattr(data, f"num_{what}", None)
+        if given is not None and known is not None and given != known:
+            raise RazorError(
+                f"model.num_{what}: {type(data).__name__} has {known} {what}, not {given}; leave "
+                "the number out, it is taken from the data"
+            )
     for key, given in _channels(arguments) if isinstance(data.imagery, FolderImagery) else ():
         if given != data.num_bands:
             raise RazorError(
@@ -69,6 +77,10 @@ def _targets(data: RazorDataModule) -> str | None:
     """The targets of some data, without reading them; None if nobody knows."""
     if isinstance(data, ClassificationData):
         return _READS[ClassificationTask]
+    if isinstance(data, MultiLabelled):
+        return _READS[MultiLabelClassificationTask]
+    if isinstance(data, Measured):
+        return _READS[RegressionTask]
     if isinstance(data, Coloured):
         return _READS[SegmentationTask]
     return _READS[DepthTask] if isinstance(data, DepthFolder) else None

@@ -3,7 +3,9 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import nan
 from pathlib import Path
+from statistics import fmean, pstdev
 
 from rich import box
 from rich.console import Console
@@ -44,13 +46,16 @@ def run(args: Sequence[str]) -> None:
     console = Console(width=80, highlight=False)
     if found.splits:
         console.print(_facts_table(found))
+    if found.target_names and found.splits:
+        console.print(_target_table(found))
     if found.class_names:
         console.print(_class_table(found))
         out = Path(run.config["out"])
         draw_shares(found.class_names, _shares(found)).savefig(out, format="png")
         print(f"shares of the classes: {out}")
         if len(found.class_names) <= WHOLE:
-            print(f"class_weights: {_numbers(found.class_weights)}")
+            name = "pos_weight" if found.is_multi_label else "class_weights"
+            print(f"{name}: {_numbers(found.class_weights)}")
     for key in ("mean", "std") if found.splits else ():
         own = _numbers(getattr(found.splits.get("train", SplitFacts()), key))
         if run.data.images.are_colours:
@@ -112,13 +117,22 @@ def _facts(facts: SplitFacts) -> dict[str, str]:
 
 
 def _shares(found: DataCheck) -> dict[str, list[float]]:
-    """The share of each class in each split, of what has a class."""
-    labels = range(len(found.class_names))
-    shares: dict[str, list[float]] = {}
-    for split, facts in found.splits.items():
-        total = sum(facts.labels[label] for label in labels)
-        shares[split] = [facts.labels[label] / max(1, total) for label in labels]
-    return shares
+    return {split: found.shares(split) for split in found.splits}
+
+
+def _target_table(found: DataCheck) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("target", max_width=30, no_wrap=True, overflow="ellipsis")
+    table.add_column("")
+    for heading in ("mean", "std", "lowest", "highest"):
+        table.add_column(heading, justify="right")
+    for place, name in enumerate(found.target_names):
+        for split, facts in found.splits.items():
+            values = [numbers[place] for numbers in facts.numbers] or [nan]
+            moments = fmean(values), pstdev(values), min(values), max(values)
+            table.add_row(Text(name), split, *(f"{value:.4g}" for value in moments))
+        table.add_section()
+    return table
 
 
 def _class_table(found: DataCheck) -> Table:

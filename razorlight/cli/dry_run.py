@@ -21,7 +21,7 @@ from razorlight.cli.warning_lines import plain_warnings, silence_others
 from razorlight.data import RazorDataModule
 from razorlight.errors import RazorError
 from razorlight.memory.estimate import DEVICES
-from razorlight.tasks import FineTuningTask
+from razorlight.tasks import FineTuningTask, RegressionTask
 from razorlight.tasks.networks import NONE
 
 DEVICE: Options = {
@@ -60,6 +60,8 @@ class DryRun(ParsedRun):
     ) -> None:
         self._on_meta = on_meta
         super().__init__(command, args, options | DEVICE)
+        if isinstance(self.model, RegressionTask) and not on_meta:
+            self.model.standardise(self.datamodule)
         self._precision = Precision(str(self.settings["trainer"]["precision"] or "32-true"))
         self.module = self._cast((self.model.to("meta") if on_meta else self.model).train())
         record_nothing(self.module)

@@ -80,7 +80,7 @@ def _made(checkpoint: Path, card: ModelCard, state: dict[str, Tensor]) -> nn.Mod
     """The dense network, with its weights."""
     from razorlight.tasks.networks import NONE, RGB, smp_network, timm_network
 
-    arguments, classes = dict(card.network), len(card.class_names) or 1
+    arguments, classes = dict(card.network), len(card.class_names) or len(card.targets) or 1
     channels = len(card.mean) or RGB
     model_args = arguments.pop("model_args", {})
     if "model" in arguments:

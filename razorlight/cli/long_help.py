@@ -75,7 +75,8 @@ def _of_class(key: str, name: str) -> Iterator[str]:
 
 def _arguments(key: str, name: str) -> Iterator[str]:
     for argument, (type, default, text) in arguments_of(name).items():
-        if (key, argument) != ("model", "num_classes"):  # it comes from the data
+        # the numbers of classes and targets come from the data
+        if key != "model" or argument not in ("num_classes", "num_targets"):
             given = f" = {default}" if default else ""
             yield from _entry(f"--{key}.{argument}: {type}{given}", text)
 

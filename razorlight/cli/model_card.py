@@ -19,6 +19,8 @@ class ModelCard:
         task: the class of the task.
         network: the arguments that make the network, such as ``{"model": "resnet50"}``.
         class_names: names of the classes, in the order of the outputs.
+        targets: where outputs are numbers, their names, each with the mean and standard deviation
+            of its number: output times deviation, plus mean, is in the units of the data.
         mean: what is subtracted from each channel of an image, of values in 0..1 where images are
             of 8 bits.
         std: what each channel is divided by after that.
@@ -34,6 +36,7 @@ class ModelCard:
     task: str = "unknown"
     network: Mapping[str, Any] = field(default_factory=dict)
     class_names: Sequence[str] = ()
+    targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
     bands: Sequence[int] = ()
@@ -68,6 +71,10 @@ class ModelCard:
             "input": f"{self._values}, minus mean {[*self.mean]}, divided by std {[*self.std]}",
             "image size in training": "" if size is None else f"{size} px",
             "classes": f"{len(self.class_names)}: {', '.join(self.class_names)}",
+            "outputs": ", ".join(
+                f"{name}: times {std:.6g}, plus {mean:.6g}"
+                for name, (mean, std) in self.targets.items()
+            ),
             "recipe": self.recipe,
             "scores": ", ".join(f"{key} {value:.4f}" for key, value in self.scores.items()),
             "epoch": self.epoch,
@@ -100,6 +107,7 @@ def card_of(checkpoint: Path, content: Mapping[str, Any]) -> ModelCard:
         task=str(model.get("class_path", "unknown")).rpartition(".")[2],
         network=network,
         class_names=facts.get("class_names", ()),
+        targets=_targets(facts.get("target_names", ()), content.get("state_dict", {})),
         mean=facts.get("mean", ()),
         std=facts.get("std", ()),
         bands=facts.get("bands", ()),
@@ -109,6 +117,14 @@ def card_of(checkpoint: Path, content: Mapping[str, Any]) -> ModelCard:
         scores=dict(_scores(content)),
         epoch=content.get("epoch"),
     )
+
+
+def _targets(names: Sequence[str], state: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of each number that a regression tells."""
+    if not names or "target_mean" not in state:
+        return {}
+    moments = zip(state["target_mean"].tolist(), state["target_std"].tolist(), strict=True)
+    return dict(zip(names, moments, strict=True))
 
 
 def run_config(checkpoint: Path) -> dict[str, Any]:

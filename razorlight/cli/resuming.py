@@ -21,7 +21,10 @@ _FREE = ("weights", "optimizer", "schedule", "layer_decay", "lr_multipliers")
 """The arguments of a model that may differ between runs of one configuration."""
 
 
-_OF_DATA = ("root", "classes", "val_fraction", "split_seed")
+_OF_DATA = (
+    *("root", "classes", "val_fraction", "split_seed"),
+    *("table", "image_column", "label", "labels", "separator", "targets"),
+)
 """The arguments of data that may not: another division would score what was trained on."""
 
 

@@ -74,7 +74,8 @@ class RazorCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of callbacks; the data say how many classes and channels the model has."""
         add_keys(parser)
-        for known, wanted in (("num_classes", "num_classes"), ("num_bands", "in_channels")):
+        links = {"num_classes": "num_classes", "num_targets": "num_targets"}
+        for known, wanted in (links | {"num_bands": "in_channels"}).items():
             parser.link_arguments(
                 f"data.{known}", f"model.init_args.{wanted}", apply_on="instantiate"
             )

@@ -1,6 +1,7 @@
 """Lightning data modules over public data sets and folders of one's own."""
 
 from razorlight.data.base import RazorDataModule
+from razorlight.data.csv_data import ClassificationCSV, MultiLabelCSV, RegressionCSV
 from razorlight.data.depth_folder import DepthFolder
 from razorlight.data.image_folder import ImageFolder
 from razorlight.data.segmentation_folder import SegmentationFolder
@@ -30,6 +31,7 @@ __all__ = [
     "BlueMarble",
     "CamVid",
     "Cityscapes",
+    "ClassificationCSV",
     "DepthFolder",
     "EuroSAT",
     "FGVCAircraft",
@@ -37,9 +39,11 @@ __all__ = [
     "Food101",
     "ImageFolder",
     "ImageNet",
+    "MultiLabelCSV",
     "OxfordPetTrimaps",
     "OxfordPets",
     "RazorDataModule",
+    "RegressionCSV",
     "SegmentationFolder",
     "StanfordCars",
     "VOCAug",

@@ -109,6 +109,12 @@ def small_images(
     )
 
 
+def mixing_collate(augment: Augmentation, num_classes: int) -> "MixingCollate | None":
+    """What collates samples to a batch whose images are mixed; None where they are not."""
+    mixing = augment.mixing(num_classes)
+    return MixingCollate(mixing) if mixing else None
+
+
 class MixingCollate:
     """Collates samples, then mixes the batch.
 

@@ -25,7 +25,7 @@ from razorlight.data.predict_folder import PredictFolder
 from razorlight.data.quick_look import look_at_some, warn_of_unseen_classes
 from razorlight.data.raster_samples import PredictWindows
 from razorlight.data.samples import Samples
-from razorlight.data.targets import count_labels
+from razorlight.data.targets import count_labels, files_of
 from razorlight.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -33,7 +33,7 @@ from razorlight.data.transforms import (
     Pipelines,
 )
 from razorlight.errors import RazorError
-from razorlight.protocols import Coloured, Labelled
+from razorlight.protocols import Coloured, Labelled, Measured
 
 
 class RazorDataModule(LightningDataModule, ABC):
@@ -41,8 +41,8 @@ class RazorDataModule(LightningDataModule, ABC):
 
     A subclass says how to find the samples of a split (:meth:`samples`) and what to do to them
     (:meth:`pipelines`). Batches are ``(images, targets)``: images float32 (B, 3, H, W), normalised;
-    targets one number per image (B,) or per pixel (B, H, W). Images in folders of one's own may
-    have any number of bands.
+    targets one number per image (B,), several (B, targets), or one per pixel (B, H, W). Images in
+    folders of one's own may have any number of bands.
 
     Args:
         batch_size: samples per batch and process. ``auto`` lets ``razorlight fit`` find the largest
@@ -128,6 +128,8 @@ class RazorDataModule(LightningDataModule, ABC):
         facts = self.imagery.facts()
         if isinstance(self, Labelled):
             facts["class_names"] = [*self.class_names]
+        if isinstance(self, Measured):
+            facts["target_names"] = [*self.target_names]
         size = getattr(self, "image_size", getattr(self, "tile_size", None))
         return facts if size is None else facts | {"image_size": size}
 
@@ -289,6 +291,17 @@ class RazorDataModule(LightningDataModule, ABC):
     def to_predict(self, folder: PredictFolder) -> PredictFolder | PredictWindows:
         """How the images of a folder are taken: here one by one, whole."""
         return folder
+
+    def predicted(self, index: int) -> Path | int:
+        """What a table of predictions calls an image: its file, or its place in the split.
+
+        Args:
+            index: place of the image among those that ``predict`` takes.
+        """
+        if isinstance(self.predict_images, PredictFolder):
+            return self.predict_images.files[index]
+        files = files_of(self._samples[self._predict_split], index)
+        return files[0] if files else index
 
     def train_sampler(self, samples: Samples) -> Sampler[int] | None:
         """What draws the training samples; None to take each once, in random order."""

@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, zip_longest
 from math import sqrt
+from typing import Any
 
 from razorlight.data.base import RazorDataModule
-from razorlight.data.class_balance import balancing_weights
+from razorlight.data.class_balance import balancing_weights, positive_weights
 from razorlight.data.held_out import Split
 from razorlight.data.looks import Look, PerBand, looks
 from razorlight.data.samples import Samples
 from razorlight.data.transforms import IGNORE_INDEX
 from razorlight.errors import RazorError
-from razorlight.protocols import Labelled
+from razorlight.protocols import Labelled, Measured, MultiLabelled
 
 Watch = Callable[[Iterable[Look], int, Split], Iterable[Look]]
 """Passes looks on while they are made, such as a bar; is given their number and split."""
@@ -33,6 +34,7 @@ class SplitFacts:
         names: a name by the content of the image.
         doubtful: pairs of images of one content with unlike targets.
         labels: images of each class, or pixels.
+        numbers: for each usable sample, the numbers that a regression learns.
         images_with: images that have the label.
         depths: the nearest and the farthest depth, in metres; None where there are none.
     """
@@ -46,9 +48,10 @@ class SplitFacts:
     names: dict[bytes, str] = field(default_factory=dict)
     doubtful: list[tuple[str, str]] = field(default_factory=list)
     labels: Counter[int] = field(default_factory=Counter)
+    numbers: list[tuple[float, ...]] = field(default_factory=list)
     images_with: Counter[int] = field(default_factory=Counter)
     depths: tuple[float, float] | None = None
-    _labels_of: dict[bytes, dict[int, int]] = field(default_factory=dict)
+    _target_of: dict[bytes, Any] = field(default_factory=dict)
     _mean: list[float] = field(default_factory=list)
     _square: list[float] = field(default_factory=list)
     _measured: float = 0
@@ -63,12 +66,15 @@ class SplitFacts:
         self.modes[look.mode] += 1
         self.turned += look.turned
         first = self.names.setdefault(look.digest, look.name)
+        target = look.labels, look.numbers
         if first != look.name:
             self.repeated += 1
-            if self._labels_of[look.digest] != look.labels:
+            if self._target_of[look.digest] != target:
                 self.doubtful.append((first, look.name))
-        self._labels_of.setdefault(look.digest, look.labels)
+        self._target_of.setdefault(look.digest, target)
         self.labels.update(look.labels)
+        if look.numbers:
+            self.numbers.append(look.numbers)
         self.images_with.update(look.labels.keys())
         self._mean = _added(self._mean, look.mean)
         self._square = _added(self._square, look.square)
@@ -117,11 +123,15 @@ class DataCheck:
         splits: facts of each split that could be found.
         missing: for each split that could not, why.
         class_names: names of the classes; empty where targets are no classes.
+        target_names: names of the numbers that a regression learns; empty elsewhere.
+        is_multi_label: Whether an image may have several classes.
     """
 
     splits: dict[Split, SplitFacts]
     missing: dict[Split, str]
     class_names: Sequence[str]
+    target_names: Sequence[str] = ()
+    is_multi_label: bool = False
 
     @property
     def faults(self) -> list[str]:
@@ -160,9 +170,20 @@ class DataCheck:
 
     @property
     def class_weights(self) -> list[float]:
-        """Weights under which all classes count alike in training; empty without classes."""
+        """Weights under which all classes count alike in training; empty without classes.
+
+        Where an image may have several, they are those of the images that have a class.
+        """
+        if self.is_multi_label:
+            return positive_weights(self.shares("train"))
         facts = self.splits.get("train", SplitFacts())
         return balancing_weights([facts.labels[label] for label in range(len(self.class_names))])
+
+    def shares(self, split: Split) -> list[float]:
+        """The share of each class in a split: of its images, or of the pixels with a class."""
+        facts, labels = self.splits.get(split, SplitFacts()), range(len(self.class_names))
+        total = facts.usable if self.is_multi_label else sum(facts.labels[n] for n in labels)
+        return [facts.labels[label] / max(1, total) for label in labels]
 
 
 def check_data(
@@ -189,7 +210,8 @@ def check_data(
         facts = splits[split] = SplitFacts()
         for look in watch(looks(samples, data.num_workers), len(samples), split):
             facts.add(look)
-    return DataCheck(splits, missing, _class_names(data))
+    targets = data.target_names if isinstance(data, Measured) else ()
+    return DataCheck(splits, missing, _class_names(data), targets, isinstance(data, MultiLabelled))
 
 
 def _class_names(data: RazorDataModule) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from razorlight.data.augmentation import BASIC, Augmentation, MixingCollate, classification
+from razorlight.data.augmentation import BASIC, Augmentation, classification, mixing_collate
 from razorlight.data.base import RazorDataModule, require_at_least
 from razorlight.data.class_balance import balancing_weights
 from razorlight.data.samples import Samples
@@ -78,8 +78,7 @@ class ClassificationData(RazorDataModule):
 
     def train_collate(self) -> Callable[[list[Any]], Any] | None:
         """MixUp or CutMix, if they are asked for."""
-        mixing = self.augment.mixing(self.num_classes)
-        return mixing and MixingCollate(mixing)
+        return mixing_collate(self.augment, self.num_classes)
 
     def show_target(self, target: Tensor) -> str:
         """The name of the class, or those of the two largest shares."""

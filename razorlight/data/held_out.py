@@ -92,7 +92,12 @@ class HeldOut:
         return folder / "train" if {"train", "test"} & {*names} else folder
 
     def part(
-        self, files: Sequence[Path], source: Path, split: Split, groups: Sequence[Hashable]
+        self,
+        files: Sequence[Path],
+        source: Path,
+        split: Split,
+        groups: Sequence[Hashable],
+        why: str = "there is no folder val",
     ) -> list[int]:
         """Choose the files of ``train`` or ``val``; for ``val`` a line says so.
 
@@ -102,6 +107,7 @@ class HeldOut:
             split: the part that is wanted.
             groups: one for each file, such as its class. The share is held out of each group, at
                 least one file, but never the only one.
+            why: reason why files are held out, for the line.
 
         Returns:
             The indices of the part, in order.
@@ -121,7 +127,7 @@ class HeldOut:
         _require_both(len(held_out), len(files), self.fraction)
         if split == "val":
             rank_zero_info(
-                f"there is no folder val: {len(held_out)} of the {len(files)} images of {source} "
+                f"{why}: {len(held_out)} of the {len(files)} images of {source} "
                 "are held out for validation, in every run the same "
                 f"(val_fraction {self.fraction}, split_seed {self.seed})"
             )

@@ -35,7 +35,8 @@ class Look:
         mean: mean of each channel, in 0..1 where images are of 8 bits. Of a large image a grid of
             its pixels is taken.
         square: mean of the squares of each channel, likewise.
-        labels: how often each label occurs: once for the class of an image, or in pixels.
+        labels: how often each label occurs: once for a class of an image, or in pixels.
+        numbers: the numbers that a regression learns.
         depths: the nearest and the farthest depth in metres; None where there are none.
         measured: share of the pixels that have a depth.
     """
@@ -49,6 +50,7 @@ class Look:
     mean: PerBand = ()
     square: PerBand = ()
     labels: dict[int, int] = field(default_factory=dict)
+    numbers: tuple[float, ...] = ()
     depths: tuple[float, float] | None = None
     measured: float = 0
 
@@ -85,7 +87,9 @@ def look_at(samples: Samples, index: int) -> Look:
         content = files[0].read_bytes() if files else pixels.contiguous().numpy().tobytes()
     look.digest = blake2b(content, digest_size=16).digest()
     look.mean, look.square = _moments(pixels)
-    if isinstance(target, Tensor) and target.is_floating_point():
+    if isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 1:
+        look.numbers = tuple(target.tolist())
+    elif isinstance(target, Tensor) and target.is_floating_point():
         _look_at_depths(look, target)
     else:
         look.labels = labels_in(target)

@@ -11,7 +11,7 @@ from razorlight.data.label_coding import LabelCoding
 from razorlight.data.raster_samples import RasterWindows
 from razorlight.data.samples import PairedImages, Samples
 from razorlight.data.targets import (
-    class_of_each,
+    classes_known,
     files_of,
     labels_in,
     reader_behind,
@@ -61,8 +61,8 @@ def warn_of_unseen_classes(
         found: what :func:`look_at_some` found in them.
         names: the names of the classes.
     """
-    classes = class_of_each(samples)
-    labels = found if classes is None else Counter(classes)
+    classes = classes_known(samples)
+    labels = found if classes is None else classes
     unseen = [repr(name) for label, name in enumerate(names) if not labels[label]]
     if not labels or not unseen:
         return

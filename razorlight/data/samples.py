@@ -1,10 +1,11 @@
-"""Samples of a data set: pairs of image and target, and the two kinds that lie in files."""
+"""Samples of a data set: pairs of image and target, and the kinds that lie in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
@@ -40,7 +41,38 @@ class MapReader(Protocol):
         """
 
 
-class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
+class TargetedImages(Dataset[tuple[tv_tensors.Image, Any]]):
+    """Image files with a target each; gives ``(image (bands, H, W), target)``.
+
+    Args:
+        files: the files of the images.
+        targets: one for each file: class ids; or the rows of a tensor, which classes an image has,
+            bool (files, classes), or its numbers, float32 (files, targets).
+        images: reader of the images, by default that of pictures: uint8 (3, H, W).
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        targets: Sequence[int] | Tensor,
+        images: ImageReader = PICTURES,
+    ) -> None:
+        self.files = files
+        self.targets = targets
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
+        return self.images.read(self.files[index]), self.targets[index]
+
+    def target(self, index: int) -> Any:
+        """The target of a sample, without its image."""
+        return self.targets[index]
+
+
+class LabelledImages(TargetedImages):
     """Image files with a class each; gives ``(image (bands, H, W), class)``.
 
     Args:
@@ -55,20 +87,9 @@ class LabelledImages(Dataset[tuple[tv_tensors.Image, int]]):
         classes: Sequence[str],
         images: ImageReader = PICTURES,
     ) -> None:
-        self.samples = samples
+        files, labels = [file for file, _ in samples], [label for _, label in samples]
+        super().__init__(files, labels, images)
         self.classes = classes
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, int]:
-        path, label = self.samples[index]
-        return self.images.read(path), label
-
-    def target(self, index: int) -> int:
-        """The class of a sample, without its image."""
-        return self.samples[index][1]
 
 
 class PairedImages(Dataset[tuple[tv_tensors.Image, tv_tensors.Mask]]):

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 
 from razorlight.data.image_readers import PICTURES, ImageReader
 from razorlight.data.raster_samples import RasterWindows
-from razorlight.data.samples import LabelledImages, PairedImages, Samples
+from razorlight.data.samples import LabelledImages, PairedImages, Samples, TargetedImages
 from razorlight.data.transforms import IGNORE_INDEX
 
 
@@ -30,8 +30,8 @@ def located(samples: Any, index: int) -> tuple[Any, int]:
 def files_of(samples: Samples, index: int) -> tuple[Path, ...]:
     """The files of a sample: its image, and its map where it has one. None if they are unknown."""
     source, place = located(samples, index)
-    if isinstance(source, LabelledImages):
-        return (source.samples[place][0],)
+    if isinstance(source, TargetedImages):
+        return (source.files[place],)
     if isinstance(source, RasterWindows):
         return source.files(place)
     return source.pairs[place] if isinstance(source, PairedImages) else ()
@@ -50,14 +50,16 @@ def target_alone(samples: Samples, index: int) -> Any:
         RazorError: if a map cannot be read.
     """
     source, place = located(samples, index)
-    known = isinstance(source, LabelledImages | PairedImages | RasterWindows)
+    known = isinstance(source, TargetedImages | PairedImages | RasterWindows)
     return source.target(place) if known else None
 
 
 def labels_in(target: Any) -> dict[int, int]:
-    """How often each label occurs in a target: a class, or a map of classes."""
+    """How often each label occurs in a target: a class, a map of classes, or which there are."""
     if not isinstance(target, Tensor):
         return {int(target): 1}
+    if target.dtype == torch.bool:
+        return dict.fromkeys(target.nonzero().flatten().tolist(), 1)
     counts = torch.bincount(target.flatten(), minlength=IGNORE_INDEX + 1)
     return {label: int(counts[label]) for label in counts.nonzero().flatten().tolist()}
 
@@ -72,9 +74,9 @@ def count_labels(samples: Samples, num_workers: int) -> Counter[int]:
     Raises:
         RazorError: if a file cannot be read.
     """
-    known = class_of_each(samples)
+    known = classes_known(samples)
     if known is not None:
-        return Counter(known)
+        return known
     counts: Counter[int] = Counter()
     for found in read_in_parallel(_Labels(samples), num_workers):
         counts.update(found)
@@ -96,6 +98,16 @@ def class_of_each(samples: Samples) -> list[int] | None:
     ):
         return None
     return [int(target_alone(samples, index)) for index in range(len(samples))]
+
+
+def classes_known(samples: Samples) -> Counter[int] | None:
+    """How many samples have each class; None where images or maps would have to be read for it."""
+    if not len(samples) or not all(
+        isinstance(source, TargetedImages) for source in _sources(samples)
+    ):
+        return None
+    targets = (target_alone(samples, index) for index in range(len(samples)))
+    return Counter(label for target in targets for label in labels_in(target))
 
 
 def read_in_parallel(dataset: Dataset[Any], num_workers: int) -> Iterator[Any]:

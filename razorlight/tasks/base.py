@@ -10,7 +10,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW, Optimizer
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from razorlight._torch import NORMS
 from razorlight.errors import RazorError
@@ -25,8 +25,8 @@ class FineTuningTask(LightningModule, ABC):
     """A network, a loss over its outputs, and metrics over its predictions.
 
     Batches are ``(images, targets)``: images float32 (B, 3, H, W), already normalised, and one
-    target per image (B,) or per pixel (B, H, W). Each task says which target, 255 or 0, stands for
-    "unknown" and counts for nothing.
+    target per image (B,), several (B, targets), or one per pixel (B, H, W). Each task of dense
+    prediction says which target, 255 or 0, stands for "unknown" and counts for nothing.
 
     Hyperparameters are not saved in checkpoints: Lightning's command line would silently prefer
     them to the options that its user gives. They are in the run's ``config.yaml``.
@@ -162,7 +162,9 @@ class FineTuningTask(LightningModule, ABC):
         self.log_dict(metrics, prog_bar=True)
         return predictions
 
-    def score(self, metrics: MetricCollection, predictions: Tensor, targets: Tensor) -> None:
+    def score(
+        self, metrics: Metric | MetricCollection, predictions: Tensor, targets: Tensor
+    ) -> None:
         """Update ``metrics`` by one batch."""
         metrics.update(predictions, targets)
 

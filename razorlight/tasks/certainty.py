@@ -6,8 +6,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from rich.table import Table
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassPrecisionRecallCurve
+
+from razorlight.tasks.reporting import Report
 
 THRESHOLDS = 201
 """How many thresholds are tried, from 0 to 1."""
@@ -111,6 +114,33 @@ class Certainty:
         path = folder / f"{stage}_precision_recall.png"
         self.plot(names).savefig(path, format="png")
         return path
+
+
+@dataclass(frozen=True)
+class CertaintyReport(Report):
+    """The scores of the classes, and how far the probabilities can be trusted.
+
+    Attributes:
+        report: the scores.
+        certainty: calibration, and precision and recall by threshold.
+        names: one per class.
+    """
+
+    report: Report
+    certainty: Certainty
+    names: Sequence[str]
+
+    def table(self) -> Table:
+        """The scores."""
+        return self.report.table()
+
+    def save(self, folder: Path, stage: str) -> Sequence[Path]:
+        """Write the files of both, and return their paths."""
+        return [*self.report.save(folder, stage), self.certainty.save(folder, stage, self.names)]
+
+    def lines(self) -> Sequence[str]:
+        """The lines on certainty."""
+        return [*self.certainty.lines(self.names)]
 
 
 def _threshold(index: int) -> float:

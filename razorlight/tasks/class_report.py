@@ -1,6 +1,7 @@
-"""Scores by class, from a confusion matrix: as a table, as CSV, and as a picture."""
+"""Scores by class: as a table, as CSV, and, of a confusion matrix, as a picture."""
 
 import csv
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor
 
-Score = Literal["accuracy", "IoU"]
-"""Of a class: the share of its samples that were recognised, or intersection over union."""
+from razorlight.tasks.reporting import Report
 
-COUNTED = {"accuracy": "images", "IoU": "pixels"}
+Score = Literal["accuracy", "IoU", "AP"]
+"""Of a class: the share of its samples that were recognised, intersection over union, or average
+precision."""
+
+COUNTED = {"accuracy": "images", "IoU": "pixels", "AP": "images"}
 SHOWN_WHOLE = 40
 """The most classes that a table shows. Of more it shows the worst and the best."""
 SHOWN_EACH = 10
@@ -23,49 +27,58 @@ NAMED, FIGURED = 60, 20
 
 
 @dataclass(frozen=True)
-class ClassReport:
-    """A confusion matrix, and the score that it gives each class.
+class ScoresByClass(Report):
+    """A score of each class, and what was counted of it.
 
     Attributes:
-        confusion: counts, int64 (classes, classes), truth by row, prediction by column.
         names: one per class.
         score: figure that is given of each class.
     """
 
-    confusion: Tensor
     names: Sequence[str]
     score: Score
 
     @property
+    @abstractmethod
     def scores(self) -> list[float | None]:
-        """One score per class, in 0..1.
+        """One score per class, in 0..1; None for a class that has none."""
 
-        The accuracy is None for a class that does not occur in the truth, the IoU for one that
-        occurs neither in the truth nor in the predictions.
-        """
-        hits, of = self.confusion.diag(), self.confusion.sum(1)
-        if self.score == "IoU":
-            of = of + self.confusion.sum(0) - hits
-        return _shares(hits, of)
+    @property
+    @abstractmethod
+    def hits(self) -> Tensor:
+        """How often each class was recognised, int64 (classes,)."""
+
+    @property
+    @abstractmethod
+    def true(self) -> Tensor:
+        """How often each class occurs in the truth, int64 (classes,)."""
+
+    @property
+    @abstractmethod
+    def predicted(self) -> Tensor:
+        """How often each class was predicted, int64 (classes,)."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many images or pixels there are."""
 
     @property
     def precisions(self) -> list[float | None]:
         """Of each class, the share of its predictions that are true; None where there are none."""
-        return _shares(self.confusion.diag(), self.confusion.sum(0))
+        return _shares(self.hits, self.predicted)
 
     @property
     def f1(self) -> list[float | None]:
         """Of each class, the harmonic mean of precision and recall; None if it never occurs."""
-        occurrences = self.confusion.sum(0) + self.confusion.sum(1)
-        return _shares(2 * self.confusion.diag(), occurrences)
+        return _shares(2 * self.hits, self.true + self.predicted)
 
     def table(self) -> Table:
         """At most 80 columns: name, score, precision, F1, share of the truth in percent, by class.
 
         Of more than 40 classes the ten worst and the ten best.
         """
-        scores, counts = self.scores, self.confusion.sum(1)
-        shares = (100 * counts / counts.sum()).tolist()
+        scores, shares = self.scores, (100 * self.true / self.total).tolist()
         table = Table(title=f"{self.score} by class")
         table.add_column("class", max_width=30, no_wrap=True, overflow="ellipsis")
         rates = (scores, self.precisions, self.f1)
@@ -91,23 +104,71 @@ class ClassReport:
             table.add_section()
         return table
 
-    def save(self, folder: Path, stage: str) -> tuple[Path, Path]:
-        """Write ``<stage>_classes.csv`` and ``<stage>_confusion.png``.
+    def save(self, folder: Path, stage: str) -> Sequence[Path]:
+        """Write ``<stage>_classes.csv``, and return its path.
 
-        Returns:
-            The two paths. The table has a line for each class: name, score, precision and F1 (empty
-            where there is none), true and predicted count.
+        It has a line for each class: name, score, precision and F1 (empty where there is none),
+        true and predicted count.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        table, picture = folder / f"{stage}_classes.csv", folder / f"{stage}_confusion.png"
-        counts = self.confusion.sum(1).tolist(), self.confusion.sum(0).tolist()
-        with table.open("w", newline="") as file:
+        path = folder / f"{stage}_classes.csv"
+        rates = self.scores, self.precisions, self.f1
+        with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["class", self.score, "precision", "F1", "true", "predicted"])
-            rates = self.scores, self.precisions, self.f1
+            counts = self.true.tolist(), self.predicted.tolist()
             writer.writerows(zip(self.names, *rates, *counts, strict=True))
+        return [path]
+
+
+@dataclass(frozen=True)
+class ClassReport(ScoresByClass):
+    """A confusion matrix, and the score that it gives each class.
+
+    Attributes:
+        names: one per class.
+        score: figure that is given of each class.
+        confusion: counts, int64 (classes, classes), truth by row, prediction by column.
+    """
+
+    confusion: Tensor
+
+    @property
+    def scores(self) -> list[float | None]:
+        """One score per class, in 0..1.
+
+        The accuracy is None for a class that does not occur in the truth, the IoU for one that
+        occurs neither in the truth nor in the predictions.
+        """
+        of = self.true + self.predicted - self.hits if self.score == "IoU" else self.true
+        return _shares(self.hits, of)
+
+    @property
+    def hits(self) -> Tensor:
+        """How often each class was recognised, int64 (classes,)."""
+        return self.confusion.diag()
+
+    @property
+    def true(self) -> Tensor:
+        """How often each class occurs in the truth, int64 (classes,)."""
+        return self.confusion.sum(1)
+
+    @property
+    def predicted(self) -> Tensor:
+        """How often each class was predicted, int64 (classes,)."""
+        return self.confusion.sum(0)
+
+    @property
+    def total(self) -> int:
+        """How many images or pixels there are."""
+        return int(self.confusion.sum())
+
+    def save(self, folder: Path, stage: str) -> Sequence[Path]:
+        """Write ``<stage>_classes.csv`` and ``<stage>_confusion.png``, and return their paths."""
+        picture = folder / f"{stage}_confusion.png"
+        tables = super().save(folder, stage)
         self.plot().savefig(picture, format="png", bbox_inches="tight")
-        return table, picture
+        return [*tables, picture]
 
     def plot(self) -> Figure:
         """The confusion matrix, each row in percent of its true class."""
@@ -125,6 +186,48 @@ class ClassReport:
         if classes <= FIGURED:
             _write_figures(axes, percent)
         return figure
+
+
+@dataclass(frozen=True)
+class MultiLabelReport(ScoresByClass):
+    """The average precision of each class, where an image may have several.
+
+    Attributes:
+        names: one per class.
+        score: ``AP``.
+        ap: average precision of each class, float (classes,); NaN for a class that never occurs.
+        counts: true positives, false positives, true negatives, false negatives and occurrences of
+            each class, int64 (classes, 5).
+    """
+
+    ap: Tensor
+    counts: Tensor
+
+    @property
+    def scores(self) -> list[float | None]:
+        """The average precision of each class; None for a class that does not occur."""
+        pairs = zip(self.ap.tolist(), self.true.tolist(), strict=True)
+        return [ap if count else None for ap, count in pairs]
+
+    @property
+    def hits(self) -> Tensor:
+        """How many images each class was recognised in, int64 (classes,)."""
+        return self.counts[:, 0]
+
+    @property
+    def true(self) -> Tensor:
+        """How many images have each class, int64 (classes,)."""
+        return self.counts[:, 4]
+
+    @property
+    def predicted(self) -> Tensor:
+        """How many images each class was predicted for, int64 (classes,)."""
+        return self.counts[:, :2].sum(1)
+
+    @property
+    def total(self) -> int:
+        """How many images there are."""
+        return int(self.counts[0, :4].sum())
 
 
 def _shares(parts: Tensor, of: Tensor) -> list[float | None]:

@@ -1,16 +1,17 @@
 """Image classification with the networks of timm."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from razorlight.tasks.base import Batch
-from razorlight.tasks.certainty import Certainty, CertaintyMetric
+from razorlight.tasks.certainty import Certainty, CertaintyMetric, CertaintyReport
 from razorlight.tasks.class_weights import ClassWeights, cross_entropy
 from razorlight.tasks.labels import LabelTask
 from razorlight.tasks.networks import timm_network
+from razorlight.tasks.reporting import Report
 
 
 class ClassificationTask(LabelTask):
@@ -80,13 +81,19 @@ class ClassificationTask(LabelTask):
         """Probabilities, float32 (B, classes)."""
         return outputs.float().softmax(dim=1)
 
-    def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> Tensor:
-        predictions = super()._evaluate(batch, stage, metrics)
-        if not self._fitting:
-            if self._certainty is None:  # not before, because a fit has no use for its memory
-                self._certainty = CertaintyMetric(self.num_classes).to(self.device)
-            self._certainty.update(predictions, batch[1])
-        return predictions
+    def gather(self, predictions: Tensor, targets: Tensor) -> None:
+        """Update the confusion matrix, and what is known of the probabilities, by one batch."""
+        super().gather(predictions, targets)
+        if self._certainty is None:  # not before, because a fit has no use for its memory
+            self._certainty = CertaintyMetric(self.num_classes).to(self.device)
+        self._certainty.update(predictions, targets)
 
-    def _computed_certainty(self) -> Certainty | None:
-        return self._certainty.compute() if self._certainty else None
+    def gathered(self) -> tuple[Tensor, Certainty | None]:
+        """The confusion matrix, and how far the probabilities can be trusted."""
+        return super().gathered(), self._certainty.compute() if self._certainty else None
+
+    def report(self, found: Any, names: Sequence[str]) -> Report:
+        """The scores of the classes, and how far the probabilities can be trusted."""
+        confusion, certainty = found
+        report = super().report(confusion, names)
+        return CertaintyReport(report, certainty, names) if certainty else report

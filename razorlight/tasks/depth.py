@@ -89,7 +89,9 @@ class DepthTask(FineTuningTask):
         """Metres, float32 (B, H, W)."""
         return outputs.float().clamp(max=log(self.max_depth)).exp()
 
-    def score(self, metrics: MetricCollection, predictions: Tensor, targets: Tensor) -> None:
+    def score(
+        self, metrics: Metric | MetricCollection, predictions: Tensor, targets: Tensor
+    ) -> None:
         """Update ``metrics`` by the measured pixels of one batch."""
         counts = self._counts(targets)
         metrics.update(predictions[counts], targets[counts])

@@ -228,7 +228,7 @@ def test_a_list_that_leads_out_of_the_folder(tmp_path, name):
     (base / "train_test_split.txt").write_text("1 1\n")
     (base / "classes.txt").write_text("1 001.Albatross\n")
     if name[0] == "a":
-        assert CUB200(str(tmp_path)).read("train").samples[0][0] == base / "images" / name
+        assert CUB200(str(tmp_path)).read("train").files[0] == base / "images" / name
         return
     with pytest.raises(RazorError, match=r"passwd is not below .*; correct the list of files"):
         CUB200(str(tmp_path)).prepare_data()

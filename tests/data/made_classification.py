@@ -168,10 +168,24 @@ def make_image_folder(root: Path) -> None:
                 write_image(root / split / name / f"{number}.jpg")
 
 
+def make_csv(root: Path) -> None:
+    """A CSV that has targets of each kind; a column divides it."""
+    lines = ["file,split,label,species,labels,tags,cat,dog,age,target"]
+    for number, split in enumerate(["train"] * 6 + ["val"] * 3 + ["test"] * 3):
+        write_image(root / "images" / f"{number}.jpg")
+        cat, dog = number % 2, number % 3 == 0
+        tags = ";".join(["cat"] * cat + ["dog"] * dog + ["sky"] * (number % 4 == 0))
+        name = "cat" if cat else "dog"
+        cells = [name, name, tags, tags, cat, int(dog), number / 2, 100 + number**2]
+        lines.append(f"{number}.jpg,{split},{','.join(map(str, cells))}")
+    write_lines(root / "table.csv", lines)
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "CIFAR10": make_cifar10,
     "CIFAR100": make_cifar100,
     "CUB200": make_cub200,
+    "ClassificationCSV": make_csv,
     "DTD": make_dtd,
     "EuroSAT": make_eurosat,
     "FGVCAircraft": make_fgvc_aircraft,
@@ -179,8 +193,10 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "Food101": make_food101,
     "ImageFolder": make_image_folder,
     "ImageNet": make_imagenet,
+    "MultiLabelCSV": make_csv,
     "OxfordPetTrimaps": make_oxford_pets,
     "OxfordPets": make_oxford_pets,
+    "RegressionCSV": make_csv,
     "StanfordCars": make_stanford_cars,
 }
 """Writers of data, by the name of the data module that reads it below the same folder."""

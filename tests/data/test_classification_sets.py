@@ -215,9 +215,9 @@ def test_eurosat_is_tested_on_the_same_images_whatever_the_seed(
     def files(seed: int, split: str) -> set[str]:
         data = build("EuroSAT", made("EuroSAT"), split_seed=seed)
         part = "test" if split == "test" else "train"
-        source = data.read(part).samples
+        source = data.read(part).files
         chosen = data.samples(split)
-        return {str(source[i][0]) for i in getattr(chosen, "indices", range(len(chosen)))}
+        return {str(source[i]) for i in getattr(chosen, "indices", range(len(chosen)))}
 
     assert files(0, "test") == files(1, "test")
     assert files(0, "val") != files(1, "val")

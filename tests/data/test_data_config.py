@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from made_classification import make_csv
 
 import razorlight.data as data_package
 from razorlight.data import RazorDataModule
@@ -48,7 +49,10 @@ def build(args: list[str]) -> LightningCLI:
 @pytest.mark.parametrize("name", MODULES)
 def test_short_name_and_shared_arguments(name: str, tmp_path: Path) -> None:
     (tmp_path / "train" / "cat").mkdir(parents=True)
+    make_csv(tmp_path)
     required = {
+        "ClassificationCSV": [f"--data.root={tmp_path}"],
+        "MultiLabelCSV": [f"--data.root={tmp_path}"],
         "ImageFolder": [f"--data.root={tmp_path}"],
         "DepthFolder": ["--data.root=anywhere"],
         "SegmentationFolder": ["--data.root=anywhere", "--data.classes=[a,b]"],

@@ -44,7 +44,7 @@ def roofs_of(root, **kwargs):
 
 
 def names(data, split):
-    return [path.relative_to(data.root).as_posix() for path, _ in data.samples(split).samples]
+    return [path.relative_to(data.root).as_posix() for path in data.samples(split).files]
 
 
 def stems(data, split):
@@ -72,8 +72,8 @@ def test_every_stage_and_every_run_holds_out_the_same(photos, tmp_path):
     runs = [folder_of(photos) for _ in range(3)]
     for data, stage in zip(runs, ("fit", "validate", "predict"), strict=True):
         data.setup(stage)
-    assert {tuple(data._samples["val"].samples) for data in runs} == {
-        tuple(runs[0].samples("val").samples)
+    assert {tuple(data._samples["val"].files) for data in runs} == {
+        tuple(runs[0].samples("val").files)
     }
     assert names(folder_of(photos, split_seed=1), "val") != names(runs[0], "val")
     moved = photos.rename(tmp_path / "moved")

@@ -34,11 +34,11 @@ def printed(table):
     ("score", "expected"), [("accuracy", [0.75, 1.0, None]), ("IoU", [0.75, 0.8, None])]
 )
 def test_scores_by_class(score, expected):
-    assert ClassReport(CONFUSION, "abc", score).scores == expected
+    assert ClassReport("abc", score, CONFUSION).scores == expected
 
 
 def test_precision_and_f1_by_class(tmp_path):
-    report = ClassReport(CONFUSION, "abc", "accuracy")
+    report = ClassReport("abc", "accuracy", CONFUSION)
     assert report.precisions == [1.0, 0.8, None]
     assert report.f1 == [pytest.approx(6 / 7), pytest.approx(8 / 9), None]
     table, _ = report.save(tmp_path, "test")
@@ -87,7 +87,7 @@ def test_of_a_thousand_classes_the_table_shows_the_ends(tmp_path):
     confusion[range(1000), range(1000)] = torch.arange(1000)  # of class n: n right, 1000 - n wrong
     confusion[range(1000), range(-1, 999)] += 1000 - torch.arange(1000)
     names = [f"{n} " + "of a long name and yet longer" * 3 for n in range(1000)]
-    report = ClassReport(confusion, names, "accuracy")
+    report = ClassReport(names, "accuracy", confusion)
     lines = printed(report.table())
     shown = [int(line[1:].split()[0]) for line in lines if "of a long" in line]
     assert shown == [*range(10), *range(990, 1000)]
