@@ -15,7 +15,7 @@ from razorlight.data.normalisation import Normalisation, measure
 from razorlight.data.pictures import denormalise, stretch
 from razorlight.data.rasters import Rasters, reader_of
 from razorlight.data.samples import Samples
-from razorlight.data.targets import files_of
+from razorlight.data.targets import image_files
 from razorlight.errors import RazorError
 
 
@@ -119,10 +119,10 @@ class FolderImagery(Imagery):
                 "mean and standard deviation of the bands are measured on training images, or read "
                 f"from a checkpoint; give --ckpt_path, or the images: {error}"
             ) from error
-        files = dict.fromkeys(files_of(samples, index)[0] for index in range(len(samples)))
-        found = measure([*files], self.reader)
+        files = image_files(samples)
+        found = measure(files, self.reader)
         rank_zero_info(
-            f"{self.reader.describe(next(iter(files)))}: mean and standard deviation of each band "
+            f"{self.reader.describe(files[0])}: mean and standard deviation of each band "
             "are those of the training images; augmentation moves pixels, and changes no values"
         )
         return found

@@ -28,7 +28,7 @@ class Look:
     Attributes:
         name: the image's file, or its place in the split; of a window also the place of its corner.
         problem: why the sample cannot be used; empty if it can.
-        size: height and width in pixels, as a viewer shows the image.
+        size: height and width in pixels, as a viewer shows the image; of a window its image's.
         mode: the kind of the file, such as ``RGB``; empty without a file.
         turned: Whether its EXIF data turn the image.
         digest: a hash of the image file's content, or of the image without a file, or of a window.
@@ -78,12 +78,13 @@ def look_at(samples: Samples, index: int) -> Look:
     pixels = tvf.to_image(image)
     is_picture = files and reader_behind(samples, index) is PICTURES
     look.turned = bool(is_picture) and read_orientation(files[0]) != AS_IT_IS
-    look.size = (pixels.shape[-2], pixels.shape[-1])
     if isinstance(samples, RasterWindows):
+        look.size = samples.tiling.sizes[samples.tiling[index][0]]
         # two windows of nothing but sea are no copies
         is_plain = bool((pixels.isnan() | (pixels == pixels[:, :1, :1])).all())
         content = look.name.encode() if is_plain else pixels.numpy().tobytes()
     else:
+        look.size = (pixels.shape[-2], pixels.shape[-1])
         content = files[0].read_bytes() if files else pixels.contiguous().numpy().tobytes()
     look.digest = blake2b(content, digest_size=16).digest()
     look.mean, look.square = _moments(pixels)

@@ -37,6 +37,13 @@ def files_of(samples: Samples, index: int) -> tuple[Path, ...]:
     return source.pairs[place] if isinstance(source, PairedImages) else ()
 
 
+def image_files(samples: Samples) -> list[Path]:
+    """The image files of samples, each once."""
+    if isinstance(samples, RasterWindows):  # of which a file has many
+        return [image for image, _ in samples.pairs]
+    return [*dict.fromkeys(files_of(samples, index)[0] for index in range(len(samples)))]
+
+
 def reader_behind(samples: Samples, index: int) -> ImageReader:
     """The reader of the image of a sample."""
     reader: ImageReader = getattr(located(samples, index)[0], "images", PICTURES)

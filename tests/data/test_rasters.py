@@ -412,6 +412,7 @@ def test_check_finds_what_is_wrong_within_windows(tmp_path):
     assert "masks/2.tif: label 7 is outside 0..1" in found.faults[0]
     facts = found.splits["train"]
     assert facts.modes.keys() == {"4 x uint16"}
+    assert facts.sizes.keys() <= {(48, 48 + 8 * name) for name in range(5)}
     assert len(facts.mean) == len(facts.std) == 4
     assert not found.warnings
 
