@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -162,3 +163,26 @@ def test_a_graph_that_computes_otherwise_is_not_kept(run, tmp_path, capsys, monk
     assert main(["export", "--ckpt", str(run), "--out", str(out), "--onnx"]) == 1
     assert "outputs of the ONNX graph differ" in capsys.readouterr().err
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_what_no_prediction_can_be_made_from(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["razorlight"])
+    alone = tmp_path / "alone" / "last.ckpt"
+    alone.parent.mkdir()
+    alone.write_bytes(run.read_bytes())
+    export(run, "net.safetensors")
+    export(alone, "alone.safetensors")
+    Path("torn.safetensors").write_text("torn")
+    folder = "--data.predict_folder=photos"
+    for words, message in {
+        ("predict", "--model=none.safetensors", folder): "there is no file none.safetensors",
+        ("predict", "--model=torn.safetensors", folder): "torn.safetensors cannot be read",
+        ("predict", "--model=alone.safetensors", folder): "does not say what network it is",
+        ("predict", "--model", "net.safetensors"): "give --data.predict_folder",
+        ("fit", "--model", "net.safetensors", "--data=BlueMarble"): "give it as --model.weights",
+    }.items():
+        assert main([*words]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: model: ")
+        assert message in line

@@ -75,6 +75,13 @@ def test_forty_photographs_in_six_commands(capsys):
     images = np.zeros((1, 3, 32, 32), np.float32)
     (outputs,) = session.run(None, {session.get_inputs()[0].name: images})
     assert outputs.shape == (1, 2)
+    Path("photos").rename("gone")  # the file alone says what the network is
+    words = ["--model=trees.safetensors", "--data.predict_folder=more_photos"]
+    assert main(["predict", *words, "--data.num_workers=0"]) == 0, capsys.readouterr().err
+    with Path("runs/trees/version_0/predictions/classes.csv").open(newline="") as file:
+        again = [*csv.DictReader(file)]
+    assert [row["file"] for row in again] == [row["file"] for row in predicted]
+    assert {row["class"] for row in again} <= {"birch", "oak"}
 
 
 def fit(config, root, options):

@@ -9,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from razorlight.checkpoints import read_checkpoint
+from razorlight.cli.exported import METADATA
 from razorlight.cli.model_card import ModelCard, card_of
 from razorlight.errors import RazorError
 from razorlight.files import replaced
@@ -46,7 +47,7 @@ def export_network(checkpoint: Path, out: Path, onnx: bool = False) -> Iterator[
     content = _read(checkpoint)
     state, card = _network(checkpoint, content), card_of(checkpoint, content)
     with replaced(out) as new:  # safetensors' own function writes a file that only its owner reads
-        new.write_bytes(save(state, metadata={"format": "pt", "razorlight": card.json()}))
+        new.write_bytes(save(state, metadata={"format": "pt", METADATA: card.json()}))
     size = sum(tensor.nbytes for tensor in state.values()) / 2**20
     yield f"{out}: {len(state)} tensors, {size:.1f} MiB"
     with replaced(card_file) as new:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from razorlight.cli.exported import to_predict
 from razorlight.cli.resuming import CONFIG
 
 
@@ -31,6 +32,7 @@ class ModelCard:
         recipe: how the run stored for backward, or "dense".
         scores: what the run's checkpoints were chosen by, and the score of this one or the best.
         epoch: the number of the epoch in which the checkpoint was saved.
+        to_predict: see :func:`razorlight.cli.exported.to_predict`.
     """
 
     task: str = "unknown"
@@ -45,6 +47,7 @@ class ModelCard:
     recipe: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
     epoch: int | None = None
+    to_predict: Mapping[str, Any] = field(default_factory=dict)
 
     def json(self) -> str:
         """The card as one line of JSON."""
@@ -116,6 +119,7 @@ def card_of(checkpoint: Path, content: Mapping[str, Any]) -> ModelCard:
         recipe=_recipe(config.get("razor")),
         scores=dict(_scores(content)),
         epoch=content.get("epoch"),
+        to_predict=to_predict(config, facts),
     )
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -13,6 +13,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
+from razorlight.cli import exported
 from razorlight.cli.agreement import check_agreement
 from razorlight.cli.batch_size import find_batch_size
 from razorlight.cli.callback_keys import add_keys, callbacks_of_run
@@ -33,9 +34,17 @@ class RazorCLI(LightningCLI):
 
     Every run has a :class:`RunSummary` in place of Lightning's. So that it can go on later, it also
     has a :class:`RandomState` and, unless checkpoints are off, a :class:`LastCheckpoint`.
+
+    Args:
+        args: the arguments; those of the process if None.
+        run: Whether the command runs, or its objects are made alone.
+        facts: what an exported network must know of its data.
     """
 
-    def __init__(self, args: ArgsType = None, run: bool = True) -> None:
+    def __init__(
+        self, args: ArgsType = None, run: bool = True, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        self._facts = dict(facts or {})
         self._command = (sys.argv[1:] if args is None else [*args])[:1]
         if "" not in sys.path:
             sys.path.append("")  # classes of one's own, in the working directory
@@ -91,6 +100,8 @@ class RazorCLI(LightningCLI):
 
     def _make_data(self, kind: type[RazorDataModule], *args: Any, **kwargs: Any) -> RazorDataModule:
         data = kind(*args, **kwargs)
+        if self._facts:
+            data.load_state_dict(self._facts)
         if stage := self.stage:
             rank_zero_only(data.find)(stage)  # of several processes one downloads
         check_agreement(self.config.get(str(self.subcommand), self.config)["model"], data)
@@ -196,7 +207,9 @@ def run(args: Sequence[str] | None = None) -> None:
         Terminated: after SIGTERM.
         Exception: of any kind, which :mod:`razorlight.cli.failures` tells apart.
     """
-    words = sys.argv[1:] if args is None else args
+    words, facts = exported.unpack(sys.argv[1:] if args is None else args)
     silence_others(words[0])
+    if args is None and facts:
+        exported.put_into_argv(words)
     with plain_warnings():
-        RazorCLI(None if args is None else list(args))
+        RazorCLI(None if args is None else words, facts=facts)

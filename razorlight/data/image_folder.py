@@ -41,6 +41,8 @@ class ImageFolder(ClassificationData):
         split_seed: seed of that division.
         bands: numbers of the bands to read, counted from 1 as GDAL does, such as ``[4, 3, 2]``;
             None for all. Given, every image is read by rasterio, pictures too.
+        classes: the names of the classes, in the order of the network's outputs; None takes those
+            of the folders in ``train``, sorted.
         **kwargs: see :class:`ClassificationData`.
 
     Raises:
@@ -65,15 +67,17 @@ class ImageFolder(ClassificationData):
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
         bands: list[int] | None = None,
+        classes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, image_size, **kwargs)
+        self.classes = classes
         self.imagery = FolderImagery(self.imagery.given, self, self.root, bands)
         self.held_out = HeldOut(val_fraction, split_seed)
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # read when first asked for
-        """The sorted names of the folders of the training images.
+        """The names of the folders of the training images, sorted or as ``classes`` has them.
 
         Raises:
             RazorError: if there are none.
@@ -87,6 +91,8 @@ class ImageFolder(ClassificationData):
         Raises:
             RazorError: if there are none.
         """
+        if self.classes:
+            return tuple(self.classes)
         names = self._subfolders("train")
         if not names:
             raise RazorError(f"no class folders in {self.folder('train')}; {self.remedy}")
@@ -124,7 +130,8 @@ class ImageFolder(ClassificationData):
         folder, names = self.folder(split), self.folder_names
         unknown = sorted(set(self._subfolders(split)) - set(names))
         if unknown:
-            raise RazorError(f"{folder} has classes that train lacks: {', '.join(unknown[:3])}")
+            known = "`classes`" if self.classes else "train"
+            raise RazorError(f"{folder} has classes that {known} lacks: {', '.join(unknown[:3])}")
         found = [
             (path, label)
             for label, name in enumerate(names)
