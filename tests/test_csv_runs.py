@@ -73,11 +73,20 @@ def test_from_a_csv_to_predictions(kind, report, predicted, columns, card, capsy
     assert [row["file"] for row in table] == [f"pets/images/{n}.jpg" for n in (9, 10, 11)]
     assert [*table[0]][1 : 1 + len(columns)] == columns
     assert main(["predict", *again, "--data.predict_folder=pets/images"]) == 0
-    assert len(rows(run / "version_4" / "predictions" / predicted)) == 12
+    table = rows(run / "version_4" / "predictions" / predicted)
+    assert len(table) == 12
     checkpoint = f"--ckpt={run}/version_0/checkpoints/last.ckpt"
     onnx = ["--onnx"] if kind == "numbers" else []
     assert main(["export", checkpoint, "--out=net.safetensors", *onnx]) == 0
     assert card in Path("net.md").read_text()
+    Path("pets/images").rename("photos")  # neither images with targets nor the CSV are there
+    Path("pets").rename("gone")
+    words = ["--model", "net.safetensors", "--data.predict_folder", "photos"]
+    assert main(["predict", *words, "--data.num_workers=0"]) == 0, capsys.readouterr().err
+    alone = rows(Path("runs/net/version_0/predictions", predicted))
+    assert [{**row, "file": row["file"].removeprefix("pets/")} for row in table] == [
+        {**row, "file": row["file"].replace("photos", "images")} for row in alone
+    ]
 
 
 def test_check_and_preview(capsys):

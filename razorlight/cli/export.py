@@ -9,13 +9,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from razorlight.checkpoints import read_checkpoint
-from razorlight.cli.exported import METADATA
+from razorlight.cli.exported import METADATA, NET
 from razorlight.cli.model_card import ModelCard, card_of
 from razorlight.errors import RazorError
 from razorlight.files import replaced
-
-_NET = "net."
-"""The prefix of the names of the network's tensors, in every task."""
 
 
 def export_network(checkpoint: Path, out: Path, onnx: bool = False) -> Iterator[str]:
@@ -60,10 +57,10 @@ def export_network(checkpoint: Path, out: Path, onnx: bool = False) -> Iterator[
 
 def _network(checkpoint: Path, content: dict[str, Any]) -> dict[str, Tensor]:
     state = content.get("state_dict", {})
-    net = {name.removeprefix(_NET): t for name, t in state.items() if name.startswith(_NET)}
+    net = {name.removeprefix(NET): t for name, t in state.items() if name.startswith(NET)}
     if not net:
         raise RazorError(
-            f"export: {checkpoint} holds no network of a task (names that begin with {_NET!r}); "
+            f"export: {checkpoint} holds no network of a task (names that begin with {NET!r}); "
             "give a checkpoint that `razorlight fit` wrote"
         )
     # safetensors refuses tensors that share memory or are not contiguous

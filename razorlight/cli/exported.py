@@ -3,43 +3,83 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
-from razorlight.cli.signatures import arguments_of, own_classes
+from razorlight.data import RazorDataModule
 from razorlight.errors import RazorError
+
+NET = "net."
+"""The prefix of the names of the network's tensors, in every task."""
 
 SUFFIX = ".safetensors"
 METADATA = "razorlight"
 """The key of the metadata of a file below which its card stands."""
 
 _OF_TRAINING = {
-    *("optimizer", "schedule", "layer_decay", "lr_multipliers", "freeze", "class_weights"),
+    *("optimizer", "schedule", "layer_decay", "lr_multipliers", "freeze"),
+    *("class_weights", "pos_weight"),
     *("augment", "balanced", "predict_folder"),
 }
 """Arguments of tasks and data that a prediction has no use for."""
 
 
-def to_predict(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Learned:
+    """What a run has learned beside its network.
+
+    Attributes:
+        facts: what the network must know of its data, as ``RazorDataModule.state_dict``.
+        buffers: small tensors of the task, as lists, such as the mean of its targets.
+    """
+
+    facts: Mapping[str, Any]
+    buffers: Mapping[str, Any]
+
+    def teach_data(self, data: RazorDataModule) -> None:
+        """Let data know it, without the images that it was learned from."""
+        if names := self.facts.get("class_names"):
+            vars(data)["class_names"] = tuple(names)
+        data.load_state_dict(dict(self.facts))
+
+    def teach_task(self, task: nn.Module) -> None:
+        """Put the tensors into a task that has such tensors."""
+        own = dict(task.named_buffers())
+        for name, values in self.buffers.items():
+            if name in own:
+                own[name].copy_(torch.tensor(values))
+
+
+def to_predict(
+    config: Mapping[str, Any], facts: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> dict[str, Any]:
     """What ``predict`` needs to make a network and its data again.
 
     Args:
         config: the configuration of the run.
-        facts: what a checkpoint says of its data, as ``RazorDataModule.state_dict``.
+        facts: what a checkpoint says of its data.
+        state: the tensors of the checkpoint.
 
     Returns:
-        Of ``model`` and ``data`` the class and its arguments, and ``facts``; empty without a
-        configuration.
+        Of ``model`` and ``data`` the class and its arguments, and what :class:`Learned` has; empty
+        without a configuration.
     """
     if not {"model", "data"} <= config.keys():
         return {}
-    model, data = _untrained(config["model"]), _untrained(config["data"])
-    kind = data["class_path"].rpartition(".")[2]
-    if kind in own_classes() and "classes" in arguments_of(kind) and "class_names" in facts:
-        data["init_args"]["classes"] = [*facts["class_names"]]
-    return {"model": model, "data": data, "facts": dict(facts)}
+    beside = {name: tensor for name, tensor in state.items() if not name.startswith(NET)}
+    buffers = {name: t.tolist() for name, t in beside.items() if t.numel() <= _MOST_NUMBERS}
+    learned = Learned(dict(facts), buffers)
+    parts = {key: _untrained(config[key]) for key in ("model", "data")}
+    return parts | asdict(learned)
+
+
+_MOST_NUMBERS = 10_000
+"""The size of the largest tensor beside the network that is kept, as text."""
 
 
 def _untrained(made: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,15 +88,15 @@ def _untrained(made: Mapping[str, Any]) -> dict[str, Any]:
     return {"class_path": made["class_path"], "init_args": kept}
 
 
-def unpack(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+def unpack(words: Sequence[str]) -> tuple[list[str], Learned | None]:
     """Put what an exported file says in place of its name.
 
     Args:
         words: the arguments of a command, the command first.
 
     Returns:
-        The arguments, with model, data and a logger in full, and what the network must know of its
-        data. Without an exported file they are as they were, and nothing.
+        The arguments, with model, data and a logger in full, and what was learned beside the
+        network. Without an exported file they are as they were, and None.
 
     Raises:
         RazorError: if the file cannot be read, does not say what network it is, or is given to
@@ -64,7 +104,7 @@ def unpack(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """
     place, file = _given(words)
     if place is None:
-        return [*words], {}
+        return [*words], None
     if words[0] != "predict":
         raise RazorError(
             f"model: {file} is an exported network, for `razorlight predict`; to train it, give it "
@@ -81,7 +121,8 @@ def unpack(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     options = {"model": made["model"], "data": made["data"], "trainer.logger": logger}
     first = [f"--{key}={json.dumps(value)}" for key, value in options.items()]
     rest = [word for number, word in enumerate(words) if number not in place]
-    return [rest[0], *first, "--razor=false", *rest[1:]], made["facts"]
+    learned = Learned(made["facts"], made["buffers"])
+    return [rest[0], *first, "--razor=false", *rest[1:]], learned
 
 
 def put_into_argv(words: Sequence[str]) -> None:

@@ -119,7 +119,7 @@ def card_of(checkpoint: Path, content: Mapping[str, Any]) -> ModelCard:
         recipe=_recipe(config.get("razor")),
         scores=dict(_scores(content)),
         epoch=content.get("epoch"),
-        to_predict=to_predict(config, facts),
+        to_predict=to_predict(config, facts, content.get("state_dict", {})),
     )
 
 

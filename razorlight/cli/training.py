@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
@@ -13,12 +13,12 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from razorlight.callbacks import LastCheckpoint, RandomState, RunSummary
-from razorlight.cli import exported
 from razorlight.cli.agreement import check_agreement
 from razorlight.cli.batch_size import find_batch_size
 from razorlight.cli.callback_keys import add_keys, callbacks_of_run
 from razorlight.cli.checkpoint_io import write_whole_checkpoints
 from razorlight.cli.configs import ConfigFile, WholeConfig
+from razorlight.cli.exported import Learned, put_into_argv, unpack
 from razorlight.cli.extras import install_missing
 from razorlight.cli.help import CONFIG_HELP, keys_help, usage
 from razorlight.cli.loggers import log_into, write_whole_metrics
@@ -38,13 +38,13 @@ class RazorCLI(LightningCLI):
     Args:
         args: the arguments; those of the process if None.
         run: Whether the command runs, or its objects are made alone.
-        facts: what an exported network must know of its data.
+        learned: what an exported file says beside the network; None without such a file.
     """
 
     def __init__(
-        self, args: ArgsType = None, run: bool = True, facts: Mapping[str, Any] | None = None
+        self, args: ArgsType = None, run: bool = True, learned: Learned | None = None
     ) -> None:
-        self._facts = dict(facts or {})
+        self._learned = learned
         self._command = (sys.argv[1:] if args is None else [*args])[:1]
         if "" not in sys.path:
             sys.path.append("")  # classes of one's own, in the working directory
@@ -100,8 +100,8 @@ class RazorCLI(LightningCLI):
 
     def _make_data(self, kind: type[RazorDataModule], *args: Any, **kwargs: Any) -> RazorDataModule:
         data = kind(*args, **kwargs)
-        if self._facts:
-            data.load_state_dict(self._facts)
+        if self._learned:
+            self._learned.teach_data(data)
         if stage := self.stage:
             rank_zero_only(data.find)(stage)  # of several processes one downloads
         check_agreement(self.config.get(str(self.subcommand), self.config)["model"], data)
@@ -158,9 +158,13 @@ class RazorCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Find the file that ``--ckpt_path last`` or ``best`` speaks of; ``fit`` goes on there.
 
+        A task of an exported network learns what the file says beside it.
+
         Raises:
             RazorError: if there is none; ``fit`` from the last begins a new run then.
         """
+        if self._learned:
+            self._learned.teach_task(self.model)
         command = str(self.subcommand)
         settings = self.config_init.get(command, {})
         which = settings.get("ckpt_path")
@@ -207,9 +211,9 @@ def run(args: Sequence[str] | None = None) -> None:
         Terminated: after SIGTERM.
         Exception: of any kind, which :mod:`razorlight.cli.failures` tells apart.
     """
-    words, facts = exported.unpack(sys.argv[1:] if args is None else args)
+    words, learned = unpack(sys.argv[1:] if args is None else args)
     silence_others(words[0])
-    if args is None and facts:
-        exported.put_into_argv(words)
+    if args is None and learned:
+        put_into_argv(words)
     with plain_warnings():
-        RazorCLI(None if args is None else words, facts=facts)
+        RazorCLI(None if args is None else words, learned=learned)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,8 +42,6 @@ class ImageFolder(ClassificationData):
         split_seed: seed of that division.
         bands: numbers of the bands to read, counted from 1 as GDAL does, such as ``[4, 3, 2]``;
             None for all. Given, every image is read by rasterio, pictures too.
-        classes: the names of the classes, in the order of the network's outputs; None takes those
-            of the folders in ``train``, sorted.
         **kwargs: see :class:`ClassificationData`.
 
     Raises:
@@ -67,17 +66,15 @@ class ImageFolder(ClassificationData):
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
         bands: list[int] | None = None,
-        classes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, image_size, **kwargs)
-        self.classes = classes
         self.imagery = FolderImagery(self.imagery.given, self, self.root, bands)
         self.held_out = HeldOut(val_fraction, split_seed)
 
-    @property
+    @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # read when first asked for
-        """The names of the folders of the training images, sorted or as ``classes`` has them.
+        """The sorted names of the folders of the training images.
 
         Raises:
             RazorError: if there are none.
@@ -91,8 +88,6 @@ class ImageFolder(ClassificationData):
         Raises:
             RazorError: if there are none.
         """
-        if self.classes:
-            return tuple(self.classes)
         names = self._subfolders("train")
         if not names:
             raise RazorError(f"no class folders in {self.folder('train')}; {self.remedy}")
@@ -130,8 +125,7 @@ class ImageFolder(ClassificationData):
         folder, names = self.folder(split), self.folder_names
         unknown = sorted(set(self._subfolders(split)) - set(names))
         if unknown:
-            known = "`classes`" if self.classes else "train"
-            raise RazorError(f"{folder} has classes that {known} lacks: {', '.join(unknown[:3])}")
+            raise RazorError(f"{folder} has classes that train lacks: {', '.join(unknown[:3])}")
         found = [
             (path, label)
             for label, name in enumerate(names)

@@ -1,6 +1,7 @@
 """Public data sets of classification, as their authors divided them."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -63,7 +64,7 @@ class PublicSet(ClassificationData):
         """The images and classes of one of :attr:`parts`."""
         return self.source(self.root, split=part, loader=self._read_image)
 
-    @property
+    @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # read when first asked for
         """The names of the classes, as the data set spells them.
 

@@ -229,15 +229,3 @@ def test_depths_in_one_folder(tmp_path):
     assert [round(1000 * depth.mean().item() - 1000) for _, depth in val] == [
         int(stem) for stem in stems(data, "val")
     ]
-
-
-def test_classes_in_an_order_of_ones_own(tmp_path):
-    for name in ("birch", "oak"):
-        for number in range(10):
-            write_image(tmp_path / name / f"{number}.jpg")
-    data = ImageFolder(str(tmp_path), classes=["oak", "birch", "rock"])
-    assert data.class_names == ("oak", "birch", "rock")
-    samples = data.samples("train")
-    assert Counter(label for _, label in samples.samples) == {0: 8, 1: 8}
-    with pytest.raises(RazorError, match="has classes that `classes` lacks: birch"):
-        ImageFolder(str(tmp_path), classes=["oak"]).samples("train")

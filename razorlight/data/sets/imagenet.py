@@ -44,7 +44,7 @@ class ImageNet(ImageFolder):
 
     def __init__(self, root: str = "data", image_size: int = 224, **kwargs: Any) -> None:
         # published results are judged by the images of val
-        super().__init__(root, image_size, val_fraction=None, classes=None, **kwargs)
+        super().__init__(root, image_size, val_fraction=None, **kwargs)
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # as in ImageFolder
