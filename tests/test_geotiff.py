@@ -110,6 +110,22 @@ def test_classes_of_tiles(capsys):
     assert len(table.read_text().splitlines()) == 1 + 6
 
 
+def test_numbers_of_tiles():
+    lines = ["file,target"]
+    for number in range(12):
+        stored = bands(np.full((24, 24), number % 2), 5, "int16", number)
+        write_raster(Path(f"fields/images/{number}.tif"), stored)
+        lines.append(f"{number}.tif,{number % 2 + number / 50}")
+    Path("fields/yields.csv").write_text("\n".join(lines))
+    fit = ["fit", "--config=regression_csv.yaml", "--data.root=fields", "--data.num_workers=0"]
+    net = ["--model.model=resnet10t", "--model.weights=none", "--data.bands=[5, 1]"]
+    assert main([*fit, *FAST, *net]) == 0
+    run = ["--config=runs/regression_csv/version_0/config.yaml", "--ckpt_path=last"]
+    assert main(["predict", *run, "--data.predict_folder=fields/images"]) == 0
+    (table,) = Path("runs").rglob("numbers.csv")
+    assert len(table.read_text().splitlines()) == 1 + 12
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from razorlight.data.augmentation import BASIC, Augmentation, classification, mixing_collate
+from razorlight.data.augmentation import BASIC, Augmentation, mixing_collate
 from razorlight.data.base import RazorDataModule, require_at_least
 from razorlight.data.class_balance import balancing_weights
+from razorlight.data.raster_transforms import whole_images
 from razorlight.data.samples import Samples
 from razorlight.data.targets import classes_of
 from razorlight.data.transforms import Pipelines
@@ -61,7 +62,7 @@ class ClassificationData(RazorDataModule):
 
     def pipelines(self) -> Pipelines:
         """Random resized crops in training, the centre in evaluation."""
-        return classification(self.image_size, self.mean, self.std, self.augment)
+        return whole_images(self.image_size, self.imagery, self.augment)
 
     def blank_sample(self) -> tuple[Tensor, int]:
         """A black image of the first class."""

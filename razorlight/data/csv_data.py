@@ -14,6 +14,7 @@ from razorlight.data.base import RazorDataModule
 from razorlight.data.classification import ClassificationData
 from razorlight.data.held_out import HeldOut, Split
 from razorlight.data.image_table import ImageTable, Row
+from razorlight.data.imagery import FolderImagery
 from razorlight.data.samples import LabelledImages, TargetedImages
 from razorlight.data.whole_image import WholeImageData
 from razorlight.errors import RazorError
@@ -42,6 +43,8 @@ class CSVData(RazorDataModule, ABC):
         val_fraction: share of the images that is held out where no row is of ``val``, in (0, 1);
             None to refuse such a CSV.
         split_seed: seed of that division.
+        bands: numbers of the bands to read, counted from 1 as GDAL does, such as ``[4, 3, 2]``;
+            None for all. Given, every image is read by rasterio, pictures too.
         **kwargs: arguments of the other base class of a subclass, which says what the targets are.
 
     Raises:
@@ -57,11 +60,13 @@ class CSVData(RazorDataModule, ABC):
         image_column: str | None = None,
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
+        bands: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)  # type: ignore[arg-type]  # of the other base class
         self.table = ImageTable(self.root, table, image_column)
         self.held_out = HeldOut(val_fraction, split_seed)
+        self.imagery = FolderImagery(self.imagery.given, self, self.root, bands)
 
     @abstractmethod
     def targets_of(self, rows: Sequence[Row]) -> Sequence[int] | Tensor:
@@ -107,7 +112,7 @@ class CSVData(RazorDataModule, ABC):
         """The images of a split and their targets, in the order of the rows."""
         rows = self.rows(split)
         targets = self.targets_of(rows)
-        return TargetedImages(self.table.images(rows), targets)
+        return TargetedImages(self.table.images(rows), targets, self.images)
 
 
 class ClassificationCSV(CSVData, ClassificationData):
@@ -155,7 +160,8 @@ class ClassificationCSV(CSVData, ClassificationData):
     def samples(self, split: Split) -> LabelledImages:
         """The images of a split and their classes, in the order of the rows."""
         found = super().samples(split)
-        return LabelledImages([*zip(found.files, found.targets, strict=True)], self.class_names)
+        pairs = [*zip(found.files, found.targets, strict=True)]
+        return LabelledImages(pairs, self.class_names, self.images)
 
 
 class MultiLabelCSV(CSVData, WholeImageData):

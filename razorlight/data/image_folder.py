@@ -10,10 +10,7 @@ from razorlight.data.classification import ClassificationData
 from razorlight.data.files import images_below, require_folder, subfolders
 from razorlight.data.held_out import HeldOut, Split
 from razorlight.data.imagery import FolderImagery
-from razorlight.data.raster_transforms import classification_of_bands
-from razorlight.data.rasters import Rasters
 from razorlight.data.samples import LabelledImages
-from razorlight.data.transforms import Pipelines
 from razorlight.errors import RazorError
 
 
@@ -110,15 +107,6 @@ class ImageFolder(ClassificationData):
             chosen = self.held_out.part(files, self.folder(split), split, labels)
             found = [found[index] for index in chosen]
         return LabelledImages(found, self.class_names, self.images)
-
-    def pipelines(self) -> Pipelines:
-        """Those of :class:`ClassificationData`; of rasters, missing values are filled."""
-        images = self.images
-        if not isinstance(images, Rasters):
-            return super().pipelines()
-        return classification_of_bands(
-            self.image_size, self.imagery.normalisation, images.are_colours, self.augment
-        )
 
     def _found(self, split: Split) -> list[tuple[Path, int]]:
         """The images and classes of the folder of a split."""

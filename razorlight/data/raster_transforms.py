@@ -16,7 +16,9 @@ from torchvision.transforms import v2
 from razorlight.data.augmentation import BASIC, Augmentation, classification
 from razorlight.data.dense_transforms import PhotometricDistort
 from razorlight.data.image_readers import HeightWidth
+from razorlight.data.imagery import Imagery
 from razorlight.data.normalisation import Normalisation, fill_nodata
+from razorlight.data.rasters import Rasters
 from razorlight.data.transforms import IGNORE_INDEX, Pipelines, pipeline
 
 
@@ -43,20 +45,21 @@ def segmentation_of_bands(
     )
 
 
-def classification_of_bands(
-    size: int, normalisation: Normalisation, colours: bool, augment: Augmentation = BASIC
-) -> Pipelines:
-    """As :func:`razorlight.data.augmentation.classification`; RandAugment is for colours alone.
+def whole_images(size: int, imagery: Imagery, augment: Augmentation = BASIC) -> Pipelines:
+    """:func:`razorlight.data.augmentation.classification`, of pictures and of any number of bands.
+
+    RandAugment is for colours alone.
 
     Args:
         size: side of the images that come out, in pixels.
-        normalisation: mean and standard deviation of each band.
-        colours: Whether images are red, green and blue of 8 bits, in 0..1.
+        imagery: how images are read and normalised.
         augment: further augmentation in training.
     """
-    mean, std = normalisation.mean, normalisation.std
+    normalisation, colours = imagery.normalisation, imagery.reader.are_colours
     augment = augment if colours else replace(augment, randaugment=0)
-    return classification(size, mean, std, augment, filled(normalisation, colours))
+    is_raster = isinstance(imagery.reader, Rasters)
+    known = filled(normalisation, colours) if is_raster else []
+    return classification(size, normalisation.mean, normalisation.std, augment, known)
 
 
 def filled(normalisation: Normalisation, colours: bool) -> list[v2.Transform]:

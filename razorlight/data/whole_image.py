@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from razorlight.data.augmentation import BASIC, Augmentation, classification
+from razorlight.data.augmentation import BASIC, Augmentation
 from razorlight.data.base import RazorDataModule, require_at_least
+from razorlight.data.raster_transforms import whole_images
 from razorlight.data.transforms import Pipelines
 
 
@@ -36,4 +37,4 @@ class WholeImageData(RazorDataModule):
 
     def pipelines(self) -> Pipelines:
         """Random resized crops in training, the centre in evaluation."""
-        return classification(self.image_size, self.mean, self.std, self.augment)
+        return whole_images(self.image_size, self.imagery, self.augment)

@@ -46,6 +46,7 @@ class MultiLabelClassificationTask(WeighingTask):
         model_args: further arguments of the network, such as ``img_size`` or ``drop_path_rate``.
         pos_weight: one weight per class in the loss, for images that have the class; or ``auto``
             for weights under which they count as much as those that do not.
+        in_channels: see :class:`ClassificationTask`.
         **kwargs: see :class:`FineTuningTask`.
 
     Raises:
@@ -68,6 +69,7 @@ class MultiLabelClassificationTask(WeighingTask):
         weights: str = "none",
         model_args: dict[str, Any] | None = None,
         pos_weight: ClassWeights = None,
+        in_channels: int = 3,
         **kwargs: Any,
     ) -> None:
         if num_classes < 2:
@@ -78,7 +80,7 @@ class MultiLabelClassificationTask(WeighingTask):
         loss = binary_cross_entropy(pos_weight, num_classes)
         counted: dict[str, Any] = {"num_labels": num_classes, "threshold": THRESHOLD}
         super().__init__(
-            timm_network(model, num_classes, weights, model_args or {}),
+            timm_network(model, num_classes, weights, model_args or {}, in_channels),
             MetricCollection(
                 {
                     "mAP": _MeanAveragePrecision(num_classes, average="none"),

@@ -48,6 +48,7 @@ class RegressionTask(ReportingTask):
         model_args: further arguments of the network, such as ``img_size`` or ``drop_path_rate``.
         loss: loss of the standardised targets: ``smooth_l1``, which forgives outliers, ``mse`` or
             ``l1``.
+        in_channels: see :class:`ClassificationTask`.
         **kwargs: see :class:`FineTuningTask`.
 
     Raises:
@@ -73,12 +74,13 @@ class RegressionTask(ReportingTask):
         weights: str = "none",
         model_args: dict[str, Any] | None = None,
         loss: Loss = "smooth_l1",
+        in_channels: int = 3,
         **kwargs: Any,
     ) -> None:
         if loss not in _LOSSES:
             raise RazorError(f"loss: there is no {loss!r}, only {', '.join(_LOSSES)}")
         super().__init__(
-            timm_network(model, num_targets, weights, model_args or {}),
+            timm_network(model, num_targets, weights, model_args or {}, in_channels),
             MetricCollection(
                 {
                     "MAE": MeanAbsoluteError(),
