@@ -82,6 +82,15 @@ def test_example_of_transformers(tmp_path, monkeypatch, capsys):
     assert "after 4 steps" in capsys.readouterr().out
 
 
+@pytest.mark.clients
+def test_example_of_a_search(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["razorlight"])
+    run_python((DOCS / "examples/sweep.py").read_text())
+    assert "best mIoU 0." in capsys.readouterr().out
+
+
 def commands():
     """The arguments of razorlight in the shell blocks, in their order."""
     for line in COMMANDS.replace("\\\n", " ").splitlines():

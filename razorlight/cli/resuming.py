@@ -22,7 +22,7 @@ _FREE = ("weights", "optimizer", "schedule", "layer_decay", "lr_multipliers")
 
 
 _OF_DATA = (
-    *("root", "classes", "bands", "val_fraction", "split_seed"),
+    *("root", "classes", "bands", "val_fraction", "split_seed", "val_fold"),
     *("table", "image_column", "label", "labels", "separator", "targets"),
 )
 """The arguments of data that may not: another division would score what was trained on."""

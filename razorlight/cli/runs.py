@@ -132,6 +132,8 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
         for each in value:
             name = str(each.get("class_path", "")).rpartition(".")[2]
             yield from _flat(f"{key}.{name}" if name else key, each)
+    elif isinstance(value, float):
+        yield key, f"{value:.6g}"
     elif value is not None:
         yield key, str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -45,6 +45,7 @@ class CSVData(RazorDataModule, ABC):
         split_seed: seed of that division.
         bands: numbers of the bands to read, counted from 1 as GDAL does, such as ``[4, 3, 2]``;
             None for all. Given, every image is read by rasterio, pictures too.
+        val_fold: which of the shares is held out, from 0; those of all folds are the whole.
         **kwargs: arguments of the other base class of a subclass, which says what the targets are.
 
     Raises:
@@ -61,12 +62,13 @@ class CSVData(RazorDataModule, ABC):
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
         bands: list[int] | None = None,
+        val_fold: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)  # type: ignore[arg-type]  # of the other base class
         self.table = ImageTable(self.root, table, image_column)
-        self.held_out = HeldOut(val_fraction, split_seed)
         self.imagery = FolderImagery(self.imagery.given, self, self.root, bands)
+        self.held_out = HeldOut(val_fraction, split_seed, val_fold)
 
     @abstractmethod
     def targets_of(self, rows: Sequence[Row]) -> Sequence[int] | Tensor:

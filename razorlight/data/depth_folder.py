@@ -49,6 +49,7 @@ class DepthFolder(RazorDataModule):
         val_fraction: share of the images that is held out where there is no ``val``, in (0, 1);
             None to refuse such a folder.
         split_seed: seed of that division.
+        val_fold: which of the shares is held out, from 0; those of all folds are the whole.
         **kwargs: see :class:`RazorDataModule`.
 
     Raises:
@@ -69,6 +70,7 @@ class DepthFolder(RazorDataModule):
         scale: float = 1000.0,
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
+        val_fold: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,7 +80,7 @@ class DepthFolder(RazorDataModule):
         self.root = Path(root)
         self.image_size = image_size
         self.scale = scale
-        self.held_out = HeldOut(val_fraction, split_seed)
+        self.held_out = HeldOut(val_fraction, split_seed, val_fold)
 
     @property
     def splits(self) -> tuple[Split, ...]:

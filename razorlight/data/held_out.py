@@ -47,17 +47,28 @@ class HeldOut:
         fraction: share of the files held out for validation, in (0, 1); None to ask for a folder
             ``val``.
         seed: seed of the division.
+        fold: which share is held out, from 0. With a fraction of 1/k there are k of them, which are
+            all files: k-fold cross-validation.
 
     Raises:
-        RazorError: for a fraction out of its range.
+        RazorError: for a fraction or a fold out of its range.
     """
 
     fraction: float | None
     seed: int
+    fold: int = 0
 
     def __post_init__(self) -> None:
-        if self.fraction is not None and not 0 < self.fraction < 1:
+        if self.fraction is None:
+            return
+        if not 0 < self.fraction < 1:
             raise RazorError(f"val_fraction is {self.fraction}; choose it in (0, 1)")
+        folds = round(1 / self.fraction)
+        if not 0 <= self.fold < folds:
+            raise RazorError(
+                f"val_fold is {self.fold}; a val_fraction of {self.fraction} has folds 0 to "
+                f"{folds - 1}"
+            )
 
     def divides(self, folder: Path, split: Split) -> bool:
         """Whether a split is a part of the training samples, since there is no folder ``val``.
@@ -105,8 +116,8 @@ class HeldOut:
             files: files of all samples.
             source: the folder that they are below.
             split: the part that is wanted.
-            groups: one for each file, such as its class. The share is held out of each group, at
-                least one file, but never the only one.
+            groups: one for each file, such as its class. The share is held out of each group, in
+                the first fold at least one file, but never the only one.
             why: reason why files are held out, for the line.
 
         Returns:
@@ -122,14 +133,14 @@ class HeldOut:
         held_out = set()
         for indices in members.values():
             indices.sort(key=lambda index: self._place(files[index].relative_to(source)))
-            count = max(1, round(len(indices) * self.fraction))
-            held_out.update(indices[: min(count, len(indices) - 1)])
+            first, last = self._ends(len(indices))
+            held_out.update(indices[first:last][: len(indices) - 1])
         _require_both(len(held_out), len(files), self.fraction)
         if split == "val":
             rank_zero_info(
                 f"{why}: {len(held_out)} of the {len(files)} images of {source} "
                 "are held out for validation, in every run the same "
-                f"(val_fraction {self.fraction}, split_seed {self.seed})"
+                f"(val_fraction {self.fraction}, split_seed {self.seed}{self._which})"
             )
         return [index for index in range(len(files)) if (index in held_out) == (split == "val")]
 
@@ -163,6 +174,16 @@ class HeldOut:
             return pairs
         files = [image for image, _ in pairs]
         return [pairs[index] for index in self.part(files, source, split, [None] * len(files))]
+
+    def _ends(self, total: int) -> tuple[int, int]:
+        """Where the fold of a group begins and ends; of a small group, the first has a file."""
+        assert self.fraction is not None
+        ends = [round(total * self.fraction * fold) for fold in (self.fold, self.fold + 1)]
+        return max(ends[0], 1) if self.fold else 0, max(ends[1], 1)
+
+    @property
+    def _which(self) -> str:
+        return f", val_fold {self.fold}" if self.fold else ""
 
     def _place(self, name: Path) -> bytes:
         return sha256(f"{self.seed}/{name.as_posix()}".encode()).digest()

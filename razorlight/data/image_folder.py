@@ -37,6 +37,7 @@ class ImageFolder(ClassificationData):
         val_fraction: share of the images that is held out where there is no ``val``, in (0, 1);
             None to refuse such a folder.
         split_seed: seed of that division.
+        val_fold: which of the shares is held out, from 0; those of all folds are the whole.
         bands: numbers of the bands to read, counted from 1 as GDAL does, such as ``[4, 3, 2]``;
             None for all. Given, every image is read by rasterio, pictures too.
         **kwargs: see :class:`ClassificationData`.
@@ -62,12 +63,13 @@ class ImageFolder(ClassificationData):
         image_size: int = 224,
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
+        val_fold: int = 0,
         bands: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, image_size, **kwargs)
         self.imagery = FolderImagery(self.imagery.given, self, self.root, bands)
-        self.held_out = HeldOut(val_fraction, split_seed)
+        self.held_out = HeldOut(val_fraction, split_seed, val_fold)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]  # read when first asked for

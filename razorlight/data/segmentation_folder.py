@@ -46,6 +46,7 @@ class SegmentationFolder(SegmentationData):
         val_fraction: share of the images that is held out where there is no ``val``, in (0, 1);
             None to refuse such a folder.
         split_seed: seed of that division.
+        val_fold: which of the shares is held out, from 0; those of all folds are the whole.
         bands: numbers of the bands to read, counted from 1 as GDAL does, such as ``[4, 3, 2]``;
             None for all. Given, every image is read by rasterio, pictures too.
         **kwargs: see :class:`SegmentationData`.
@@ -72,6 +73,7 @@ class SegmentationFolder(SegmentationData):
         label_map: dict[int, int] | None = None,
         val_fraction: float | None = 0.2,
         split_seed: int = 0,
+        val_fold: int = 0,
         bands: list[int] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -81,7 +83,7 @@ class SegmentationFolder(SegmentationData):
         self.class_names = tuple(classes)
         self.mask_suffix = mask_suffix
         self.coding = LabelCoding(range(len(classes)), label_map=label_map or {})
-        self.held_out = HeldOut(val_fraction, split_seed)
+        self.held_out = HeldOut(val_fraction, split_seed, val_fold)
         self.imagery = FolderImagery(self.imagery.given, self, self.folder / "images", bands)
 
     @property

@@ -97,6 +97,20 @@ def test_no_class_loses_its_only_or_its_last_image(photos, fraction, held_out):
     assert {name.split("/")[0] for name in names(data, "train")} == {"birch", "oak", "rock"}
 
 
+@pytest.mark.parametrize("fraction", [0.2, 0.25, 1 / 3])
+def test_folds_are_all_images_once(photos, fraction):
+    folds = range(round(1 / fraction))
+    data = [folder_of(photos, val_fraction=fraction, val_fold=fold) for fold in folds]
+    held_out = [name for each in data for name in names(each, "val")]
+    assert len(held_out) == len({*held_out})
+    everything = {*names(data[0], "val"), *names(data[0], "train")}
+    assert everything - {*held_out} <= {name for name in everything if "rock" in name}  # the only
+    for each in data:
+        assert not {*names(each, "val")} & {*names(each, "train")}
+    with pytest.raises(RazorError, match="val_fold is 9; a val_fraction of"):
+        folder_of(photos, val_fraction=fraction, val_fold=9)
+
+
 def test_train_without_val_is_divided_and_test_is_left_alone(photos):
     train = photos / "train"
     train.mkdir()
