@@ -209,6 +209,8 @@ class MultiLabelCSV(CSVData, WholeImageData):
         super().__init__(root, **kwargs)
         if not labels or not separator:
             raise RazorError("labels: name the columns of the classes, or one and its separator")
+        if not isinstance(labels, str):
+            _require_once("labels", labels)
         self.labels = labels
         self.separator = separator
 
@@ -305,6 +307,7 @@ class RegressionCSV(CSVData, WholeImageData):
             raise RazorError(
                 "augment: mixup and cutmix mix classes, and no numbers; leave them out"
             )
+        _require_once("targets", targets)
         self.targets = targets
 
     @property
@@ -356,6 +359,12 @@ def _sorted(names: set[str]) -> tuple[str, ...]:
     """Names in order; whole numbers by their value."""
     are_numbers = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=int) if are_numbers else sorted(names))
+
+
+def _require_once(argument: str, columns: Sequence[str]) -> None:
+    for name in columns:
+        if columns.count(name) > 1:
+            raise RazorError(f"{argument}: {name} is given twice; leave one of them out")
 
 
 def _ids(names: Sequence[str]) -> dict[str, int]:

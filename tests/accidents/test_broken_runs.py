@@ -84,7 +84,8 @@ def test_a_file_where_the_folder_should_be(folder, error_line):
 @pytest.mark.parametrize("end", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(1)])
 def test_a_worker_of_the_loader_dies(folder, monkeypatch, error_line, end):
     monkeypatch.setattr(
-        "razorlight.data.samples.read_image", lambda path: end() if get_worker_info() else None
+        "razorlight.data.image_readers.read_image",
+        lambda path: end() if get_worker_info() else None,
     )
     assert fit("--data.num_workers=1") == 1
     assert "a process that loads data died; take fewer of them, data.num_workers" in error_line()

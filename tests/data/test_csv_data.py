@@ -209,6 +209,8 @@ ROWS = ("file,split,label,labels,cat,age", "0.jpg,train,a,a;b,1,1", "1.jpg,val,a
             "line 4: age is 'nan', which is no number",
         ),
         (lambda root: RegressionCSV(root, "age"), ROWS, "targets: give a list of columns"),
+        (lambda root: RegressionCSV(root, ["age"] * 2), ROWS, "targets: age is given twice"),
+        (lambda root: MultiLabelCSV(root, ["cat"] * 2), ROWS, "labels: cat is given twice"),
         (
             lambda root: RegressionCSV(root, ["age"], augment=Augmentation(cutmix=1.0)),
             ROWS,
