@@ -60,6 +60,9 @@ def test_from_13_bands_of_16_bits_to_a_mask_on_the_earth(caplog):
         card = json.loads(file.metadata()["razorlight"])
     assert (card["bands"], card["dtype"], len(card["mean"])) == ([*range(1, 14)], "uint16", 13)
     assert "13 of uint16 as stored, minus mean" in Path("net.md").read_text()
+    assert main(["predict", "--model=net.safetensors", "--data.predict_folder=new"]) == 0
+    with rasterio.open("runs/net/version_0/predictions/masks/far/a.tif") as file:
+        assert np.array_equal(file.read(1), predicted)
     assert main(["predict", "--model", "net.safetensors", "--data.predict_folder", "new"]) == 0
     with rasterio.open("runs/net/version_0/predictions/masks/far/a.tif") as file:
         assert np.array_equal(file.read(1), predicted)
