@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich import get_console
 from rich.table import Table
 from torch.nn.parameter import is_lazy
@@ -100,15 +101,25 @@ class RunSummary(Callback):
             yield f"{resume} \\\n  {' '.join(longer)}"
         config = shlex.quote(str(self._folder / "config.yaml"))
         which = "best" if any(_best_rows(trainer)) else "last"
-        for command in (_judging_command(trainer), "predict"):
+        for command in _commands_after(trainer):
             yield f"razorlight {command} --config {config} \\\n  --ckpt_path {which}"
 
 
-def _judging_command(trainer: Trainer) -> str:
-    """``test``, or ``validate`` where the data have no split to test."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    has_test = not isinstance(data, RazorDataModule) or "test" in data.splits
-    return "test" if has_test else "validate"
+def _commands_after(trainer: Trainer) -> Iterator[str]:
+    """The commands that module and data know: ``test``, or else ``validate``, and ``predict``."""
+    module = trainer.lightning_module
+    data = trainer.datamodule or module  # type: ignore[attr-defined]
+
+    def knows(step: str, loader: str) -> bool:
+        return is_overridden(step, module) and is_overridden(loader, data)
+
+    splits = data.splits if isinstance(data, RazorDataModule) else ("test",)
+    if "test" in splits and knows("test_step", "test_dataloader"):
+        yield "test"
+    elif knows("validation_step", "val_dataloader"):
+        yield "validate"
+    if is_overridden("predict_dataloader", data):  # a module predicts by its forward
+        yield "predict"
 
 
 def _checkpoints(trainer: Trainer) -> list[ModelCheckpoint]:
