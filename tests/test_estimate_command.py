@@ -60,14 +60,34 @@ def test_without_weights_data_or_gpu(folder, capsys):
     for name, row in rows.items():
         label = f"{name} *" if name == "balanced" else name
         assert re.search(rf"^ {re.escape(label)} .* {row['largest_batch']}", out, re.MULTILINE)
-        assert row["peak_in_backward"] <= row["peak"]
+        assert row["peak_in_backward"] is None
         assert row["largest_batch"] > 4
     assert rows["balanced"]["stored"] < rows["dense"]["stored"] / 2
     assert rows["balanced"]["largest_batch"] > rows["dense"]["largest_batch"]
+    assert "In backward: not in this run, whose gradients are scaled." in out
     assert "balanced:\npeak " in out
     assert "Estimated on cuda" in out  # the accelerator is gpu
     assert "CUDA" in out
     assert not [*folder.glob("runs")]
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("gradient_clip_val=1.0", "clipped by norm"),
+        ("accumulate_grad_batches=2", "accumulated"),
+        ("gradient_clip_algorithm=value", ""),
+    ],
+)
+def test_a_step_within_backward_where_the_run_may_have_one(folder, capsys, option, why):
+    options = ["--trainer.precision=32-true", "--recipes=dense", "--json=figures.json"]
+    assert estimate(*options, f"--trainer.{option}") == 0
+    (row,) = json.loads((folder / "figures.json").read_text())
+    if why:
+        assert row["peak_in_backward"] is None
+        assert f"not in this run, whose gradients are {why}." in capsys.readouterr().out
+    else:
+        assert row["peak_in_backward"] <= row["peak"]
 
 
 def test_as_the_run_measures(folder, capsys):

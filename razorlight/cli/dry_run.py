@@ -76,6 +76,17 @@ class DryRun(ParsedRun):
         return None if self._on_meta else "fit"
 
     @property
+    def obstacle_in_backward(self) -> str:
+        """What the run does to gradients after backward; empty if its optimizer may step within."""
+        trainer = self.settings["trainer"]
+        by_norm = trainer["gradient_clip_algorithm"] != "value"
+        if trainer["gradient_clip_val"] and by_norm:
+            return "clipped by norm"
+        if str(trainer["precision"]) in ("16", "16-mixed"):
+            return "scaled"
+        return "accumulated" if trainer["accumulate_grad_batches"] > 1 else ""
+
+    @property
     def settings(self) -> Namespace:
         """The values of all options, objects made."""
         return self.config_init

@@ -39,7 +39,7 @@ class Row:
         name: of the way.
         stored: bytes between forward and backward.
         peak: bytes.
-        peak_in_backward: bytes, if the optimizer steps within backward.
+        peak_in_backward: bytes, if the optimizer steps within backward; None if it cannot.
         per_sample: bytes that are stored more for each sample more.
         largest_batch: the largest batch that fits into the memory that was asked for; 0 if not even
             one sample does, None if nobody asked.
@@ -48,7 +48,7 @@ class Row:
     name: str
     stored: int
     peak: int
-    peak_in_backward: int
+    peak_in_backward: int | None
     per_sample: float
     largest_batch: int | None
 
@@ -99,7 +99,8 @@ def _row(dry: DryRun, name: str, module: LightningModule, batch: Any, memory: in
                 return inf
             raise
 
-    step, peak_within = after.memory(batch), within.memory(batch).peak
+    step = after.memory(batch)
+    peak_within = None if dry.obstacle_in_backward else within.memory(batch).peak
     per_sample = (step.stored - after.stored(_of_samples(batch, other))) / (samples - other)
     largest = None if memory is None else largest_batch(peak, memory, samples, other)
     return Row(name, step.stored, step.peak, peak_within, per_sample, largest)
@@ -181,13 +182,15 @@ def _print(dry: DryRun, rows: Sequence[Row], batch: Any) -> None:
     own = own_way(dry)
     for row in rows:
         sizes = (row.stored, row.peak, row.peak_in_backward, row.per_sample)
-        cells = [f"{size / MIB:.2f}" for size in sizes]
+        cells = ["-" if size is None else f"{size / MIB:.2f}" for size in sizes]
         cells.append(f"{1000 * row.per_sample / pixels / MIB:.3f}" if pixels else "")
         fitting = [str(row.largest_batch)] if memory else []
         table.add_row(f"{row.name}{' *' * (row.name == own)}", *cells, *fitting)
     console = Console(width=80, highlight=False)
     console.print(table)
     print(_LEGEND + (_NOT_SEEN if dry.device == "cuda" else ""))
+    if why := dry.obstacle_in_backward:
+        print(f"In backward: not in this run, whose gradients are {why}.")
 
 
 _LEGEND = """\
