@@ -15,8 +15,8 @@ def test_five_lines(tmp_path, monkeypatch, capsys):
     # the module and the data of a project that is there already
     project = PROJECT.partition("if __name__")[0] + (
         "module = Classifier()\n"
-        "data = TensorDataset(torch.randn(32, 3, 64, 64), torch.randint(10, (32,)))\n"
-        "loader = DataLoader(data, batch_size=16)\n"
+        "data = TensorDataset(torch.randn(4, 3, 224, 224), torch.randint(10, (4,)))\n"
+        "loader = DataLoader(data, batch_size=2)\n"
     )
     run_python(project + code)
     assert "dense" in capsys.readouterr().out
