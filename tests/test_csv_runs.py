@@ -105,6 +105,14 @@ def test_check_and_preview(capsys):
     assert Path("preview.png").is_file()
 
 
+def test_check_refuses_what_fit_would(capsys):
+    write_lines(Path("pets/table.csv"), ["file,age", *(f"{n}.jpg,3" for n in range(12))])
+    options = ["--config=regression_csv.yaml", "--data.targets=[age]", *SMALL]
+    assert main(["check", *options]) == 1
+    (fault,) = [line for line in capsys.readouterr().out.splitlines() if "fault" in line]
+    assert fault.startswith("fault: targets: age is 3 in all training rows")
+
+
 def test_a_class_that_training_lacks_is_a_warning():
     header, *lines = Path("pets/table.csv").read_text().splitlines()
     write_lines(Path("pets/table.csv"), [f"{header},owl", *(f"{line},0" for line in lines)])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -180,9 +181,22 @@ def test_what_no_prediction_can_be_made_from(run, tmp_path, capsys, monkeypatch)
         ("predict", "--model=torn.safetensors", folder): "torn.safetensors cannot be read",
         ("predict", "--model=alone.safetensors", folder): "does not say what network it is",
         ("predict", "--model", "net.safetensors"): "give --data.predict_folder",
+        ("predict", "--model", str(run), folder): "is neither a class nor an exported network",
         ("fit", "--model", "net.safetensors", "--data=BlueMarble"): "give it as --model.weights",
     }.items():
         assert main([*words]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: model: ")
         assert message in line
+
+
+def test_the_score_is_that_of_the_epoch(run, tmp_path):
+    """Later epochs may be worse than the best, of which the same checkpoint also knows."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.parent.parent, folder)
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, "epoch": 1}, checkpoint)
+    (folder / "metrics.csv").write_text("epoch,step,val/mIoU\n0,1,0.9\n1,2,0.25\n")
+    export(checkpoint, tmp_path / "net.safetensors")
+    assert "| scores | val/mIoU 0.2500 |" in (tmp_path / "net.md").read_text()

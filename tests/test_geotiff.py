@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from data.made_classification import write_image
 from data.made_rasters import CRS, PLACE, bands, labels, tiles, write_raster
 from lightning import LightningModule, Trainer
 from safetensors import safe_open
@@ -66,6 +67,15 @@ def test_from_13_bands_of_16_bits_to_a_mask_on_the_earth(caplog):
     assert main(["predict", "--model", "net.safetensors", "--data.predict_folder", "new"]) == 0
     with rasterio.open("runs/net/version_0/predictions/masks/far/a.tif") as file:
         assert np.array_equal(file.read(1), predicted)
+
+
+def test_small_pictures_are_predicted_by_a_network_of_colours_on_the_earth(capsys):
+    tiles(Path("tiles"), 3, "uint8")
+    assert main([*FIT, *FAST, *NET]) == 0
+    write_image(Path("new/a.png"), 20, 24)
+    write_image(Path("new/b.png"), 60, 50)
+    assert main(["predict", *TRAINED, "--data.predict_folder=new"]) == 0, capsys.readouterr().err
+    assert len([*Path("runs").rglob("predictions/masks/*.png")]) == 2
 
 
 @pytest.mark.parametrize(

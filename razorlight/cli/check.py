@@ -48,7 +48,8 @@ def run(args: Sequence[str]) -> None:
         console.print(_facts_table(found))
     if found.target_names and found.splits:
         console.print(_target_table(found))
-    if found.class_names:
+    usable = any(facts.usable for facts in found.splits.values())
+    if found.class_names and usable:
         console.print(_class_table(found))
         out = Path(run.config["out"])
         draw_shares(found.class_names, _shares(found)).savefig(out, format="png")
@@ -56,11 +57,11 @@ def run(args: Sequence[str]) -> None:
         if len(found.class_names) <= WHOLE:
             name = "pos_weight" if found.is_multi_label else "class_weights"
             print(f"{name}: {_numbers(found.class_weights)}")
-    for key in ("mean", "std") if found.splits else ():
+    for key in ("mean", "std") if usable else ():
         own = _numbers(getattr(found.splits.get("train", SplitFacts()), key))
         if run.data.images.are_colours:
             print(f"{key:4} {own}; the configuration has {_numbers(getattr(run.data, key))}")
-        elif "train" in found.splits:
+        elif "train" in found.splits and not found.faults:
             print(f"{key:4} of each band in training: {_numbers(getattr(run.data, key))}")
     for line in _some(found.warnings):
         print(f"warning: {line}")

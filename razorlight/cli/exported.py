@@ -18,6 +18,7 @@ NET = "net."
 """The prefix of the names of the network's tensors, in every task."""
 
 SUFFIX = ".safetensors"
+_NO_CLASSES = (".onnx", ".ckpt", ".pth", ".pt", ".bin")
 METADATA = "razorlight"
 """The key of the metadata of a file below which its card stands."""
 
@@ -138,6 +139,11 @@ def _given(words: Sequence[str]) -> tuple[range | None, str]:
             continue
         if not equals and number + 1 < len(words):
             value = words[number + 1]
+        if value.endswith(_NO_CLASSES):
+            raise RazorError(
+                f"model: {value} is neither a class nor an exported network; give the "
+                f"{SUFFIX} file that `razorlight export` writes"
+            )
         if value.endswith(SUFFIX):
             return range(number, number + (1 if equals else 2)), value
     return None, ""

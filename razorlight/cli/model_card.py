@@ -1,5 +1,6 @@
 """What a network that leaves its run should say of itself."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,7 @@ class ModelCard:
         dtype: dtype of these bands. Those of 8 bits are divided by 255 before all else.
         image_size: side, or height and width, of the images in training, in pixels.
         recipe: how the run stored for backward, or "dense".
-        scores: what the run's checkpoints were chosen by, and the score of this one or the best.
+        scores: what the run's checkpoints were chosen by, and its value in the epoch of this one.
         epoch: the number of the epoch in which the checkpoint was saved.
         to_predict: see :func:`razorlight.cli.exported.to_predict`.
     """
@@ -117,7 +118,7 @@ def card_of(checkpoint: Path, content: Mapping[str, Any]) -> ModelCard:
         dtype=facts.get("dtype", ""),
         image_size=facts.get("image_size"),
         recipe=_recipe(config.get("razor")),
-        scores=dict(_scores(content)),
+        scores=dict(_scores(checkpoint, content)),
         epoch=content.get("epoch"),
         to_predict=to_predict(config, facts, content.get("state_dict", {})),
     )
@@ -157,10 +158,23 @@ def _facts(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield part
 
 
-def _scores(content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _scores(checkpoint: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What checkpoints were chosen by, with its value in the epoch of this one."""
     for state in (content.get("callbacks") or {}).values():
-        if isinstance(state, Mapping) and state.get("monitor"):
-            score = state.get("current_score")
-            score = state.get("best_model_score") if score is None else score
+        if isinstance(state, Mapping) and (name := state.get("monitor")):
+            score = _logged(checkpoint.parent.parent / "metrics.csv", name, content.get("epoch"))
+            is_best = Path(str(state.get("best_model_path"))).name == checkpoint.name
+            if score is None and is_best and state.get("best_model_score") is not None:
+                score = float(state["best_model_score"])
             if score is not None:
-                yield str(state["monitor"]), float(score)
+                yield str(name), score
+
+
+def _logged(metrics: Path, name: str, epoch: int | None) -> float | None:
+    """The last value of a metric in an epoch, as a CSV logger wrote it; None without one."""
+    if not metrics.is_file():
+        return None
+    with metrics.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("epoch") == str(epoch)]
+    values = [value for row in rows if (value := row.get(name))]
+    return float(values[-1]) if values else None

@@ -26,6 +26,8 @@ def explain(message: str) -> str:
     way_out = _way_out(gist)
     for pattern, plain in _PLAIN.items():
         gist = re.sub(pattern, plain, gist)
+    if one := re.search(r"expected type list, got ([^\s\[{]+)$", gist):
+        way_out = f"write it as [{one[1]}]"
     return f"{gist}; {way_out}" if way_out else gist
 
 

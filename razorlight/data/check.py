@@ -125,6 +125,7 @@ class DataCheck:
         class_names: names of the classes; empty where targets are no classes.
         target_names: names of the numbers that a regression learns; empty elsewhere.
         is_multi_label: Whether an image may have several classes.
+        unfit: why targets cannot be learned, though each can be read.
     """
 
     splits: dict[Split, SplitFacts]
@@ -132,13 +133,15 @@ class DataCheck:
     class_names: Sequence[str]
     target_names: Sequence[str] = ()
     is_multi_label: bool = False
+    unfit: Sequence[str] = ()
 
     @property
     def faults(self) -> list[str]:
         """Why ``fit`` would fail, a line each."""
         needed: tuple[Split, ...] = ("train", "val")
         lines = [self.missing[split] for split in needed if split in self.missing]
-        return lines + [p for s in needed if s in self.splits for p in self.splits[s].problems]
+        lines += [p for s in needed if s in self.splits for p in self.splits[s].problems]
+        return [*dict.fromkeys([*lines, *self.unfit])]
 
     @property
     def warnings(self) -> list[str]:
@@ -211,7 +214,18 @@ def check_data(
         for look in watch(looks(samples, data.num_workers), len(samples), split):
             facts.add(look)
     targets = data.target_names if isinstance(data, Measured) else ()
-    return DataCheck(splits, missing, _class_names(data), targets, isinstance(data, MultiLabelled))
+    is_multi_label = isinstance(data, MultiLabelled)
+    unfit = () if missing else _unfit(data)
+    return DataCheck(splits, missing, _class_names(data), targets, is_multi_label, unfit)
+
+
+def _unfit(data: RazorDataModule) -> Sequence[str]:
+    try:
+        if isinstance(data, Measured):
+            data.target_moments()
+    except RazorError as error:
+        return (str(error),)
+    return ()
 
 
 def _class_names(data: RazorDataModule) -> Sequence[str]:

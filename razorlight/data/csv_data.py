@@ -103,6 +103,8 @@ class CSVData(RazorDataModule, ABC):
             RazorError: if it has none.
         """
         rows = self.training_rows
+        if of_val := self.table.rows["val"]:
+            self.held_out.require_no_fold(f"val of {of_val[0].file}")
         if split == "test" or self.table.rows["val"] or self.held_out.fraction is None:
             return self.table.require_rows(split, "call some of the rows so, or set val_fraction")
         files = [self.root / self.table.name_of(row) for row in rows]
@@ -227,6 +229,12 @@ class MultiLabelCSV(CSVData, WholeImageData):
         if not names:
             raise RazorError(
                 f"{self.training_rows[0].file}: no cell of {self.labels} names a class"
+            )
+        if {*names} <= {"0", "1"}:
+            raise RazorError(
+                f"{self.training_rows[0].file}: {self.labels} holds {' and '.join(names)}, and no "
+                f"names of classes; give a list of such columns, as --data.labels "
+                f'"[{self.labels}, OTHER]"'
             )
         return names
 

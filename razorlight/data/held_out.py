@@ -76,8 +76,29 @@ class HeldOut:
         Args:
             folder: the folder that holds the splits.
             split: the split that is wanted.
+
+        Raises:
+            RazorError: for a fold, if there is a folder ``val``.
         """
-        return split != "test" and self.fraction is not None and not (folder / "val").is_dir()
+        if (folder / "val").is_dir():
+            self.require_no_fold(folder / "val")
+            return False
+        return split != "test" and self.fraction is not None
+
+    def require_no_fold(self, val: object) -> None:
+        """Refuse a fold where the data have a ``val``, which would be taken in place of it.
+
+        Args:
+            val: where it is.
+
+        Raises:
+            RazorError: if a fold is asked for.
+        """
+        if self.fold:
+            raise RazorError(
+                f"val_fold is {self.fold}, and {val} is validated in any case; leave val_fold out, "
+                "or move val into train"
+            )
 
     def source(self, folder: Path, split: Split) -> Path:
         """The folder of the samples of a split.

@@ -66,9 +66,8 @@ class Row:
         except ValueError:
             value = float("nan")
         if not isfinite(value):
-            raise RazorError(
-                f"{self.place}: {column} is {text!r}, which is no number; write it as 3.5"
-            )
+            way_out = "write it as 3.5" + (", with a point" if "," in text else "")
+            raise RazorError(f"{self.place}: {column} is {text!r}, which is no number; {way_out}")
         return value
 
     def flag(self, column: str) -> bool:
@@ -177,27 +176,32 @@ class ImageTable:
         """
         found, missing = [], []
         for row in rows:
-            name = self.name_of(row)
-            places = [self.root / "images" / name, self.root / name]
-            file = next((place for place in places if place.is_file()), None)
+            file = self._file_of(row)
             if file is None:
                 missing.append(row)
             else:
                 found.append(require_below(self.root, file))
         if missing:
             row = missing[0]
+            way_out = "write paths relative to one of these folders"
+            if "\\" in self.name_of(row):
+                way_out += ", with / in place of \\"
             raise RazorError(
                 f"{row.place}: there is no image {self.name_of(row)} in {self.root / 'images'} or "
-                f"{self.root} ({len(missing)} of {len(rows)} are missing); write paths relative to "
-                "one of these folders"
+                f"{self.root} ({len(missing)} of {len(rows)} are missing); {way_out}"
             )
         return found
+
+    def _file_of(self, row: Row) -> Path | None:
+        name = self.name_of(row)
+        places = [self.root / "images" / name, self.root / name]
+        return next((place for place in places if place.is_file()), None)
 
     def _require_once(self, rows: Sequence[Row]) -> None:
         seen: dict[str, Row] = {}
         for row in rows:
             name = self.name_of(row)
-            first = seen.setdefault(os.path.normpath(name), row)
+            first = seen.setdefault(os.path.normpath(self._file_of(row) or name), row)
             if first is not row:
                 raise RazorError(
                     f"{row.place}: image {name} stands in {first.place} too; keep one of the lines"

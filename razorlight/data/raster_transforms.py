@@ -34,7 +34,7 @@ def segmentation_of_bands(
         normalisation: mean and standard deviation of each band.
         colours: Whether images are red, green and blue of 8 bits, in 0..1.
     """
-    padded = PadTo(side)
+    padded = v2.Compose([_floats(), PadTo(side)])
     flips = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
     distort = [PhotometricDistort()] if colours else []
     mean, std = normalisation.mean, normalisation.std
@@ -60,6 +60,11 @@ def whole_images(size: int, imagery: Imagery, augment: Augmentation = BASIC) -> 
     is_raster = isinstance(imagery.reader, Rasters)
     known = filled(normalisation, colours) if is_raster else []
     return classification(size, normalisation.mean, normalisation.std, augment, known)
+
+
+def _floats() -> v2.Transform:
+    """Pictures, which are of 8 bits, become float32 in 0..1; bands are so already."""
+    return v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)
 
 
 def filled(normalisation: Normalisation, colours: bool) -> list[v2.Transform]:

@@ -57,7 +57,8 @@ def readable(what: str, path: str | Path) -> Iterator[None]:
     except RazorError:
         raise
     except Exception as error:  # of any kind: decoders raise whatever they stumble over
-        raise RazorError(f"cannot read {what} {path}: {error}; replace or remove it") from error
+        cause = error.__cause__ or error  # GDAL's own words, where rasterio speaks of an exception
+        raise RazorError(f"cannot read {what} {path}: {cause}; replace or remove it") from error
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:

@@ -173,6 +173,31 @@ ROWS = ("file,split,label,labels,cat,age", "0.jpg,train,a,a;b,1,1", "1.jpg,val,a
         ),
         (
             ClassificationCSV,
+            (*ROWS, "images/0.jpg,val,a,,0,1"),
+            "line 4: image images/0.jpg stands in",
+        ),
+        (
+            ClassificationCSV,
+            (*ROWS, "sub\\9.jpg,val,a,,0,1"),
+            r"one of these folders, with / in place of \\",
+        ),
+        (
+            lambda root: ClassificationCSV(root, val_fold=1),
+            ROWS,
+            "val_fold is 1, and val of .*csv is validated in any case; leave val_fold out",
+        ),
+        (
+            lambda root: MultiLabelCSV(root, "cat"),
+            (*ROWS, "2.jpg,train,a,,0,1"),
+            r"cat holds 0 and 1, and no names of classes; give a list .* .\[cat, OTHER\]",
+        ),
+        (
+            lambda root: RegressionCSV(root, ["age"]),
+            (*ROWS, '2.jpg,train,a,,0,"1,5"'),
+            "age is '1,5', which is no number; write it as 3.5, with a point",
+        ),
+        (
+            ClassificationCSV,
             (*ROWS, "2.jpg,dev,a,,0,1"),
             "line 4: split is 'dev'; it must be",
         ),

@@ -111,6 +111,14 @@ def test_folds_are_all_images_once(photos, fraction):
         folder_of(photos, val_fraction=fraction, val_fold=9)
 
 
+def test_a_fold_beside_a_folder_val(tmp_path):
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "oak" / "1.jpg")
+    data = folder_of(tmp_path, val_fold=1)
+    with pytest.raises(RazorError, match=r"val_fold is 1, and .*val is validated in any case"):
+        data.setup("fit")
+
+
 def test_train_without_val_is_divided_and_test_is_left_alone(photos):
     train = photos / "train"
     train.mkdir()
