@@ -2,19 +2,22 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from razorlight.data.augmentation import Augmentation, mixing_collate
+from razorlight.data.augmentation import BASIC, Augmentation, mixing_collate
+from razorlight.data.base import RazorDataModule, require_at_least
 from razorlight.data.class_balance import balancing_weights
+from razorlight.data.raster_transforms import whole_images
 from razorlight.data.samples import Samples
 from razorlight.data.targets import classes_of
-from razorlight.data.whole_image import WholeImageData
+from razorlight.data.transforms import Pipelines
 
 
-class ClassificationData(WholeImageData):
+class ClassificationData(RazorDataModule):
     """Images with one class each.
 
     Targets are class ids, int64 (B,). With MixUp or CutMix, those of training batches are shares of
@@ -45,13 +48,21 @@ class ClassificationData(WholeImageData):
         balanced: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, image_size, augment, **kwargs)
+        super().__init__(**kwargs)
+        require_at_least("image_size", image_size, 1)
+        self.root = Path(root)
+        self.image_size = image_size
+        self.augment = augment or BASIC
         self.balanced = balanced
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    def pipelines(self) -> Pipelines:
+        """Random resized crops in training, the centre in evaluation."""
+        return whole_images(self.image_size, self.imagery, self.augment)
 
     def blank_sample(self) -> tuple[Tensor, int]:
         """A black image of the first class."""

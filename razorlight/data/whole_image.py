@@ -1,4 +1,4 @@
-"""What data modules share whose targets are of whole images: classes or numbers."""
+"""What data modules share whose targets are of whole images, and more than a class."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from razorlight.data.transforms import Pipelines
 
 
 class WholeImageData(RazorDataModule):
-    """Images with classes or numbers each.
+    """Images with several classes or numbers each.
 
     Args:
         root: the folder that holds the data.
