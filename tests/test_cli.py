@@ -195,7 +195,7 @@ def test_later_config_and_options_win(config, folder):
         (
             "resnet10t",
             "resnet10t, freeze: 3",
-            "SegmentationTask: freeze: expected type list, got 3$",
+            "SegmentationTask: freeze: expected type list, got 3; write it as .3.$",
         ),
         (
             "resnet10t",

@@ -170,7 +170,7 @@ def resnet():
     [
         (transformer, "balanced"),
         (transformer, "compact"),
-        (resnet, "balanced"),
+        pytest.param(resnet, "balanced", marks=pytest.mark.long),
         (inverted_residual, "exact"),
     ],
 )

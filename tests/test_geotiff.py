@@ -83,7 +83,6 @@ def test_small_pictures_are_predicted_by_a_network_of_colours_on_the_earth(capsy
     [
         (1, "float32", []),
         (4, "uint8", ["--data.full_resolution=true", "--model.class_weights=auto"]),
-        (4, "uint16", ["--data.bands=[4, 3, 2]"]),
         (3, "uint8", ["--model.window=32", "--data.num_workers=2"]),
     ],
 )

@@ -50,7 +50,11 @@ def found(folder, *callbacks, **options):
 
 
 @pytest.mark.parametrize(
-    ("options", "times"), [({}, 2), ({"mode": "binsearch", "margin": 0.1}, 1.4)]
+    ("options", "times"),
+    [
+        pytest.param({}, 2, marks=pytest.mark.long),
+        ({"mode": "binsearch", "margin": 0.1}, 1.4),
+    ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_a_larger_batch_is_found(options, times, tmp_path):
