@@ -168,7 +168,7 @@ def resnet():
 @pytest.mark.parametrize(
     ("build", "recipe"),
     [
-        (transformer, "balanced"),
+        pytest.param(transformer, "balanced", marks=pytest.mark.long),
         (transformer, "compact"),
         pytest.param(resnet, "balanced", marks=pytest.mark.long),
         (inverted_residual, "exact"),
