@@ -50,12 +50,20 @@ def save_metrics_plot(curves: Curves, path: Path) -> None:
     figure = Figure(figsize=(5 * len(panels) + 1, 4), dpi=120, layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, part) in zip(places, panels, strict=True):
-        _draw(axes, title, part)
+        draw_curves(axes, title, part)
+        axes.legend(fontsize="small")
     with replaced(path) as new:
         figure.savefig(new, format="png")
 
 
-def _draw(axes: Axes, title: str, curves: Mapping[str, Mapping[int, float]]) -> None:
+def draw_curves(axes: Axes, title: str, curves: Mapping[str, Mapping[int, float]]) -> None:
+    """Draw curves over steps. Values that are not finite are left out.
+
+    Args:
+        axes: where to draw; the legend is left to the caller.
+        title: the heading.
+        curves: by name, the value at each step.
+    """
     for name, curve in curves.items():
         steps = [step for step in sorted(curve) if math.isfinite(curve[step])]
         marker = "o-" if len(steps) < _FEW else "-"
@@ -63,7 +71,6 @@ def _draw(axes: Axes, title: str, curves: Mapping[str, Mapping[int, float]]) -> 
     axes.set(title=title, xlabel="step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
 
 
 _FEW = 50

@@ -76,16 +76,15 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 
 def _made(checkpoint: Path, card: ModelCard, state: dict[str, Tensor]) -> nn.Module:
     """The dense network, with its weights."""
-    from razorlight.tasks.networks import NONE, RGB, smp_network, timm_network
+    from razorlight.tasks.networks import NONE, smp_network, timm_network
 
     arguments, classes = dict(card.network), len(card.class_names) or len(card.targets) or 1
-    channels = len(card.mean) or RGB
     model_args = arguments.pop("model_args", {})
     if "model" in arguments:
-        net = timm_network(arguments["model"], classes, NONE, model_args, channels)
+        net = timm_network(arguments["model"], classes, NONE, model_args, card.channels)
     elif "architecture" in arguments:
         names = arguments["architecture"], arguments["encoder"]
-        net = smp_network(*names, classes, NONE, model_args, channels)
+        net = smp_network(*names, classes, NONE, model_args, card.channels)
     else:
         raise RazorError(
             f"export: no config.yaml of the run lies beside {checkpoint}, so that nothing says "
@@ -106,7 +105,7 @@ def _write_onnx(net: nn.Module, card: ModelCard, path: Path) -> float:
         ) from error
     size = card.image_size or 224
     sides = (size, size) if isinstance(size, int) else tuple(size)
-    images = torch.randn(2, len(card.mean) or 3, *sides, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, card.channels, *sides, generator=torch.Generator().manual_seed(0))
     batch = ({0: torch.export.Dim("batch")},)
     with replaced(path) as new:
         torch.onnx.export(

@@ -1,6 +1,5 @@
 """What a network that leaves its run should say of itself."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ import yaml
 
 from razorlight.cli.exported import to_predict
 from razorlight.cli.resuming import CONFIG
+from razorlight.cli.runs import read_rows
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class ModelCard:
     def json(self) -> str:
         """The card as one line of JSON."""
         return json.dumps(asdict(self))
+
+    @property
+    def channels(self) -> int:
+        """How many channels the images have; 3 where nothing is known of them."""
+        return len(self.mean) or 3
 
     @property
     def _values(self) -> str:
@@ -172,9 +177,6 @@ def _scores(checkpoint: Path, content: Mapping[str, Any]) -> Iterator[tuple[str,
 
 def _logged(metrics: Path, name: str, epoch: int | None) -> float | None:
     """The last value of a metric in an epoch, as a CSV logger wrote it; None without one."""
-    if not metrics.is_file():
-        return None
-    with metrics.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("epoch") == str(epoch)]
+    rows = [row for row in read_rows(metrics) if row.get("epoch") == str(epoch)]
     values = [value for row in rows if (value := row.get(name))]
     return float(values[-1]) if values else None

@@ -165,7 +165,7 @@ def _score_names(runs: list[Run]) -> list[str]:
 
 
 def _scores(run: Path) -> dict[str, float]:
-    rows = _read(run / "metrics.csv")
+    rows = read_rows(run / "metrics.csv")
     found = {}
     for row in rows:
         found.update({k: float(v) for k, v in row.items() if v and k.startswith(("val/", "test/"))})
@@ -173,11 +173,12 @@ def _scores(run: Path) -> dict[str, float]:
 
 
 def _peak(run: Path) -> float | None:
-    rows = [row for row in _read(run / "memory.csv") if row.get("phase") == "train"]
+    rows = [row for row in read_rows(run / "memory.csv") if row.get("phase") == "train"]
     return max((float(row["peak_mib"]) for row in rows if row.get("peak_mib")), default=None)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a run's CSV; none if there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:

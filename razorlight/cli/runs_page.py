@@ -1,6 +1,5 @@
 """``razorlight runs --html``: the runs of a folder on one page, with their curves."""
 
-import math
 import os
 from collections.abc import Iterator
 from html import escape
@@ -10,9 +9,8 @@ from urllib.parse import quote
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from razorlight.callbacks.metrics_plot import Curves, read_metrics
+from razorlight.callbacks.metrics_plot import Curves, draw_curves, read_metrics
 from razorlight.cli.runs import Run, RunsTable
 from razorlight.html import picture, table, write_html
 
@@ -81,27 +79,23 @@ def _scores_over_peaks(runs: RunsTable) -> bytes:
     ]
     if len(points) < 2:
         return b""
-    figure, axes = _axes("peak of training, MiB", score)
+    figure, axes = _axes()
+    axes.set(xlabel="peak of training, MiB", ylabel=score)
+    axes.grid(alpha=0.3)
     for peak, value, name in points:
         axes.plot(peak, value, "o", label=name)
     return _png(figure, axes)
 
 
 def _drawn(metric: str, curves: dict[str, dict[int, float]]) -> bytes:
-    figure, axes = _axes("step", metric)
-    for name, curve in curves.items():
-        steps = [step for step in sorted(curve) if math.isfinite(curve[step])]
-        axes.plot(steps, [curve[step] for step in steps], "o-", label=name, markersize=3)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    figure, axes = _axes()
+    draw_curves(axes, metric, curves)
     return _png(figure, axes)
 
 
-def _axes(across: str, up: str) -> tuple[Figure, Axes]:
+def _axes() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 4), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=across, ylabel=up)
-    axes.grid(alpha=0.3)
-    return figure, axes
+    return figure, figure.subplots()
 
 
 def _png(figure: Figure, axes: Axes) -> bytes:
